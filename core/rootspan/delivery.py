@@ -1,0 +1,220 @@
+"""Brings batches to a collector, and finds out by splitting them what it will never take."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from rootspan.answer import Answer, Outcome
+
+if TYPE_CHECKING:
+    from rootspan.record import SpanData
+
+__all__ = ["Attempt", "Backoff", "Delivery", "Encoder", "Sender"]
+
+
+class Backoff:
+    """Waits with full jitter that double up to 30 s.
+
+    A `Retry-After` is honoured up to 25 s, with up to 5 s of jitter on top, so that no wait is longer than the cap.
+    """
+
+    CAP: Final = 30.0  # seconds
+    FIRST: Final = 1.0
+    ASKED: Final = 25.0
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Begin again at one second."""
+        self._failures = 0
+
+    def wait(self, retry_after: float | None = None, *, slowly: bool = False) -> float:
+        """Return how many seconds to wait after one more failure."""
+        longest = self.CAP if slowly else min(self.CAP, self.FIRST * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        if retry_after is None:
+            return random.uniform(0, longest)
+        asked = min(retry_after, self.ASKED)
+        return asked + random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1)))
+
+
+class Encoder(Protocol):
+    """What `Delivery` needs of an encoder."""
+
+    def span(self, data: SpanData) -> bytes: ...
+    def batch(self, spans: Sequence[bytes]) -> bytes: ...
+    def shrink(self, span: bytes, longest: int) -> bytes: ...
+
+
+class Sender(Protocol):
+    """What `Delivery` needs of a transport."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def endpoint_chosen(self) -> bool: ...
+    def send(self, body: bytes, seconds: float | None = None) -> Answer: ...
+    def close(self) -> None: ...
+    def forget(self) -> None: ...
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Generic[T]):
+    """What became of a batch; delivered, dropped and rest add up to it."""
+
+    delivered: int
+    dropped: Mapping[str, int]  # by reason
+    rest: list[T]  # not sent, or not taken for now, in order
+    wait: float | None  # seconds before the rest is worth another attempt; None without a rest
+    detail: str = ""
+
+
+class Delivery:
+    """Brings encoded spans to a collector, and keeps one that it will never take from blocking the others.
+
+    Args:
+        encoder: makes request bodies; the one that fits the transport's protocol.
+        transport: what sends them.
+        on_poison: called with a span that was refused for good, and the answer, before it is counted as dropped.
+        log: called with a level of `logging` and a line; by default the logger "rootspan".
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        transport: Sender,
+        *,
+        on_poison: Callable[[bytes, Answer], object] | None = None,
+        log: Callable[[int, str], object] | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._transport = transport
+        self._on_poison = on_poison
+        self._log = logging.getLogger("rootspan").log if log is None else log
+        self._backoff = Backoff()
+        self._too_large = 4 << 20  # bytes: the smallest batch that is known, or presumed, to be too large
+        self._said: dict[str, float] = {}
+
+    def encode(self, data: SpanData) -> bytes:
+        """Return one span as `attempt` takes it."""
+        return self._encoder.span(data)
+
+    def attempt(self, spans: Sequence[bytes], until: float | None = None) -> Attempt[bytes]:
+        """Send spans until all are delivered or dropped, or something says to wait.
+
+        Args:
+            spans: encoded spans.
+            until: a time of `time.monotonic()` after which nothing more is begun.
+
+        Returns:
+            What became of them.
+        """
+        delivered, dropped = 0, Counter[str]()
+        groups = [list(spans)] if spans else []
+        while groups:
+            group = groups.pop()
+            if len(group) > 1 and sum(map(len, group)) >= self._too_large:
+                groups += _halves(group)
+                continue
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return Attempt(delivered, +dropped, _flat([*groups, group]), 0.0)
+            answer = self._send(group, left)
+            if answer.outcome == Outcome.DELIVERED:
+                rejected = self._rejected(answer, len(group))
+                dropped["rejected"] += rejected
+                delivered += len(group) - rejected
+            elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
+                wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
+                return Attempt(delivered, +dropped, _flat([*groups, group]), wait, answer.detail)
+            elif len(group) > 1:
+                groups += _halves(group)
+            else:
+                dropped[self._give_up(group[0], answer)] += 1
+        return Attempt(delivered, +dropped, [], None)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def forget(self) -> None:
+        """Leave the parent's connection alone, after a fork, in the child."""
+        self._transport.forget()
+
+    def _send(self, group: list[bytes], left: float | None) -> Answer:
+        answer = self._transport.send(self._encoder.batch(group), left)
+        if answer.outcome == Outcome.TOO_LARGE and len(group) > 1:
+            self._too_large = min(self._too_large, sum(map(len, group)))
+        elif answer.outcome == Outcome.TOO_LARGE:
+            answer = self._send_shrunk(group[0], answer, left)
+        if answer.outcome == Outcome.DELIVERED:
+            self._backoff.reset()
+            self._said.pop("trouble", None)
+        elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
+            self._say_trouble(answer)
+        return answer
+
+    def _send_shrunk(self, span: bytes, answer: Answer, left: float | None) -> Answer:
+        until = time.monotonic() + (left or 3600)
+        for longest in (262_144, 65_536, 8_192, 1_024):
+            shrunk = self._encoder.shrink(span, longest)
+            if len(shrunk) == len(span):
+                continue
+            span = shrunk
+            answer = self._transport.send(self._encoder.batch([span]), until - time.monotonic())
+            if answer.outcome != Outcome.TOO_LARGE:
+                break
+        return answer
+
+    def _rejected(self, answer: Answer, most: int) -> int:
+        if answer.rejected or answer.detail:
+            words = f" {answer.detail!r}" if answer.detail else ""
+            line = f"{self._transport.host} rejected {answer.rejected} of {most} events in a partial success{words}."
+            self._say("rejected", logging.WARNING, f"{line} Further rejections are only counted.", forever=True)
+        return min(answer.rejected, most)
+
+    def _give_up(self, span: bytes, answer: Answer) -> str:
+        """Return the reason under which a span that stands alone is dropped."""
+        if answer.outcome == Outcome.TOO_LARGE:
+            self._say("too_large", logging.WARNING, f"An event was too large for {self._transport.host}: dropped.")
+        else:
+            line = f"{self._transport.host} refused an event for good ({answer.detail}): dropped."
+            self._say("refused", logging.WARNING, line)
+        if self._on_poison is not None:
+            self._on_poison(span, answer)
+        return answer.outcome
+
+    def _say_trouble(self, answer: Answer) -> None:
+        host = self._transport.host
+        if answer.refused_connection and not self._transport.endpoint_chosen:
+            line = f"Nobody listens at {host}, rootspan's default endpoint; `rootspan tail` shows events there."
+            self._say("unchosen", logging.INFO, line, forever=True)
+            return
+        level = logging.ERROR if answer.outcome == Outcome.HOLD else logging.WARNING
+        self._say("trouble", level, f"Events for {host} are kept and tried again: {answer.detail}")
+
+    def _say(self, topic: str, level: int, line: str, *, forever: bool = False) -> None:
+        last, now = self._said.get(topic), time.monotonic()
+        if last is None or (not forever and now - last > 60):
+            self._said[topic] = now
+            self._log(level, line)
+
+
+def _halves(group: list[Any]) -> list[list[Any]]:
+    """Return the second half, then the first, which is the order of a stack."""
+    middle = len(group) // 2
+    return [group[middle:], group[:middle]]
+
+
+def _flat(groups: Sequence[list[bytes]]) -> list[bytes]:
+    return [span for group in reversed(groups) for span in group]

@@ -1,0 +1,127 @@
+"""Lets any OpenTelemetry `SpanExporter` take a tracker's spans, unseen by the host's own instrumentation."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rootspan.delivery import Attempt, Backoff
+from rootspan.encode import readable_span
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from rootspan.record import AttributeValue, SpanData
+
+__all__ = ["ExporterSink", "Suppressed", "package_version"]
+
+logger = logging.getLogger("rootspan")
+
+
+@functools.cache
+def package_version() -> str:
+    """Return the version of the installed distribution, "0" when it runs from its sources."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rootspan")
+    except PackageNotFoundError:
+        return "0"
+
+
+class Suppressed:
+    """Marks the current OpenTelemetry context so that no instrumentation records what runs in it."""
+
+    def __enter__(self) -> None:
+        from opentelemetry import context
+
+        # The keys have no public names; the plain word is what they were before 1.12 and what some still look up.
+        current = context.set_value("suppress_instrumentation", True)
+        for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
+            if key := getattr(context, name, None):
+                current = context.set_value(key, True, current)
+        self._token = context.attach(current)
+
+    def __exit__(self, *_: object) -> None:
+        from opentelemetry import context
+
+        context.detach(self._token)
+
+
+class ExporterSink:
+    """Hands spans to one exporter, in a context of its own.
+
+    A batch that the exporter reports as failed is kept and tried again. One that makes it raise is split until the
+    span that does it is alone, which is dropped: an error in the exporter's code is no outage.
+
+    Args:
+        exporter: any exporter of the OpenTelemetry SDK.
+        resource_attributes: what produces the spans.
+    """
+
+    def __init__(self, exporter: SpanExporter, resource_attributes: Mapping[str, AttributeValue]) -> None:
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+        self._exporter = exporter
+        self._resource = Resource(resource_attributes)
+        self._scope = InstrumentationScope("rootspan", package_version())
+        self._backoff = Backoff()
+        self._said: float | None = None
+
+    def encode(self, data: SpanData) -> ReadableSpan:
+        """Return one span as `attempt` takes it."""
+        return readable_span(data, self._resource, self._scope)
+
+    def attempt(self, items: Sequence[ReadableSpan]) -> Attempt[ReadableSpan]:
+        """Export spans until all are delivered or dropped, or the exporter fails."""
+        delivered, dropped = 0, 0
+        groups = [list(items)] if items else []
+        while groups:
+            group = groups.pop()
+            try:
+                fine = contextvars.Context().run(self._export, group)
+            except Exception as error:
+                self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
+                dropped += len(group) == 1
+                middle = len(group) // 2
+                groups += [group[middle:], group[:middle]] if middle else []
+                continue
+            if not fine:
+                self._say("failed; its spans are kept and tried again")
+                rest = [span for left in reversed([*groups, group]) for span in left]
+                return Attempt(delivered, _counted(dropped), rest, self._backoff.wait(), "the exporter failed")
+            self._backoff.reset()
+            delivered += len(group)
+        return Attempt(delivered, _counted(dropped), [], None)
+
+    def close(self) -> None:
+        """Shut the exporter down."""
+        try:
+            contextvars.Context().run(self._exporter.shutdown)
+        except Exception as error:
+            logger.warning("%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
+
+    def forget(self) -> None:
+        """Do nothing: what a forked child has to do is the exporter's own business."""
+
+    def _export(self, group: list[ReadableSpan]) -> bool:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        with Suppressed():
+            return self._exporter.export(group) is SpanExportResult.SUCCESS
+
+    def _say(self, what: str) -> None:
+        now = time.monotonic()
+        if self._said is None or now - self._said > 60:
+            self._said = now
+            logger.warning("%s %s", type(self._exporter).__name__, what)
+
+
+def _counted(dropped: int) -> dict[str, int]:
+    return {"export_failed": dropped} if dropped else {}

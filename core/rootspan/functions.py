@@ -1,0 +1,270 @@
+"""Follows the four kinds of function - plain, async, generator, async generator - with a span, exactly."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from rootspan.interaction import Step
+from rootspan.scope import Scope
+
+__all__ = ["Activation", "Follower", "asteps", "carried", "steps", "traced"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KEPT_ITEMS: Final = 1_000  # of what a generator yields, for its output
+
+
+class Activation:
+    """Runs pieces of code inside a scope and gives the caller its own back in between; no token is held.
+
+    What the code itself opened and left open (a bare `begin`) is there again the next time.
+    """
+
+    __slots__ = ("_before", "_scope", "_variable")
+
+    def __init__(self, variable: ContextVar[Scope | None], scope: Scope | None) -> None:
+        self._variable = variable
+        self._scope = scope
+        self._before: Scope | None = None
+
+    def __enter__(self) -> None:
+        self._before = self._variable.get()
+        self._variable.set(self._scope)
+
+    def __exit__(self, *exc: object) -> None:
+        self._scope = self._variable.get()
+        self._variable.set(self._before)
+        self._before = None
+
+
+class Follower(Protocol):
+    """What `steps` and `asteps` tell about a generator's life."""
+
+    def start(self) -> Activation:
+        """Called before the first step, which may never come."""
+        ...
+
+    def item(self, item: Any) -> None:
+        """Called with each item, outside the scope."""
+        ...
+
+    def end(self, error: BaseException | None) -> None:
+        """Called once, at exhaustion, close or error."""
+        ...
+
+
+def steps(inner: Iterator[Any], follower: Follower) -> Generator[Any, Any, Any]:
+    """Yield from `inner`, each step of it inside the follower's scope."""
+    active = follower.start()
+    advance: Callable[[], Any] = functools.partial(next, inner)
+    try:
+        while True:
+            try:
+                with active:
+                    item = advance()
+            except StopIteration as stop:
+                result = stop.value
+                break
+            follower.item(item)
+            try:
+                sent = yield item
+            except GeneratorExit:
+                with active:
+                    getattr(inner, "close", _nothing)()
+                raise
+            except BaseException as error:
+                if not hasattr(inner, "throw"):
+                    raise
+                advance = functools.partial(inner.throw, error)  # type: ignore[attr-defined]  # asked for above
+            else:
+                advance = functools.partial(next, inner) if sent is None else functools.partial(inner.send, sent)  # type: ignore[attr-defined]  # as Python itself does
+    except BaseException as error:
+        follower.end(error)
+        raise
+    follower.end(None)
+    return result
+
+
+async def asteps(inner: AsyncIterator[Any], follower: Follower) -> AsyncGenerator[Any, Any]:
+    """Yield from the async `inner`, each step of it inside the follower's scope."""
+    active = follower.start()
+    advance: Callable[[], Any] = inner.__anext__
+    try:
+        while True:
+            try:
+                with active:
+                    item = await advance()
+            except StopAsyncIteration:
+                break
+            follower.item(item)
+            try:
+                sent = yield item
+            except GeneratorExit:
+                if hasattr(inner, "aclose"):
+                    with active:
+                        await inner.aclose()
+                raise
+            except BaseException as error:
+                if not hasattr(inner, "athrow"):
+                    raise
+                advance = functools.partial(inner.athrow, error)
+            else:
+                advance = inner.__anext__ if sent is None else functools.partial(inner.asend, sent)  # type: ignore[attr-defined]  # as Python itself does
+    except BaseException as error:
+        follower.end(error)
+        raise
+    follower.end(None)
+
+
+def _nothing() -> None:
+    return None
+
+
+class _Traced:
+    """Follows a decorated generator: the step opens with the first item asked for, in the scope of the call."""
+
+    def __init__(self, open_step: Callable[[], Step], variable: ContextVar[Scope | None], capture: bool) -> None:
+        self._open_step = open_step
+        self._variable = variable
+        self._capture = capture
+        self._items: list[Any] = []
+
+    def start(self) -> Activation:
+        self._step = self._open_step()
+        return Activation(self._variable, self._step.scope)
+
+    def item(self, item: Any) -> None:
+        if self._capture and len(self._items) < _KEPT_ITEMS:
+            self._items.append(item if type(item) is str else self._step.snapshot(item))
+
+    def end(self, error: BaseException | None) -> None:
+        if self._items:
+            text = all(type(item) is str for item in self._items)
+            self._step.set_output("".join(self._items) if text else self._items)
+        self._step.leave(error)
+
+
+def traced(
+    function: Callable[P, R],
+    open_step: Callable[[Any, Scope | None], Step],
+    where: Callable[[], Scope | None],
+    variable: Callable[[], ContextVar[Scope | None]],
+    capture_input: bool,
+    capture_output: bool,
+) -> Callable[P, R]:
+    """Return `function` with a step around each call of it.
+
+    Args:
+        function: a plain, async, generator or async generator function.
+        open_step: opens the step, given the input and the scope.
+        where: returns the scope at the call; a generator's body starts later and elsewhere.
+        variable: returns the tracker's context variable.
+        capture_input: record the arguments.
+        capture_output: record the result, or what was yielded.
+    """
+    arguments = _arguments(function) if capture_input else None
+
+    def opener(args: Any, kwargs: Any) -> Callable[[], Step]:
+        value = None if arguments is None else arguments(args, kwargs)
+        return functools.partial(open_step, value, where())
+
+    def keep(step: Step, result: Any) -> None:
+        if capture_output:
+            step.set_output(result)
+
+    return _wrapped(
+        function,
+        around=lambda args, kwargs: opener(args, kwargs)(),
+        keep=keep,
+        follow=lambda args, kwargs: _Traced(opener(args, kwargs), variable(), capture_output),
+    )
+
+
+class _Carried:
+    """Follows a generator that was carried into another thread: nothing is recorded."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+
+    def start(self) -> Activation:
+        return self._activation
+
+    def item(self, item: Any) -> None:
+        """Not recorded."""
+
+    def end(self, error: BaseException | None) -> None:
+        """Not recorded."""
+
+
+def carried(function: Callable[P, R], variable: ContextVar[Scope | None], scope: Scope | None) -> Callable[P, R]:
+    """Return `function` so that it runs in `scope`, whatever thread, executor or task calls it."""
+    return _wrapped(
+        function,
+        around=lambda args, kwargs: Activation(variable, scope),
+        keep=lambda entered, result: None,
+        follow=lambda args, kwargs: _Carried(Activation(variable, scope)),
+    )
+
+
+def _wrapped(
+    function: Callable[P, R],
+    around: Callable[[Any, Any], AbstractContextManager[Any]],
+    keep: Callable[[Any, Any], None],
+    follow: Callable[[Any, Any], Follower],
+) -> Callable[P, R]:
+    """Return `function`, of whichever kind, with `around` around a call or `follow` along a generator."""
+    inner: Callable[..., Any] = function
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with around(args, kwargs) as entered:
+            result = inner(*args, **kwargs)
+            keep(entered, result)
+            return result
+
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        with around(args, kwargs) as entered:
+            result = await inner(*args, **kwargs)
+            keep(entered, result)
+            return result
+
+    # Plain functions that return generators: the call, not the first item, decides the scope.
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        return steps(inner(*args, **kwargs), follow(args, kwargs))
+
+    def agenerate(*args: Any, **kwargs: Any) -> Any:
+        return asteps(inner(*args, **kwargs), follow(args, kwargs))
+
+    wrapper: Any = call
+    if inspect.isasyncgenfunction(function):
+        wrapper = agenerate
+    elif inspect.isgeneratorfunction(function):
+        wrapper = generate
+    elif inspect.iscoroutinefunction(function):
+        wrapper = acall
+    result: Callable[P, R] = functools.wraps(function)(wrapper)
+    return result
+
+
+def _arguments(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """Return what names a call's arguments, `self` left out."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    skipped = 1 if names[:1] in (["self"], ["cls"]) else 0
+
+    def named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        values: dict[str, Any] = dict(zip(names[skipped:], args[skipped:], strict=False))
+        if len(args) > len(names):
+            values["args"] = list(args[len(names) :])
+        values.update(kwargs)
+        return values
+
+    return named

@@ -1,0 +1,288 @@
+"""How each option is read from an argument or an environment variable, and what it has to be."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+from uuid import UUID
+
+from rootspan.errors import ConfigurationError
+from rootspan.secret import Headers, SecretKey, fail
+
+__all__ = ["OPTIONS", "PAIRS", "Option", "Sources", "checked"]
+
+EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
+PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class Option(NamedTuple):
+    """How to read one option.
+
+    A parser and a checker raise ValueError or TypeError; `expected` then says what they want.
+    """
+
+    expected: str
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any] | None = None  # of the environment's text; None: an argument only
+    otel: str | None = None  # the rest of OTEL_EXPORTER_OTLP_...
+    secret: bool = False  # a message never shows the value
+
+    def read(self, text: str) -> Any:
+        """Return the checked value of an environment variable's text."""
+        return self.check(text if self.parse is None else self.parse(text))
+
+
+def _require(fine: object) -> None:
+    if not fine:
+        raise ValueError
+
+
+def _require_type(value: object, *kinds: type) -> None:
+    _require(isinstance(value, kinds))
+
+
+def _parse_flag(text: str) -> bool:
+    _require(text.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"))
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def _flag(value: Any) -> bool:
+    _require(isinstance(value, bool))
+    return bool(value)
+
+
+def _number(low: float, high: float = float("inf"), *, whole: bool = False) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        _require(isinstance(value, int if whole else int | float) and not isinstance(value, bool))
+        _require(low <= value <= high and value != float("inf"))
+        return value if whole else float(value)
+
+    return check
+
+
+def _text(value: Any) -> str:
+    _require(isinstance(value, str) and value.strip())
+    return str(value)
+
+
+def _path(value: Any) -> str:
+    return _text(os.fspath(value))
+
+
+def _file(value: Any) -> str:
+    _require(os.path.isfile(path := _path(value)))
+    return path
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        _require(isinstance(value, str) and value in choices)
+        return str(value)
+
+    return check
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    _require_type(value, Sequence, set, frozenset)
+    _require(type(value) not in (str, bytes))
+    words: tuple[Any, ...] = tuple(value)
+    _require(all(isinstance(word, str) and word for word in words))
+    return words
+
+
+def _parse_words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _some(*choices: str, all_when_true: bool = False) -> Callable[[Any], frozenset[str]]:
+    def check(value: Any) -> frozenset[str]:
+        if all_when_true and isinstance(value, bool):
+            return frozenset(choices if value else ())
+        _require((chosen := frozenset(_words(value))) <= set(choices))
+        return chosen
+
+    return check
+
+
+def _parse_pii(text: str) -> bool | list[str]:
+    try:
+        return _parse_flag(text)
+    except ValueError:
+        return _parse_words(text)
+
+
+def _function(value: Any) -> Any:
+    _require(callable(value))
+    return value
+
+
+def _or_getter(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def either(value: Any) -> Any:
+        return value if callable(value) else check(value)
+
+    return either
+
+
+def _identifier(value: Any) -> str:
+    return str(value) if isinstance(value, int | UUID) and not isinstance(value, bool) else _text(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    _require_type(value, Mapping)
+    _require(all(isinstance(key, str) for key in value))
+    return MappingProxyType(dict(value))
+
+
+def _headers(value: Any) -> Headers:
+    for name, text in _mapping(value).items():
+        _require(_TOKEN.fullmatch(name) and isinstance(text, str) and text == text.strip())
+        _require(text.isascii() and text.isprintable())
+    return Headers(value)
+
+
+def _parse_pairs(text: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
+    _require(all(equals and name.strip() for name, equals, _ in pairs))
+    return {unquote(name.strip()): unquote(value.strip()) for name, _, value in pairs}
+
+
+def _parse_timeout(text: str) -> float:
+    # OpenTelemetry's specification counts milliseconds, its Python SDK seconds; nobody means ten minutes here.
+    return float(text) / 1000 if float(text) > 600 else float(text)
+
+
+def _parse_compression(text: str) -> str:
+    return "gzip" if text == "deflate" else text  # OpenTelemetry's third choice: the host asked for compression
+
+
+def _secret_key(value: Any) -> SecretKey:
+    return value if isinstance(value, SecretKey) else SecretKey(value)
+
+
+def _key_words(value: Any) -> frozenset[str]:
+    return frozenset(_words(value))
+
+
+def _spool(value: Any) -> bool | str:
+    return value if isinstance(value, bool) else os.path.expanduser(_path(value))
+
+
+def _parse_spool(text: str) -> bool | str:
+    try:
+        return _parse_flag(text)
+    except ValueError:
+        return text
+
+
+def _exporters(value: Any) -> tuple[Any, ...]:
+    from opentelemetry.sdk.trace.export import SpanExporter  # not needed by those who send OTLP
+
+    _require_type(value, Sequence)
+    _require(all(isinstance(exporter, SpanExporter) for exporter in value))
+    return tuple(value)
+
+
+_POSITIVE: Final = _number(0.001, 86_400 * 365)
+_FLAG: Final = Option("True or False", _flag, _parse_flag)
+_NAME: Final = Option("a text that is not empty", _text, str)
+_FILE: Final = ("the path of a file that exists", _file, str)
+_WHO: Final = Option("a str, an int, a UUID or a function without arguments", _or_getter(_identifier), str)
+_WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
+_LIMIT: Final = Option("a whole number from 0", _number(0, whole=True), int)
+_SECONDS: Final = Option("a number of seconds above 0", _POSITIVE, float)
+_CALL: Final = Option("a function", _function)
+
+PAIRS: Final = Option("a list such as key=value,key=value", _mapping, _parse_pairs)
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "endpoint": Option("a URL", _text, str, secret=True),
+    "api_key": Option("a text", _secret_key, SecretKey),
+    "headers": Option("names and printable ASCII values", _headers, _parse_pairs, "HEADERS", secret=True),
+    "insecure": _FLAG,
+    "protocol": Option(
+        "'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str, "PROTOCOL"
+    ),
+    "compression": Option("'gzip' or 'none'", _choice("gzip", "none"), _parse_compression, "COMPRESSION"),
+    "timeout": Option("a number of seconds above 0", _POSITIVE, _parse_timeout, "TIMEOUT"),
+    "certificate": Option(*_FILE, "CERTIFICATE"),
+    "client_certificate": Option(*_FILE, "CLIENT_CERTIFICATE"),
+    "client_key": Option(*_FILE, "CLIENT_KEY"),
+    "exporters": Option("a list of opentelemetry.sdk.trace.export.SpanExporter objects", _exporters),
+    "service_name": _NAME,
+    "service_version": _NAME,
+    "environment": _NAME,
+    "user_id": _WHO,
+    "convo_id": _WHO,
+    "agent_name": Option("a str or a function without arguments", _or_getter(_text), str),
+    "tags": Option("a list of str or a function without arguments", _or_getter(_words), _parse_words),
+    "properties": Option("a dict or a function without arguments", _or_getter(_mapping)),
+    "sample_rate": Option("a number from 0 to 1", _number(0, 1), float),
+    "disabled": _FLAG,
+    "extras": Option(f"some of {', '.join(EXTRAS)}", _some(*EXTRAS), _parse_words),
+    "capture_content": _FLAG,
+    "redact": _CALL,
+    "redact_text": _FLAG,
+    "redact_pii": Option(f"True, False or some of {', '.join(PII)}", _some(*PII, all_when_true=True), _parse_pii),
+    "redact_keys": Option("a list of str", _key_words, _parse_words),
+    "max_content_length": _WHOLE,
+    "max_queue_bytes": _WHOLE,
+    "spool": Option("True, False or a directory", _spool, _parse_spool),
+    "max_open_sessions": _WHOLE,
+    "session_timeout": _SECONDS,
+    "attribute_length_limit": _LIMIT,
+    "attribute_count_limit": _LIMIT,
+    "event_count_limit": _LIMIT,
+    "link_count_limit": _LIMIT,
+    "on_loss": _CALL,
+    "flush_interval": _SECONDS,
+    "batch_size": _WHOLE,
+}
+
+
+def checked(source: str, option: Option, make: Callable[[Any], Any], value: Any) -> Any:
+    """Return what `make` makes of a value; whatever it raises becomes one ConfigurationError that names the source."""
+    problem: Exception
+    try:
+        return make(value)
+    except Exception as error:  # also what the value's own dunder methods raise
+        problem = error
+    # Raised out here, so that the traceback shows this error alone, and not the value inside another.
+    if isinstance(problem, ConfigurationError):
+        raise ConfigurationError(f"{source}: {problem}")
+    shown = f" {value!r}"[:200] if type(value) in (str, int, float) and not option.secret else ""
+    fail(f"{source} cannot be{shown} ({type(value).__name__}).", f"set {source} to {option.expected}")
+
+
+class Sources:
+    """Where values come from, in order: arguments, `ROOTSPAN_*`, and the OTLP group unless an endpoint is our own."""
+
+    def __init__(self, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self.arguments = arguments
+        self.environ = environ
+        self.own_endpoint = arguments.get("endpoint") is not None or bool(self.text("ROOTSPAN_ENDPOINT"))
+
+    def text(self, variable: str) -> str:
+        return self.environ.get(variable, "").strip()
+
+    def find(self, name: str) -> tuple[Any, str]:
+        """Return the value of an option and what to call its source; (None, "") when nobody gave one."""
+        option = OPTIONS[name]
+        if (value := self.arguments.get(name)) is not None:
+            return checked(f"{name}=", option, option.check, value), f"{name}="
+        for variable in self._variables(name, option):
+            # A key is taken as it stands: a line break at its end is a mistake to name, not to hide.
+            if text := self.environ.get(variable, "") if name == "api_key" else self.text(variable):
+                return checked(variable, option, option.read, text), variable
+        return None, ""
+
+    def _variables(self, name: str, option: Option) -> Iterator[str]:
+        if option.parse is not None:
+            yield f"ROOTSPAN_{name.upper()}"
+        if option.otel and not self.own_endpoint:
+            yield f"OTEL_EXPORTER_OTLP_TRACES_{option.otel}"
+            yield f"OTEL_EXPORTER_OTLP_{option.otel}"

@@ -1,0 +1,433 @@
+"""Brings records from the caller's thread to their sinks: one byte-bounded queue and one worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from os import getpid
+from typing import Any, Final, Protocol
+
+from rootspan.record import Record, SpanData
+
+__all__ = ["EXIT_SECONDS", "Attempt", "Pipeline", "Sink", "weigh"]
+
+logger = logging.getLogger("rootspan")
+
+_SLICE: Final = 48  # records encoded in one go, after which the host gets the GIL
+_PAUSE: Final = 0.0005  # seconds between two slices
+_CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
+_BATCH_BYTES: Final = 4 << 20
+_QUIET: Final = 60.0  # seconds between two reports of losses
+_IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
+_LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
+EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
+_EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
+
+
+class Attempt(Protocol):
+    """What one attempt at a sink came to: what it took, what it never will, and what to try again after `wait` s."""
+
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def rest(self) -> Sequence[Any]: ...
+    @property
+    def wait(self) -> float | None: ...
+
+
+class Sink(Protocol):
+    """Where spans go; `attempt` does not raise."""
+
+    def encode(self, data: SpanData) -> Any: ...
+    def attempt(self, items: Sequence[Any]) -> Attempt: ...
+    def close(self) -> None: ...
+    def forget(self) -> None:
+        """Let go of a parent's connections after a fork, without closing them."""
+
+
+class _Batch:
+    """Encoded spans on their way, and which sinks still have to take which of them."""
+
+    __slots__ = ("bytes", "dropped", "settled", "size", "todo")
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
+        self.size = 0
+        self.bytes = 0
+        self.settled = 0
+        self.dropped: Counter[str] = Counter()
+
+    def add(self, data: SpanData) -> None:
+        encoded = [sink.encode(data) for sink, _ in self.todo]
+        for (_, items), item in zip(self.todo, encoded, strict=True):
+            items.append(item)
+            self.bytes += len(item) if isinstance(item, bytes) else 500
+        self.size += 1
+
+    def attempt(self) -> tuple[int, Counter[str], float | None]:
+        """Try every sink that is not done; return what became settled, the drops among it, and the wait in seconds."""
+        wait: float | None = None
+        todo: list[tuple[Sink, list[Any]]] = []
+        for sink, items in self.todo:
+            result = sink.attempt(items)
+            self.dropped.update(result.dropped)
+            if result.rest:
+                todo.append((sink, list(result.rest)))
+                wait = max(wait or 0.0, result.wait or 0.0)
+        self.todo = todo
+        settled = self.size - max((len(items) for _, items in todo), default=0)
+        newly, self.settled = settled - self.settled, settled
+        dropped, self.dropped = self.dropped, Counter()
+        return newly, dropped, wait
+
+
+class Pipeline:
+    """One tracker's queue, worker and sinks.
+
+    Args:
+        shape: turns a record into a span; runs on the worker.
+        sinks: where the spans go; a batch is done when each of them took it.
+        limit: bytes that the queue may hold; beyond it the oldest records are dropped and counted.
+        interval: seconds between two looks at the queue.
+        batch_size: spans in one request.
+        sample_rate: share of the traces, 0.0 to 1.0, that is sent.
+        on_loss: called on the worker with a reason and how many records were lost for it since the last call.
+        on_fork: called in a forked child before it records.
+        disabled: record nothing, and count it.
+    """
+
+    def __init__(
+        self,
+        shape: Callable[[Record], SpanData],
+        sinks: Sequence[Sink],
+        *,
+        limit: int = 32 << 20,
+        interval: float = 0.2,
+        batch_size: int = 512,
+        sample_rate: float = 1.0,
+        on_loss: Callable[[str, int], object] | None = None,
+        on_fork: Callable[[], None] | None = None,
+        disabled: bool = False,
+    ) -> None:
+        self._shape = shape
+        self._sinks = sinks
+        self._limit = limit
+        self._interval = interval
+        self._batch_size = batch_size
+        self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
+        self._on_loss = on_loss
+        self._on_fork = on_fork
+        self._closed: str | None = "disabled" if disabled else None
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Set what a forked child must not share with its parent."""
+        self._pid = getpid()
+        self.records: deque[tuple[Any, ...]] = deque()
+        self.size = 0
+        made, overflowed = count(), count()
+        self._made, self._count = made, made.__next__
+        self._overflowed, self._overflow = overflowed, overflowed.__next__
+        self._delivered = 0
+        self._dropped: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
+        self._report_at = 0.0
+        self._batch: _Batch | None = None
+        self._held = 0  # records that the worker took and that no sink has settled
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._settled = threading.Condition()
+        self._wake = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._hurry = False
+
+    # The caller's side
+
+    def put(self, record: tuple[Any, ...], size: int) -> None:
+        """Queue a record of about `size` bytes; never blocks and never raises."""
+        if getpid() != self._pid:
+            self.after_fork()
+        self._count()
+        self.records.append(record)
+        self.size = size = self.size + size
+        if size > _CROWDED:
+            self._crowded()
+        if self._worker is None:
+            self._start()
+
+    def _crowded(self) -> None:
+        while self.size > self._limit and self.records:
+            try:
+                self.size -= weigh(self.records.popleft())
+            except IndexError:
+                break
+            self._overflow()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _start(self) -> None:
+        if self._closed is not None:
+            self._refuse(self._closed)
+            return
+        with self._lock:
+            if self._worker is not None:
+                return
+            worker = threading.Thread(target=self._run, name="rootspan-worker", daemon=True)
+            self._worker = worker
+        try:
+            worker.start()
+        except RuntimeError:  # no new threads while the interpreter shuts down
+            self._worker = None
+            self._refuse("exit")
+
+    def _refuse(self, reason: str) -> None:
+        """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""
+        if reason == "exit" and self._sending.acquire(timeout=_LAST_CHANCE):
+            try:
+                self._hurry = True
+                self._turn()
+            except Exception:
+                logger.debug("the last delivery failed", exc_info=True)
+            finally:
+                self._sending.release()
+        self._discard("shutdown" if reason == "exit" else reason)
+
+    def _discard(self, reason: str) -> None:
+        lost = 0
+        while self.records:
+            try:
+                self.records.popleft()
+            except IndexError:
+                break
+            lost += 1
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            lost += batch.size - batch.settled
+            self._held -= batch.size - batch.settled
+        self.size = 0
+        if lost:
+            with self._settled:
+                self._dropped[reason] += lost
+                self._settled.notify_all()
+
+    def drop(self, reason: str) -> None:
+        """Count a record that never came to be one."""
+        self._count()
+        with self._settled:
+            self._dropped[reason] += 1
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
+        for _ in range(50):
+            recorded = _reading(self._made)
+            result = self._counters()
+            if recorded == result["delivered"] + result["queued"] + sum(result["dropped"].values()):
+                break
+            time.sleep(0.0005)  # a record is just moving from one place to the next
+        return {"recorded": recorded, **result}
+
+    def _counters(self) -> dict[str, Any]:
+        dropped = dict(self._dropped)
+        overflowed = _reading(self._overflowed)
+        if overflowed:
+            dropped["queue_full"] = overflowed
+        return {
+            "delivered": self._delivered,
+            "queued": len(self.records) + self._held,
+            "spooled": 0,
+            "dropped": dropped,
+        }
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
+        if getpid() != self._pid:
+            self.after_fork()
+        target = _reading(self._made)
+        deadline = time.monotonic() + timeout
+        if threading.current_thread() is self._worker:
+            return self._all_settled(target)
+        self._hurry = True
+        self._wake.set()
+        with self._settled:
+            while not self._all_settled(target):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._worker is None:
+                    return self._all_settled(target)
+                self._settled.wait(min(left, 0.5))
+        return True
+
+    def _all_settled(self, target: int) -> bool:
+        return self._delivered + sum(self._dropped.values()) + _reading(self._overflowed) >= target
+
+    def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
+        """Deliver what is queued within `timeout` seconds, count what could not be, and stop the worker."""
+        if self._closed is not None:
+            return True
+        self._closed = "exit" if at_exit else "shutdown"
+        deadline = time.monotonic() + timeout
+        self._hurry = True
+        self._wake.set()
+        worker = self._worker
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(max(0.0, deadline - time.monotonic()))
+        self._worker = None
+        self._discard("shutdown")
+        self._report(last=True)
+        if worker is None or not worker.is_alive():  # a hanging sink keeps its connection; the thread is a daemon
+            for sink in self._sinks:
+                sink.close()
+            return not self._dropped.get("shutdown")
+        return False
+
+    def after_fork(self) -> None:
+        """Start empty in a child: what the parent queued is the parent's."""
+        self._start_afresh()
+        for sink in self._sinks:
+            sink.forget()
+        if self._on_fork is not None:
+            self._on_fork()
+
+    # The worker's side
+
+    def _run(self) -> None:
+        quiet_since = time.monotonic()
+        while True:
+            self._wake.wait(self._interval)
+            self._wake.clear()
+            closing = self._closed is not None
+            if self.records or self._batch is not None:
+                quiet_since = time.monotonic()
+                with self._sending:
+                    self._guarded_turn()
+            self._report()
+            if closing or time.monotonic() - quiet_since > _IDLE:
+                with self._lock:
+                    self._worker = None
+                    # A record whose caller saw the worker still there must not wait for the next one.
+                    if self.records and not closing:
+                        self._worker = threading.current_thread()
+                        continue
+                with self._settled:
+                    self._settled.notify_all()
+                return
+
+    def _guarded_turn(self) -> None:
+        try:
+            self._turn()
+        except Exception:
+            logger.exception("rootspan's worker met an error of its own; it goes on with the next batch")
+            self._discard_batch("internal_error")
+
+    def _turn(self) -> None:
+        """Send until nothing is left or, in a hurry or while closing, one attempt failed."""
+        while self.records or self._batch is not None:
+            batch = self._batch
+            if batch is None:
+                batch = self._batch = self._fill()
+            if batch.size == 0:
+                self._batch = None
+                continue
+            self._hurry = False
+            wait = self._attempt(batch)
+            if wait is not None:
+                if self._closed is not None:
+                    return
+                self._pause(wait)
+
+    def _pause(self, wait: float) -> None:
+        """Wait before the next attempt; a flush or the end cuts it short."""
+        deadline = time.monotonic() + wait
+        while (left := deadline - time.monotonic()) > 0 and not self._hurry and self._closed is None:
+            if self._wake.wait(left) and not self._hurry:
+                self._wake.clear()  # crowded: the callers drop the oldest meanwhile
+                self._report()
+                time.sleep(min(left, self._interval))
+
+    def _fill(self) -> _Batch:
+        batch = _Batch(self._sinks)
+        self._batch = batch
+        while self.records and batch.size < self._batch_size and batch.bytes < _BATCH_BYTES:
+            for _ in range(min(_SLICE, self._batch_size - batch.size)):
+                try:
+                    record = self.records.popleft()
+                except IndexError:
+                    break
+                self._held += 1
+                self._take(batch, record)
+            if not self.records:
+                self.size = 0
+                break
+            time.sleep(_PAUSE)
+        return batch
+
+    def _take(self, batch: _Batch, record: tuple[Any, ...]) -> None:
+        self.size -= weigh(record)
+        if self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below:
+            self._settle(1, {"sampled": 1})
+            return
+        try:
+            batch.add(self._shape(Record._make(record)))
+        except Exception:
+            logger.exception("rootspan could not encode one record; it is counted as dropped")
+            self._settle(1, {"encoding": 1})
+
+    def _attempt(self, batch: _Batch) -> float | None:
+        settled, dropped, wait = batch.attempt()
+        if self._batch is not batch:  # given up and counted by `shutdown` while the sink hung
+            return None
+        if not batch.todo:
+            self._batch = None
+        self._settle(settled, dropped)
+        return wait if batch.todo else None
+
+    def _discard_batch(self, reason: str) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            left = batch.size - batch.settled
+            self._settle(left, {reason: left})
+
+    def _settle(self, settled: int, dropped: Mapping[str, int]) -> None:
+        lost = min(sum(dropped.values()), settled)
+        with self._settled:
+            self._held -= settled
+            self._delivered += settled - lost
+            if lost:
+                self._dropped.update(dropped)
+            self._settled.notify_all()
+
+    def _report(self, last: bool = False) -> None:
+        """Say what was lost: the first loss at once, then one line a minute."""
+        dropped = Counter(self._counters()["dropped"])
+        lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
+        now = time.monotonic()
+        if not lost or (now < self._report_at and not last):
+            return
+        self._reported, self._report_at = dropped, now + _QUIET
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
+        logger.warning("rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
+        if self._on_loss is not None:
+            for reason, number in lost.items():
+                try:
+                    self._on_loss(reason, number)
+                except Exception:
+                    logger.exception("the on_loss callback raised")
+
+
+def weigh(record: tuple[Any, ...]) -> int:
+    """Return about how many bytes a queued record holds."""
+    total = 900
+    for value in record[13:16]:  # input, output, properties
+        if type(value) is str or type(value) is bytes:
+            total += len(value)
+    return total
+
+
+def _reading(counter: count[int]) -> int:
+    """Return how often `counter` was advanced; its repr is the one way to tell without advancing it."""
+    return int(repr(counter)[6:-1])

@@ -1,0 +1,128 @@
+"""Sends request bodies over HTTP and tells what became of them; `sinks` puts a tracker's way out together."""
+
+from __future__ import annotations
+
+import contextvars
+import zlib
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from rootspan.answer import Answer, Outcome, read_answer
+from rootspan.delivery import Attempt, Backoff, Delivery
+from rootspan.encode import JsonEncoder, ProtobufEncoder
+from rootspan.errors import ConfigurationError
+from rootspan.exporting import ExporterSink, Suppressed, package_version
+
+if TYPE_CHECKING:
+    from rootspan.connection import Line
+    from rootspan.settings import Settings
+
+__all__ = ["Answer", "Attempt", "Backoff", "Delivery", "ExporterSink", "Outcome", "Transport", "sinks"]
+
+_WORTH_COMPRESSING: Final = 1_024  # bytes
+
+
+class Transport:
+    """Posts request bodies to one endpoint over a kept connection; opens it at the first `send`.
+
+    Args:
+        settings: endpoint, key, headers, certificates and timeout.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.endpoint_chosen = settings.endpoint_chosen
+        self.host = urlsplit(settings.endpoint).netloc
+        self._settings = settings
+        self._idle: list[Line] = []  # a list's pop and append need no lock, which a fork could leave locked
+        self._lines: list[Line] = []  # every open one, for a forked child
+        self._headers: dict[str, str] = {
+            "content-type": "application/json" if settings.protocol == "http/json" else "application/x-protobuf",
+            "accept-encoding": "identity",
+        }
+
+    def send(self, body: bytes, seconds: float | None = None) -> Answer:
+        """Make one attempt; never raises.
+
+        Args:
+            body: a whole export request, as the encoder of `settings.protocol` made it.
+            seconds: the most that this attempt may take, if less than the configured timeout.
+
+        Returns:
+            What became of it.
+        """
+        if self._settings.hold is not None:
+            return Answer(Outcome.HOLD, detail=self._settings.hold)
+        timeout = self._settings.timeout if seconds is None else max(0.0, min(seconds, self._settings.timeout))
+        # In a context of its own, so that nothing of the host's is seen by our request and nothing of ours stays.
+        return contextvars.Context().run(self._send, body, timeout)
+
+    def _send(self, body: bytes, timeout: float) -> Answer:
+        with Suppressed():
+            try:
+                answer = self._post(body, timeout)
+            except ConfigurationError as error:
+                answer = Answer(Outcome.HOLD, detail=str(error))
+            except Exception as error:
+                answer = Answer(Outcome.RETRY, detail=_describe(error, timeout), refused_connection=_is_refused(error))
+        key = self._settings.api_key
+        return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
+
+    def _post(self, body: bytes, timeout: float) -> Answer:
+        from rootspan.connection import Line, quiet  # urllib3 takes long to import; many processes never send
+
+        quiet.set(True)
+        headers = {"user-agent": f"rootspan/{package_version()}", **self._settings.request_headers(), **self._headers}
+        if self._settings.compression == "gzip" and len(body) > _WORTH_COMPRESSING:
+            packer = zlib.compressobj(1, wbits=31)
+            body = packer.compress(body) + packer.flush()
+            headers["content-encoding"] = "gzip"
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = Line(self._settings)
+            self._lines.append(line)
+        try:
+            reply = line.post(body, headers, timeout)
+        finally:
+            self._idle.append(line)
+        return read_answer(reply.status, reply.headers, reply.body, whole=reply.whole)
+
+    def close(self) -> None:
+        """Close idle connections; a later `send` opens a new one."""
+        for line in list(self._idle):
+            line.close()
+
+    def forget(self) -> None:
+        """Leave the parent's connections alone, after a fork, in the child."""
+        lines, self._lines, self._idle = self._lines, [], []
+        for line in lines:
+            line.abandon()
+
+
+def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
+    """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
+    found: list[Delivery | ExporterSink] = []
+    if settings.otlp:
+        encoder_type = JsonEncoder if settings.protocol == "http/json" else ProtobufEncoder
+        encoder = encoder_type(settings.resource_attributes, "rootspan", package_version())
+        found.append(Delivery(encoder, Transport(settings)))
+    found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
+    return tuple(found)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 9:
+        chain.append(cause)
+    return chain
+
+
+def _is_refused(error: Exception) -> bool:
+    return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
+
+
+def _describe(error: Exception, timeout: float) -> str:
+    if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
+        return f"no complete answer within {timeout:g} s"
+    cause = error.__cause__ or error  # urllib3 wraps the system's error in a longer one of its own
+    return f"{type(cause).__name__}: {cause}"[:300]

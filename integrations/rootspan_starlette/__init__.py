@@ -1,0 +1,16 @@
+"""rootspan for Starlette and FastAPI: each request is one isolated root span."""
+
+from __future__ import annotations
+
+from rootspan.errors import MissingExtraError
+
+try:
+    import starlette  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError(
+        "rootspan_starlette needs Starlette, which is not installed. Fix: pip install 'rootspan[starlette]'"
+    ) from error
+
+from rootspan_starlette.middleware import RootspanMiddleware
+
+__all__ = ["RootspanMiddleware"]

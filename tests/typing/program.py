@@ -1,0 +1,61 @@
+"""A user's program. Type checkers read it against the installed package; it never runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+from typing_extensions import assert_type
+
+import rootspan
+
+tracker = rootspan.configure(api_key="k", endpoint="https://collector.example.com", service_name="shop-assistant")
+assert_type(tracker, rootspan.Tracker)
+
+assert_type(rootspan.track_ai(event="user_message", user_id="u1", input=[{"role": "user"}], properties={"n": 1}), str)
+assert_type(rootspan.current(), rootspan.Step | None)
+assert_type(rootspan.calculate_cost("gpt-4o", {"input_tokens": 1}), Decimal | None)
+assert_type(rootspan.flush(timeout=5), bool)
+
+with rootspan.begin(event="user_turn", user_id="u1", convo_id="c1", input="Hi") as turn:
+    assert_type(turn, rootspan.Interaction)
+    with turn.tool_span("web_search", input={"q": "x"}) as step:
+        assert_type(step, rootspan.Step)
+        step.set_output(["hit"])
+    turn.track_decision(reasoning="search, then answer", alternatives=["direct_response"])
+    turn.update(output="Hello!")
+    assert_type(turn.span_id, str)
+turn.finish(output="Hello!", success=True, estimated_cost=0.023)
+
+session = tracker.create_session(name="Request", agent_name="my-agent", user_id="u1", metadata={"source": "api"})
+assert_type(session, str)
+tracker.track_tool_call(session_id=session, tool_name="search", tool_input={"q": "x"}, tool_output={"hits": 3})
+tracker.complete_session(session_id=session, success=True, prompt_tokens=812, completion_tokens=134)
+
+
+@rootspan.tool
+def search(query: str) -> list[str]:
+    return [query]
+
+
+@rootspan.tool(name="fetch", capture_input=False)
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@rootspan.interaction(event="user_turn")
+async def answer(question: str) -> AsyncIterator[str]:
+    with rootspan.context(user_id="u1", tags=["beta"]):
+        yield question
+
+
+assert_type(search("x"), list[str])
+assert_type(rootspan.carry(search)("x"), list[str])
+
+
+async def program() -> None:
+    assert_type(await fetch("x"), bytes)
+    async for part in answer("x"):
+        assert_type(part, str)
+    async with rootspan.begin(event="user_turn") as turn:
+        assert_type(turn, rootspan.Interaction)

@@ -1,0 +1,233 @@
+"""What holds the house together: layers, imports, names, docstrings and what the package ships."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "core" / "rootspan"
+INTEGRATIONS = sorted(path for path in (ROOT / "integrations").glob("rootspan_*") if path.is_dir())
+PACKAGES = [CORE, *INTEGRATIONS]
+MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
+
+LAYERS = (
+    {"errors", "semconv", "record"},
+    {"freeze", "redaction", "cost", "settings"},
+    {"dialect", "encode"},
+    {"transport", "spool"},
+    {"pipeline"},
+    {"scope"},
+    {"recorder"},
+    {"interaction"},
+    {"functions"},
+    {"tracker"},
+    {"__init__"},
+    {"adapter", "testing"},
+)
+"""A module of core imports only from rows above its own, and from the other parts of the same whole."""
+
+PARTS = {
+    "options": "settings",
+    "secret": "settings",
+    "protobuf": "encode",
+    "wire": "encode",
+    "answer": "transport",
+    "connection": "transport",
+    "delivery": "transport",
+    "exporting": "transport",
+}
+"""A module that another one was split into stands in its row."""
+
+FRAMEWORKS = {
+    "rootspan_django": {"django", "asgiref"},
+    "rootspan_flask": {"flask", "werkzeug"},
+    "rootspan_langchain": {"langchain_core"},
+    "rootspan_starlette": {"starlette", "anyio"},
+}
+"""What an adapter may import beside the standard library and rootspan: its framework and what that one stands on."""
+
+PUBLIC = ["rootspan", *(f"rootspan.{path.stem}" for path in CORE.glob("*.py") if path.stem in LAYERS[-1])]
+ADAPTERS = [path for path in INTEGRATIONS if path.name in FRAMEWORKS]
+LONGEST_ADAPTER = 200
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """The line and the dotted name of everything that a file imports."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{label(path)}:{node.lineno} imports relatively"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def lines_of_code(path: Path) -> int:
+    """Lines that are not blank, a comment or a docstring."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    source = path.read_text("utf-8")
+    tokens = (token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in silent)
+    lines = {number for token in tokens for number in range(token.start[0], token.end[0] + 1)}
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_the_helpers_see_what_they_should(tmp_path: Path) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text('"""Doc."""\n\n# why\nx = """a\nb"""\n\n\ndef f():\n    """Doc\n    more."""\n    return 1\n')
+    assert lines_of_code(path) == 4
+    assert {"ast", "pathlib.Path", "collections.abc.Iterator"} <= {name for _, name in imported(Path(__file__))}
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=label)
+def test_a_module_of_core_imports_only_from_the_rows_above(path: Path) -> None:
+    row = {name: number for number, names in enumerate(LAYERS) for name in names}
+    whole = PARTS.get(path.stem, path.stem)
+    assert whole in row, f"give {whole} a row in LAYERS"
+    for line, target in imported(path):
+        package, _, rest = target.partition(".")
+        if package != "rootspan":
+            continue
+        module = rest.partition(".")[0]
+        module = module if (CORE / f"{module}.py").exists() else "__init__"
+        other = PARTS.get(module, module)
+        assert other == whole or row[other] < row[whole], f"{label(path)}:{line} imports {other}: not in a row above"
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=label)
+def test_core_imports_no_framework(path: Path) -> None:
+    allowed = {"opentelemetry", "orjson", "rootspan", "urllib3", "genai_prices"} | sys.stdlib_module_names
+    foreign = {f"line {line}: {target}" for line, target in imported(path) if target.split(".")[0] not in allowed}
+    assert not foreign
+    assert not [
+        name for _, name in imported(path) if name.startswith(("opentelemetry.exporter", "opentelemetry.proto"))
+    ]
+
+
+def test_importing_rootspan_is_light() -> None:
+    """In a fresh interpreter, with warnings as errors: no framework, nothing that only a delivery needs."""
+    code = "import json, sys, rootspan; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(json.loads(done.stdout))
+    assert "rootspan" in loaded
+    heavy = {"django", "flask", "starlette", "fastapi", "langchain_core", "pydantic", "requests", "google.protobuf"}
+    assert not loaded & {*heavy, "urllib3", "genai_prices", "numpy"}
+
+
+@pytest.mark.parametrize("package", ADAPTERS, ids=label)
+def test_an_adapter_imports_only_rootspan_and_its_framework(package: Path) -> None:
+    allowed = {"rootspan", package.name} | FRAMEWORKS[package.name] | sys.stdlib_module_names
+    for path in package.rglob("*.py"):
+        foreign = {f"line {line}: {target}" for line, target in imported(path) if target.split(".")[0] not in allowed}
+        assert not foreign, label(path)
+
+
+@pytest.mark.parametrize("package", ADAPTERS, ids=label)
+def test_an_adapter_is_small(package: Path) -> None:
+    assert sum(map(lines_of_code, package.rglob("*.py"))) < LONGEST_ADAPTER
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_a_module_has_a_telling_name_and_a_docstring(path: Path) -> None:
+    assert not {"utils", "util", "helpers", "base", "manager", "common", "misc"} & set(path.stem.split("_"))
+    assert ast.get_docstring(parse(path)), "say in one sentence what it is for"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_every_public_definition_has_a_docstring(path: Path) -> None:
+    body = parse(path).body
+    exported = [
+        node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    public = set(ast.literal_eval(exported[0])) if exported else None
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    assert not [
+        f"line {node.lineno}: {node.name}"
+        for node in body
+        if isinstance(node, definitions) and not ast.get_docstring(node)
+        if (node.name in public if public is not None else not node.name.startswith("_"))
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_documented(name: str) -> None:
+    """Every exported function and class, and every public method of such a class."""
+    module = importlib.import_module(name)
+    undocumented: list[str] = []
+    for public in module.__all__:
+        thing = getattr(module, public)
+        if not (inspect.isclass(thing) or callable(thing)):
+            continue
+        members = vars(thing).items() if inspect.isclass(thing) and thing.__module__.startswith("rootspan") else ()
+        methods = [(key, value) for key, value in members if not key.startswith("_") and documentable(value)]
+        undocumented += [f"{public}.{key}" for key, value in methods if not inspect.getdoc(value)]
+        if not inspect.getdoc(thing):
+            undocumented.append(public)
+    assert not undocumented
+
+
+def documentable(value: object) -> bool:
+    return inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=label)
+def test_a_package_is_typed_and_in_the_distribution(package: Path) -> None:
+    """A new integration is one line in three places of pyproject.toml; this finds a forgotten one."""
+    assert (package / "py.typed").is_file()
+    spec = importlib.util.find_spec(package.name)
+    assert spec is not None
+    assert spec.origin is not None
+    tools = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.")[2]
+    assert tools.count(f'{package.name}"') == 3, "one line each in packages, source_pkgs and toplevel"
+    if "TOX_ENV_NAME" in os.environ:
+        origin = Path(spec.origin)
+        assert "site-packages" in origin.parts, "the tests have to run against the built wheel"
+        assert (origin.parent / "py.typed").is_file()
+
+
+def test_the_changelog_has_an_entry_for_the_version() -> None:
+    version = re.search(r'^__version__ = "(.+)"$', (CORE / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    assert version
+    assert re.search(rf"^## {re.escape(version[1])}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_readme_names_options_that_exist() -> None:
+    options = importlib.import_module("rootspan.options").OPTIONS
+    table = (ROOT / "README.md").read_text("utf-8").partition("| argument |")[2].partition("\n\n")[0]
+    rows = [row.split(" | ")[:2] for row in table.splitlines() if row.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert named >= {"endpoint", "api_key"}
+    assert named <= set(options)
+    variables = {name for row in rows for name in re.findall(r"`ROOTSPAN_(\w+)`", row[1])}
+    assert variables <= {name.upper() for name, option in options.items() if option.parse}
+
+
+def test_continuous_integration_runs_the_command_that_the_readme_gives() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("a source distribution carries no .ci/run")
+    commands = re.findall(r"^(pip install .*tox.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert len(commands) == 1
+    assert f"({commands[0]})" in script.read_text("utf-8")
