@@ -13,10 +13,11 @@ from typing import Any, Final
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from rootspan import default_tracker, semconv
+from rootspan.arguments import outcome_of
 from rootspan.errors import ConfigurationError
 from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
-from rootspan.recorder import Recorder, described, outcome_of
+from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope
 from rootspan.tracker import Tracker
 

@@ -207,6 +207,8 @@ def _not_finite(number: float) -> str:
 
 def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
     """Return the fields of what is a mapping or declares its fields; their own code for it is not run."""
+    if isinstance(value, types.MappingProxyType):
+        return list(value.items())
     if isinstance(value, dict):
         return list(dict.items(value)) if len(value) <= _NODES else dict.items(value)
     kind: Any = type(value)

@@ -59,8 +59,9 @@ class Follower(Protocol):
         ...
 
 
-def steps(inner: Iterator[Any], follower: Follower) -> Generator[Any, Any, Any]:
-    """Yield from `inner`, each step of it inside the follower's scope."""
+def steps(iterator: Iterator[Any], follower: Follower) -> Generator[Any, Any, Any]:
+    """Yield from an iterator or generator, each step of it inside the follower's scope."""
+    inner: Any = iterator
     active = follower.start()
     advance: Callable[[], Any] = functools.partial(next, inner)
     try:
@@ -81,9 +82,9 @@ def steps(inner: Iterator[Any], follower: Follower) -> Generator[Any, Any, Any]:
             except BaseException as error:
                 if not hasattr(inner, "throw"):
                     raise
-                advance = functools.partial(inner.throw, error)  # type: ignore[attr-defined]  # asked for above
+                advance = functools.partial(inner.throw, error)
             else:
-                advance = functools.partial(next, inner) if sent is None else functools.partial(inner.send, sent)  # type: ignore[attr-defined]  # as Python itself does
+                advance = functools.partial(next, inner) if sent is None else functools.partial(inner.send, sent)
     except BaseException as error:
         follower.end(error)
         raise
@@ -91,8 +92,9 @@ def steps(inner: Iterator[Any], follower: Follower) -> Generator[Any, Any, Any]:
     return result
 
 
-async def asteps(inner: AsyncIterator[Any], follower: Follower) -> AsyncGenerator[Any, Any]:
-    """Yield from the async `inner`, each step of it inside the follower's scope."""
+async def asteps(iterator: AsyncIterator[Any], follower: Follower) -> AsyncGenerator[Any, Any]:
+    """Yield from an async iterator or generator, each step of it inside the follower's scope."""
+    inner: Any = iterator
     active = follower.start()
     advance: Callable[[], Any] = inner.__anext__
     try:
@@ -115,7 +117,7 @@ async def asteps(inner: AsyncIterator[Any], follower: Follower) -> AsyncGenerato
                     raise
                 advance = functools.partial(inner.athrow, error)
             else:
-                advance = inner.__anext__ if sent is None else functools.partial(inner.asend, sent)  # type: ignore[attr-defined]  # as Python itself does
+                advance = inner.__anext__ if sent is None else functools.partial(inner.asend, sent)
     except BaseException as error:
         follower.end(error)
         raise

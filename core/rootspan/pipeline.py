@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from rootspan.record import Record, SpanData
 
-__all__ = ["EXIT_SECONDS", "Attempt", "Pipeline", "Sink", "weigh"]
+__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Attempt", "Pipeline", "Sink", "weigh"]
 
 logger = logging.getLogger("rootspan")
 
@@ -24,6 +24,7 @@ _BATCH_BYTES: Final = 4 << 20
 _QUIET: Final = 60.0  # seconds between two reports of losses
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
+RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
 
@@ -45,7 +46,7 @@ class Sink(Protocol):
     """Where spans go; `attempt` does not raise."""
 
     def encode(self, data: SpanData) -> Any: ...
-    def attempt(self, items: Sequence[Any]) -> Attempt: ...
+    def attempt(self, items: Any) -> Attempt: ...
     def close(self) -> None: ...
     def forget(self) -> None:
         """Let go of a parent's connections after a fork, without closing them."""
@@ -421,7 +422,7 @@ class Pipeline:
 
 def weigh(record: tuple[Any, ...]) -> int:
     """Return about how many bytes a queued record holds."""
-    total = 900
+    total = RECORD_BYTES
     for value in record[13:16]:  # input, output, properties
         if type(value) is str or type(value) is bytes:
             total += len(value)

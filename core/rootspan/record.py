@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-__all__ = ["AttributeValue", "Frozen", "Identity", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
+__all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
 
 Frozen: TypeAlias = "str | bytes | int | float | bool | None"
 """An immutable value: scalars as they are, `bytes` are the JSON text of what was a container or an object."""
@@ -41,6 +41,10 @@ class Identity(NamedTuple):
     tags: tuple[str, ...] = ()
     agent_name: str | None = None
     properties: Frozen = None  # JSON of a flat dict, from `context` and `update_current`
+
+
+NOBODY: Final = Identity()
+"""The identity that says nothing."""
 
 
 class Record(NamedTuple):

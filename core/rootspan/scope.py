@@ -8,8 +8,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from opentelemetry import context as otel_context
-from opentelemetry import trace as otel_trace
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import SpanContext, get_current_span, propagation
 
 from rootspan.record import Frozen, Identity
 
@@ -66,7 +65,7 @@ class OpenSpan:
         self.kind = kind
         self.name = name
         self.ids = ids
-        self.parent = parent
+        self.parent: OpenSpan | None = parent
         self.root: OpenSpan = self if parent is None else parent.root
         self.holder = holder
         self.start = start
@@ -126,13 +125,13 @@ class Scope:
     __slots__ = ("holder", "outer", "pinned", "span")
 
     def __init__(self, span: OpenSpan | None, holder: Holder, outer: Scope | None, pinned: bool = False) -> None:
-        self.span = span
-        self.holder = holder
+        self.span: OpenSpan | None = span
+        self.holder: Holder = holder
         self.pinned = pinned  # chosen by hand: no look-up may overrule it
         # A chain of scopes that nobody left must not grow: skip what has finished.
         while outer is not None and outer.span is not None and outer.span.finished:
             outer = outer.outer
-        self.outer = outer
+        self.outer: Scope | None = outer
 
 
 ScopeLookup: TypeAlias = "Callable[[], OpenSpan | None]"
@@ -156,7 +155,7 @@ class Enclosing:
     def scope(self) -> Scope | None:
         """Return the innermost scope, or None outside of any."""
         scope = self.variable.get()
-        if self.look_ups and (scope is None or not scope.pinned):
+        if scope is None or not scope.pinned:
             for look_up in self.look_ups:
                 span = look_up()
                 if span is not None and not _within(scope, span):
@@ -188,24 +187,30 @@ def open_ancestor(span: OpenSpan | None) -> OpenSpan | None:
     return span
 
 
-_SPAN_KEY: str | None = getattr(otel_trace.propagation, "_SPAN_KEY", None)
+_SPAN_KEY: str | None = getattr(propagation, "_SPAN_KEY", None)
 _host_variable: ContextVar[Any] | None = getattr(
     getattr(otel_context, "_RUNTIME_CONTEXT", None), "_current_context", None
 )
 
 
 def _public_host_span() -> SpanContext | None:
-    context = otel_trace.get_current_span().get_span_context()
-    return context if context.is_valid else None
+    try:
+        context = get_current_span().get_span_context()
+        return context if context.is_valid else None
+    except Exception:  # a span of the host's own making
+        return None
 
 
 def _direct_host_span() -> SpanContext | None:
-    context = _host_variable.get()  # type: ignore[union-attr]  # chosen below only where it is there
-    if context:
-        span = context.get(_SPAN_KEY)
-        if span is not None:
-            found: SpanContext = span.get_span_context()
-            return found if found.is_valid else None
+    try:
+        context = _host_variable.get()  # type: ignore[union-attr]  # chosen below only where it is there
+        if context:
+            span = context.get(_SPAN_KEY)
+            if span is not None:
+                found: SpanContext = span.get_span_context()
+                return found if found.is_valid else None
+    except Exception:  # a span of the host's own making
+        pass
     return None
 
 

@@ -63,6 +63,7 @@ EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 HTTP_REQUEST_METHOD: Final = "http.request.method"
+HTTP_REQUEST_METHOD_ORIGINAL: Final = "http.request.method_original"
 HTTP_ROUTE: Final = "http.route"
 HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
 HTTP_REQUEST_HEADER: Final = "http.request.header"  # a prefix
@@ -102,6 +103,11 @@ ROOTSPAN_SESSION_COST: Final = "rootspan.session.cost"
 ROOTSPAN_METRIC: Final = "rootspan.metric"  # a prefix
 ROOTSPAN_TARGET_SPAN_ID: Final = "rootspan.target.span_id"
 ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
+STREAM_CHUNKS: Final = "rootspan.stream.chunks"
+STREAM_BYTES: Final = "rootspan.stream.bytes"
+STREAM_TIME_TO_FIRST_BYTE: Final = "rootspan.stream.time_to_first_byte"  # seconds
+STREAM_LONGEST_STALL: Final = "rootspan.stream.longest_stall"  # seconds
+WEBSOCKET_CLOSE_CODE: Final = "rootspan.websocket.close_code"
 
 # Vendors' own, written only when `extras` names the vendor
 MLFLOW_LLM_COST: Final = "mlflow.llm.cost"

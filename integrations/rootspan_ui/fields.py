@@ -115,8 +115,11 @@ def outcome(span: ReceivedSpan) -> str | None:
 
 
 def note(span: ReceivedSpan) -> str | None:
-    """The reasoning of a decision."""
-    return _words(span, (names.ROOTSPAN_DECISION_REASONING,))
+    """The reasoning of a decision, or a judgement: its name, score and explanation."""
+    judged = (names.GEN_AI_EVALUATION_SCORE_LABEL, names.GEN_AI_EVALUATION_SCORE_VALUE)
+    said = [(name,) for name in (names.GEN_AI_EVALUATION_NAME, *judged, names.GEN_AI_EVALUATION_EXPLANATION)]
+    parts = [words for name in said if (words := _words(span, name))]
+    return "  ".join(parts) or _words(span, (names.ROOTSPAN_DECISION_REASONING,))
 
 
 def alternatives(span: ReceivedSpan) -> str | None:
@@ -133,7 +136,7 @@ def alternatives(span: ReceivedSpan) -> str | None:
 
 
 def error(span: ReceivedSpan) -> str | None:
-    """`type: message` of a failed span, None for one that did not fail."""
+    """`type: message` of a failed span, None for one that did not fail or whose HTTP status says it all."""
     if span.status_code != 2:
         return None
     kind = _words(span, (names.ERROR_TYPE, names.EXCEPTION_TYPE)) or ""
@@ -142,8 +145,9 @@ def error(span: ReceivedSpan) -> str | None:
         if event.name == names.EXCEPTION:
             kind = str(event.attributes.get(names.EXCEPTION_TYPE) or kind)
             message = message or str(event.attributes.get(names.EXCEPTION_MESSAGE) or "")
-    kind = "" if kind == names.ERROR_TYPE_OTHER or message.startswith(f"{kind}:") else kind
-    return ": ".join(part for part in (kind, message) if part) or "failed"
+    kind = "" if kind in (names.ERROR_TYPE_OTHER, message) or message.startswith(f"{kind}:") else kind
+    said = ": ".join(part for part in (kind, message) if part) or "failed"
+    return None if said == str(status_code(span)) else said
 
 
 def input_text(span: ReceivedSpan) -> str | None:
@@ -202,8 +206,8 @@ def _content(
     span: ReceivedSpan, messages: tuple[str, ...], prefixes: tuple[str, str], values: tuple[str, ...]
 ) -> str | None:
     written = _first(span, messages)
-    said = _last_message(written)
-    return said or _numbered(span, prefixes) or _words(span, values) or (None if written is None else _plain(written))
+    said = _last_message(written) or _numbered(span, prefixes) or _last_message(_first(span, values))
+    return said or _words(span, values) or (None if written is None else _plain(written))
 
 
 def _numbered(span: ReceivedSpan, prefixes: tuple[str, str]) -> str | None:

@@ -22,7 +22,7 @@ from rootspan_ui.totals import Summary
 from rootspan_ui.traces import Trace, Traces
 from rootspan_ui.tree import render
 
-__all__ = ["tail"]
+__all__ = ["Screen", "ended_by_signals", "tail"]
 
 _POLL: Final = 0.1  # seconds between two looks for finished traces
 _FULL_WIDTH: Final = 100  # columns where there is no terminal to ask
@@ -46,10 +46,10 @@ def tail(
         The exit status: 0, or 2 when it could not listen.
     """
     traces = Traces()
-    screen = _Screen(out or sys.stdout, json)
+    screen = Screen(out or sys.stdout, json)
     stop = threading.Event()
     try:
-        with _ended_by_signals(stop), Receiver(host, port, traces.add, token=token) as receiver:
+        with ended_by_signals(stop), Receiver(host, port, traces.add, token=token) as receiver:
             screen.greet(receiver.url, token)
             _follow(traces, screen, stop)
         screen.show(traces.flush())
@@ -62,7 +62,7 @@ def tail(
     return 0
 
 
-def _follow(traces: Traces, screen: _Screen, stop: threading.Event) -> None:
+def _follow(traces: Traces, screen: Screen, stop: threading.Event) -> None:
     dropped = 0
     while not stop.wait(_POLL):
         screen.show(traces.finished())
@@ -72,8 +72,13 @@ def _follow(traces: Traces, screen: _Screen, stop: threading.Event) -> None:
 
 
 @contextmanager
-def _ended_by_signals(stop: threading.Event) -> Generator[None]:
-    """The first Ctrl-C or SIGTERM lets everything be printed, a second one means what it always does."""
+def ended_by_signals(stop: threading.Event, *more: int) -> Generator[None]:
+    """Let the first Ctrl-C or SIGTERM end things in order; a second one means what it always does.
+
+    Args:
+        stop: set by the first signal.
+        more: further signals that mean the same.
+    """
     before: dict[int, Any] = {}
 
     def restore() -> None:
@@ -85,25 +90,36 @@ def _ended_by_signals(stop: threading.Event) -> Generator[None]:
         restore()
 
     if threading.current_thread() is threading.main_thread():
-        before.update({number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)})
+        before.update({number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, *more)})
     try:
         yield
     finally:
         restore()
 
 
-class _Screen:
-    """Where it is printed, and how."""
+class Screen:
+    """Where it is printed, and how.
 
-    def __init__(self, out: TextIO, json: bool) -> None:
+    Args:
+        out: where to.
+        json: print spans as JSON lines, and words to stderr.
+    """
+
+    def __init__(self, out: TextIO, json: bool = False) -> None:
         self.total = Summary()
         self._out = out
         self._json = json
         self._encoding = getattr(out, "encoding", None) or "utf-8"
-        self.unicode = _can_encode("╰─✗→…", self._encoding)
+        self.unicode = _can_encode("╰─✓✗→…", self._encoding)
         self._colour = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
+    def mark(self, good: bool) -> str:
+        """A sign for what went well, or did not."""
+        sign = ("✓" if good else "✗") if self.unicode else ("ok" if good else "x")
+        return f"\x1b[{32 if good else 31}m{sign}\x1b[0m" if self._colour else sign
+
     def greet(self, url: str, token: str | None) -> None:
+        """Say where to send traces."""
         self.say("Waiting for traces; Ctrl-C ends it. Send them here:\n")
         self.say(f"    export ROOTSPAN_ENDPOINT={url}")
         if token is not None:
@@ -111,6 +127,7 @@ class _Screen:
         self.say("")
 
     def show(self, traces: list[Trace]) -> None:
+        """Print traces and add them to the total."""
         for trace in traces:
             self.total.add(trace)
             if self._json:
@@ -118,7 +135,8 @@ class _Screen:
             else:
                 self._write(render(trace, self._colour, self._width(), unicode=self.unicode) + "\n")
 
-    def say(self, line: str) -> None:
+    def say(self, line: str = "") -> None:
+        """Print a line of words."""
         if self._json:
             print(line, file=sys.stderr)
         else:

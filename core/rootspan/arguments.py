@@ -1,0 +1,213 @@
+"""Turns what a host passes into what a record may hold: ids, labels, numbers, identities and failures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, cast
+
+from rootspan.freeze import freeze, identifier, thaw
+from rootspan.record import NOBODY, Frozen, Identity
+from rootspan.settings import Settings
+
+__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of"]
+
+logger = logging.getLogger("rootspan")
+
+_LABEL: Final = 1_000  # characters of a name, a model or an error type
+_MESSAGE: Final = 10_000  # characters of an error message
+_RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
+_CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
+Error: TypeAlias = "tuple[str | None, str | None]"
+"""Type and message of a failure."""
+
+
+class Arguments:
+    """Takes any value for any argument: what cannot be used is left out, with one warning.
+
+    Args:
+        settings: the checked configuration.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.limit = settings.max_content_length
+        self._warned: set[str] = set()
+        self.fixed_defaults, self._getters = self._split_defaults()
+        self.defaults_are_fixed = not self._getters
+
+    def _split_defaults(self) -> tuple[Identity | None, dict[str, Callable[[], Any]]]:
+        names = ("user_id", "convo_id", "agent_name", "tags", "properties")
+        values = {name: getattr(self.settings, name) for name in names}
+        if isinstance(values["properties"], Mapping):  # a read-only view, which is no dict to `freeze`
+            values["properties"] = dict(values["properties"])
+        getters = {name: value for name, value in values.items() if callable(value)}
+        fixed = self.identity(**{name: value for name, value in values.items() if name not in getters})
+        return (None if fixed == NOBODY else fixed), getters
+
+    def identity(
+        self,
+        user_id: object = None,
+        convo_id: object = None,
+        agent_name: object = None,
+        tags: object = None,
+        properties: object = None,
+    ) -> Identity:
+        """Return host values as an identity; what cannot be used is left out with one warning."""
+        return Identity(
+            self.id("user_id", user_id),
+            self.id("convo_id", convo_id),
+            self.tags(tags),
+            self.label(agent_name),
+            None if properties is None else freeze(properties, self.limit),
+        )
+
+    def defaults(self) -> Identity | None:
+        """Return the identity that `configure` gave, asking its getters."""
+        if not self._getters:
+            return self.fixed_defaults
+        values: dict[str, Any] = {}
+        for name, getter in self._getters.items():
+            try:
+                values[name] = getter()
+            except Exception as error:
+                self.warn(
+                    f"getter {name}", "the %s= getter given to configure raised %r; the field is left out", name, error
+                )
+        return merged(self.fixed_defaults or NOBODY, self.identity(**values))
+
+    def id(self, name: str, value: object) -> str | None:
+        """Return a user or conversation id as text."""
+        if value is None:
+            return None
+        try:
+            text = identifier(value)
+        except Exception:
+            text = None
+        if text is None and type(value) is not str:
+            kind = type(value).__name__
+            self.warn(
+                name, "%s has to be a str, an int or a UUID, not %s; it is left out. Pass str(...) of it.", name, kind
+            )
+        return text
+
+    def tags(self, value: object) -> tuple[str, ...]:
+        """Return tags as a tuple of text; a single str is one tag."""
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return (value,)
+        items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
+        if isinstance(items, list):
+            return tuple(str(self.label(item)) for item in cast("list[Any]", items)[:100])
+        self.warn("tags", "tags has to be a list of str, not %s; it is left out", type(value).__name__)
+        return ()
+
+    def label(self, value: object) -> str | None:
+        """Return a short name as text."""
+        if value is None or type(value) is str:
+            return value if value is None or len(value) <= _LABEL else value[:_LABEL]
+        frozen = freeze(value, _LABEL)
+        return frozen.decode() if isinstance(frozen, bytes) else str(frozen)
+
+    def name(self, value: object) -> str:
+        """Return a span name as text; an empty one would be no name."""
+        return self.label(value) or "event"
+
+    def frozen(self, value: Any) -> Frozen:
+        """Return `value` as it is now."""
+        return None if value is None else freeze(value, self.limit)
+
+    def number(self, value: Any) -> Any:
+        """Return a count or an amount as an immutable value; the dialect drops what is no number."""
+        return value if value is None or type(value) is int or type(value) is float else freeze(value, _LABEL)
+
+    def nanoseconds(self, seconds: object) -> int:
+        """Return a duration given in seconds, 0 for what is none."""
+        try:
+            return max(0, min(int(float(seconds) * 1e9), 2**62))  # type: ignore[arg-type]
+        except Exception:  # the value's own __float__ may raise anything
+            self.warn("duration", "duration has to be a number of seconds, not %s", type(seconds).__name__)
+            return 0
+
+    def rare(
+        self,
+        tags: object,
+        agent_name: object,
+        response_model: object,
+        finish_reasons: object,
+        operation: object,
+        *tokens: object,
+    ) -> dict[str, Any]:
+        """Return the fields of an event that few events have, None omitted."""
+        values = {
+            "tags": self.tags(tags),
+            "agent_name": self.label(agent_name),
+            "response_model": self.label(response_model),
+            "finish_reasons": self.tags(finish_reasons),
+            "operation": self.label(operation),
+            **dict(zip(_RARE_TOKENS, map(self.number, tokens), strict=True)),
+        }
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+    def warn(self, topic: str, message: str, *arguments: object) -> None:
+        """Log a warning about `topic` once."""
+        if topic not in self._warned:
+            self._warned.add(topic)
+            logger.warning(message, *arguments)
+
+
+def merged(outer: Identity, inner: Identity) -> Identity:
+    """Return `inner` where it says something, `outer` elsewhere; tags and properties of both."""
+    if outer is NOBODY or outer == NOBODY:
+        return inner
+    if inner == NOBODY:
+        return outer
+    return Identity(
+        inner.user_id or outer.user_id,
+        inner.convo_id or outer.convo_id,
+        outer.tags + tuple(tag for tag in inner.tags if tag not in outer.tags),
+        inner.agent_name or outer.agent_name,
+        joined(outer.properties, inner.properties),
+    )
+
+
+def joined(outer: Frozen, inner: Frozen) -> Frozen:
+    """Return two JSON objects as one, the inner one's keys last, so that they win where both are read."""
+    if not isinstance(outer, bytes) or not isinstance(inner, bytes):
+        return outer if inner is None else inner
+    if outer[:1] == b"{" == inner[:1] and len(outer) > 2 and len(inner) > 2:
+        return outer[:-1] + b"," + inner[1:]
+    return inner if len(inner) > 2 else outer
+
+
+def described(error: BaseException) -> Error:
+    """Return type and message of an exception, whatever its own methods do."""
+    kind = type(error)
+    module = kind.__module__
+    name = kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    try:
+        return name, str(error)[:_MESSAGE]
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return name, None
+
+
+def failure(error: object, kind: Frozen = None) -> Error:
+    """Return type and message of what a host calls an error: an exception, or a message."""
+    if isinstance(error, BaseException):
+        own, message = described(error)
+        return str(kind) if kind else own, message
+    frozen = freeze(error, _MESSAGE)
+    return str(kind) if kind else None, frozen.decode() if isinstance(frozen, bytes) else str(frozen)
+
+
+def outcome_of(error: BaseException) -> tuple[str, Error | None]:
+    """Return the outcome that an exception leaving a span means, and the failure if it is one."""
+    for kind in type(error).__mro__:  # by name: asyncio costs its import, trio may not be there
+        if (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS:
+            return "cancelled", None
+    if isinstance(error, GeneratorExit):
+        return "abandoned", None
+    return "failure", described(error)

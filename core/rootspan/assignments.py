@@ -1,0 +1,176 @@
+"""Secrets in text by the key in front of them: `password=x`, `"token": "x"`, `Cookie: a=b`, `<secret>x</secret>`.
+
+A value in quotes after a denied key, and one after `key=`, always goes. After `key: ` or `key = ` a bare word stays
+unless it looks like a secret, because that is also how prose and code are written.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from rootspan.denied_keys import DeniedKeys, word_set, words
+from rootspan.marks import DONE, REDACTED
+
+__all__ = ["without_assignments"]
+
+_OPEN = r"""\\{0,15}["'`]"""
+# Keys are found backwards from the sign behind them, in the reversed text: a word on its own costs nothing then.
+_REVERSED_KEY = r"""[ \t]{0,32}\]?["'`]?\\{0,15}([\w.-]{1,64} ?[\w.-]{0,64})"""  # no groups, they take twice as long
+_REVERSED_KEYS = (
+    (":", re.compile(":" + _REVERSED_KEY)),
+    ("=", re.compile("=[=:]{0,2}" + _REVERSED_KEY)),
+    ("%3", re.compile("[Dd]3%" + _REVERSED_KEY)),
+    ("</", re.compile(r">([\w.-]{1,64})(?=[<:])")),
+)
+_SEPARATOR = re.compile(
+    rf"({_OPEN})?\]?([ \t]{{0,32}})(=>|:=|={{1,3}}|:|%3[Dd])"
+    rf"(\s{{0,32}}(?=[\\\"'`{{\[])|[ \t]{{0,32}})(?:[bBrRuUfF]{{0,2}}({_OPEN}))?"
+)
+_FLAG = re.compile(r"--([A-Za-z][\w-]{1,64})[ \t]{1,8}(?=[^\s-])")
+_QUOTE = re.compile(r"""\\*["'`]""")
+_BRACKET = re.compile(r"""\\*"|[{}\[\]]""")
+_ELEMENT = re.compile(r"(?:\s{0,32}<!\[CDATA\[)?([^<]+)</(?:[\w.-]{1,64}:)?([\w.-]{1,64})>")
+_BARE = re.compile(r"""(?:[^\s"'`<>&;\\]|\\(?![nrtu"'`\\]))*""")
+_COOKIES = re.compile(r"""[^\s;="'\\]+=[^\s;"'\\]*(?:;[ ]?[^\s;="'\\]+(?:=[^\s;"'\\]*)?)*""")
+_SCHEME = re.compile(r"(?:basic|bearer|token|apikey|negotiate)(?:[ \t]|%20|\+)+(?=\S)", re.IGNORECASE)
+_SCHEME_LINE = re.compile(r"""(?:digest|hawk|oauth|aws4-hmac-sha256)[ \t][^\r\n'`\\]+""", re.IGNORECASE)
+_NO_VALUE = re.compile(  # nothing, or a reference to where the secret is
+    r"(?:none|null|nil|true|false|undefined|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z"
+    r"|(?:os|self|cls|settings|config|process\.env)\.|(?:os\.)?getenv\(",
+    re.IGNORECASE,
+)
+_EXPRESSION = re.compile(r"[A-Za-z_][\w.]*[(\[]")
+_PLAIN = re.compile(r"[$€£]?\d{0,3}(?:[.,]\d+)?%?|[^\d@#$%^&*+~=]*")
+_words = lru_cache(maxsize=1024)(words)
+_PASSWORDS: Final = word_set("password passwd pwd passphrase passcode")
+_NO_PASSWORDS: Final = word_set(
+    "string text bytes bool boolean optional required secretstr varchar char must should your please then"
+    " enter click with that this field hash"
+)
+
+
+def _string_end(text: str, begin: int, quote: str) -> int:
+    """Where the string that `quote` opened ends; the quote may be escaped, as in JSON inside JSON."""
+    level = len(quote) - 1
+    if level == 0 and text.startswith(quote * 2, begin):
+        end = text.find(quote * 3, begin + 2)
+        return len(text) if end < 0 else end
+    for match in _QUOTE.finditer(text, begin):
+        slashes = match.end() - match.start() - 1
+        if match[0][-1] == quote[-1]:
+            if slashes < level:  # the string around it ends first
+                return match.start()
+            if (slashes - level) % (2 * level + 2) == 0:
+                return match.end() - len(quote)
+    newline = text.find("\n", begin)
+    return len(text) if newline < 0 else newline
+
+
+def _bracket_end(text: str, begin: int, level: int) -> int:
+    depth = 0
+    quoted = False
+    for match in _BRACKET.finditer(text, begin):
+        sign = match[0]
+        if sign[-1] == '"':
+            quoted ^= (len(sign) - 1 - level) % (2 * level + 2) == 0
+        elif not quoted:
+            depth += 1 if sign in "{[" else -1
+            if depth == 0:
+                return match.end()
+    return len(text)
+
+
+def _bare_end(text: str, begin: int, words: list[str], *, strict: bool) -> int:
+    """Where the unquoted value ends that begins there; `begin` itself when it does not look like a secret."""
+    if words[-1].startswith("cookie") and not strict:
+        cookies = _COOKIES.match(text, begin)
+        return cookies.end() if cookies else begin
+    if words[-1].startswith("authori"):
+        line = _SCHEME_LINE.match(text, begin)
+        if line:
+            return line.end()
+        scheme = _SCHEME.match(text, begin)
+        if scheme:
+            end = _bare_end(text, scheme.end(), ["token"], strict=True)
+            return end if end > scheme.end() else begin
+    bare = _BARE.match(text, begin)
+    run = bare[0] if bare else ""
+    if _NO_VALUE.match(run):
+        return begin
+    done = DONE.match(run)
+    end = begin + max(len(run.rstrip(",.)]}")), done.end() if done else 0)
+    return end if strict or _is_opaque(text[begin:end], words) else begin
+
+
+def _is_opaque(value: str, words: list[str]) -> bool:
+    if _EXPRESSION.match(value):
+        return False
+    if not _PASSWORDS.isdisjoint(words):
+        return len(value) > 3 and value.lower() not in _NO_PASSWORDS
+    return not _PLAIN.fullmatch(value)
+
+
+def without_assignments(text: str, denied: DeniedKeys, *, queries_only: bool) -> str:
+    """Return `text` with the values behind denied keys replaced: `token=x`, `"token": "x"`, `<token>x</token>`.
+
+    Args:
+        text: The text.
+        denied: The denied keys.
+        queries_only: Whether only those in the query of a URL are replaced.
+    """
+    out: list[str] = []
+    done = 0
+    for start, end in _denied_keys(text, denied):
+        in_query = text[start - 1 : start] in ("?", "&") or (start == 0 and " " not in text)
+        if end > done and (in_query or not queries_only):
+            begin, stop, quote = _value_span(text, start, end)
+            if stop > begin:
+                out += text[done:begin], quote, REDACTED, quote
+                done = stop
+    return "".join(out) + text[done:] if done else text
+
+
+def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
+    """Where denied keys with a value behind them start and end."""
+    found: list[tuple[int, int]] = []
+    backwards, size = text[::-1], len(text)
+    for sign, pattern in _REVERSED_KEYS:
+        if sign in text:
+            runs = denied.among(pattern.findall(backwards))
+            if runs:
+                found += [(size - m.end(1), size - m.start(1)) for m in pattern.finditer(backwards) if m[1] in runs]
+    if "--" in text:
+        found += [match.span(1) for match in _FLAG.finditer(text) if denied.has(match[1])]
+    return sorted(found)
+
+
+def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]:
+    """Where the value behind a key starts and ends, and the quotes that its replacement needs."""
+    words = _words(text[key_start:key_end])
+    separator = _SEPARATOR.match(text, key_end)
+    if not separator and text.startswith(">", key_end):
+        return (*_element_span(text, key_start, key_end), "")
+    if not separator and not text.startswith((" ", "\t"), key_end):
+        return key_end, key_end, ""
+    if not separator:  # `--password x`
+        begin = key_end + len(text[key_end : key_end + 9]) - len(text[key_end : key_end + 9].lstrip(" \t"))
+        return begin, _bare_end(text, begin, words, strict=True), ""
+    begin = separator.end()
+    closing, before, sign, after, opening = separator.groups("")
+    if opening:
+        return begin, _string_end(text, begin, opening), ""
+    if closing and text[begin : begin + 1] in ("{", "["):
+        return begin, _bracket_end(text, begin, len(closing) - 1), closing
+    strict = bool(closing) or (not before and not after and sign in ("=", "%3D", "%3d"))
+    return begin, _bare_end(text, begin, words, strict=strict), closing
+
+
+def _element_span(text: str, key_start: int, key_end: int) -> tuple[int, int]:
+    """Where the text of an XML element starts and ends; nothing when it holds another element."""
+    element = _ELEMENT.match(text, key_end + 1)
+    if not element or element[2] != text[key_start:key_end] or element[1].strip().removesuffix("]]>") in ("", REDACTED):
+        return key_end, key_end
+    begin, stop = element.span(1)
+    return begin, stop - 3 * element[1].endswith("]]>")

@@ -1,0 +1,204 @@
+"""Writes what was said and thought: inputs, outputs, messages, tools, decisions, judgements and exceptions.
+
+Most of it is what `capture_content=False` leaves out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from rootspan import semconv
+from rootspan.draft import Draft
+from rootspan.lengths import dumps, fit_messages, is_array, is_object, label, valid
+from rootspan.messages import first, instructions, messages, unwrapped
+from rootspan.record import AttributeValue, Kind, SpanEvent
+
+__all__ = [
+    "write_decision",
+    "write_events",
+    "write_feedback",
+    "write_input",
+    "write_output",
+    "write_session_name",
+    "write_system_instructions",
+    "write_tool",
+]
+
+_CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION, Kind.MODEL})
+_USER_HEAD: Final = '[{"role":"user","parts":[{"type":"text","content":'
+_ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
+_TOOL_TEXTS: Final = (
+    ("call_id", semconv.GEN_AI_TOOL_CALL_ID),
+    ("tool_type", semconv.GEN_AI_TOOL_TYPE),
+    ("tool_description", semconv.GEN_AI_TOOL_DESCRIPTION),
+)
+
+
+def write_input(draft: Draft) -> None:
+    """Write what was asked."""
+    record, attributes = draft.record, draft.attributes
+    if record.input is None or not draft.plan.capture or (value := draft.reveal("input", record.input)) is None:
+        return
+    kind = record.kind
+    if kind != Kind.MODEL:
+        _show(draft, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, value)
+    if kind in _CHATS:
+        _write_input_messages(draft, value)
+    elif kind == Kind.TOOL:
+        attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = _json_text(draft, value)
+    elif kind == Kind.RETRIEVAL and isinstance(value, str):
+        attributes[semconv.GEN_AI_RETRIEVAL_QUERY_TEXT] = attributes[semconv.INPUT_VALUE]
+
+
+def write_output(draft: Draft) -> None:
+    """Write what came out."""
+    record, attributes = draft.record, draft.attributes
+    if record.output is None or not draft.plan.capture or (value := draft.reveal("output", record.output)) is None:
+        return
+    kind = record.kind
+    if kind != Kind.MODEL:
+        _show(draft, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, value)
+    if kind in _CHATS:
+        _write_output_messages(draft, value)
+    elif kind == Kind.TOOL:
+        attributes[semconv.GEN_AI_TOOL_CALL_RESULT] = _json_text(draft, value)
+    elif kind == Kind.RETRIEVAL and is_array(value):
+        attributes[semconv.GEN_AI_RETRIEVAL_DOCUMENTS] = attributes[semconv.OUTPUT_VALUE]
+
+
+def _show(draft: Draft, name: str, mime: str, value: Any) -> None:
+    """Write `input.value` or `output.value`: text as it is, containers as JSON."""
+    attributes = draft.attributes
+    if isinstance(value, str):
+        attributes[name] = value if value.isascii() and len(value) <= draft.plan.slack else draft.short(value)
+        attributes[mime] = semconv.TEXT_PLAIN
+    else:
+        attributes[name] = draft.json(value)
+        attributes[mime] = semconv.APPLICATION_JSON if isinstance(value, (dict, list)) else semconv.TEXT_PLAIN
+
+
+def _write_input_messages(draft: Draft, value: Any) -> None:
+    attributes, slack = draft.attributes, draft.plan.slack
+    if isinstance(value, str):
+        text = f"{_USER_HEAD}{dumps(value)}}}]}}]"
+        if len(text) <= slack:
+            attributes[semconv.GEN_AI_INPUT_MESSAGES] = text
+            return
+    elif is_object(value) and "role" not in value and "system_instructions" not in draft.more:
+        separate = first(value, "system", "system_instruction", "instructions")
+        if separate and unwrapped(value, "user"):
+            attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(instructions(separate))
+    attributes[semconv.GEN_AI_INPUT_MESSAGES] = fit_messages(messages(value, "user"), slack)
+
+
+def _write_output_messages(draft: Draft, value: Any) -> None:
+    reasons = draft.more.get("finish_reasons") or ()
+    default = "error" if draft.failed else str(reasons[0]) if reasons else "stop"
+    attributes, slack = draft.attributes, draft.plan.slack
+    if isinstance(value, str):
+        text = f'{_ASSISTANT_HEAD}{dumps(value)}}}],"finish_reason":{dumps(default)}}}]'
+        if len(text) <= slack:
+            attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = text
+            return
+    answers = messages(value, "assistant")
+    for message, reason in zip(answers, (*map(str, reasons), *[default] * len(answers)), strict=False):
+        message["finish_reason"] = "error" if draft.failed else message.get("finish_reason") or reason
+    attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = fit_messages(answers, slack)
+
+
+def _json_text(draft: Draft, value: Any) -> str:
+    """Return a tool's arguments or result as JSON; text that is JSON already stays as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with contextlib.suppress(ValueError):
+            parsed = orjson.loads(value)
+            return value if len(value) <= draft.plan.slack else draft.json(parsed)
+    return draft.json(value)
+
+
+def write_system_instructions(draft: Draft) -> None:
+    """Write the system prompt that was given apart from the messages."""
+    given = draft.more.get("system_instructions")
+    if given is not None and draft.plan.capture:
+        parts = instructions(draft.reveal("system_instructions", given))
+        draft.attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
+
+
+def write_tool(draft: Draft) -> None:
+    """Write which tool it was; on an error, which tool failed."""
+    more, attributes = draft.more, draft.attributes
+    name = more.get("tool_name")
+    if name is None and draft.record.kind == Kind.TOOL:
+        name = draft.record.name.removeprefix("execute_tool ")
+    if name is not None:
+        attributes[semconv.GEN_AI_TOOL_NAME] = label(name)
+    for field, attribute in _TOOL_TEXTS:
+        if (value := more.get(field)) is not None:
+            attributes[attribute] = label(value)
+
+
+def write_decision(draft: Draft) -> None:
+    """Write why something was done, what else was possible, and how sure that was."""
+    more, attributes, capture = draft.more, draft.attributes, draft.plan.capture
+    if capture and (reasoning := more.get("reasoning")) is not None:
+        attributes[semconv.ROOTSPAN_DECISION_REASONING] = draft.text("reasoning", reasoning)
+    if capture and (alternatives := more.get("alternatives")) is not None:
+        attributes[semconv.ROOTSPAN_DECISION_ALTERNATIVES] = draft.typed(draft.reveal("alternatives", alternatives))
+    if (confidence := draft.amount("confidence", more.get("confidence"))) is not None:
+        attributes[semconv.ROOTSPAN_DECISION_CONFIDENCE] = confidence
+
+
+def write_session_name(draft: Draft) -> None:
+    """Write what a session is about; it may hold a user's words."""
+    name = draft.more.get("session_name")
+    if name is not None and draft.plan.capture:
+        draft.attributes[semconv.ROOTSPAN_SESSION_NAME] = draft.text("session_name", name)
+
+
+def write_feedback(draft: Draft) -> None:
+    """Write what somebody thought of another span."""
+    more, attributes = draft.more, draft.attributes
+    name = more.get("evaluation_name") or draft.record.name
+    if name != semconv.GEN_AI_EVALUATION_RESULT:
+        attributes[semconv.GEN_AI_EVALUATION_NAME] = label(name)
+    if isinstance(target := more.get("target"), str) and len(target) >= 16:
+        attributes[semconv.ROOTSPAN_TARGET_SPAN_ID] = target[-16:]
+    word, score = more.get("label"), more.get("score")
+    if isinstance(score, str):
+        word, score = score if word is None else word, None
+    if word is not None:
+        attributes[semconv.GEN_AI_EVALUATION_SCORE_LABEL] = draft.text("label", word)
+    if draft.plan.capture and (comment := more.get("comment")) is not None:
+        attributes[semconv.GEN_AI_EVALUATION_EXPLANATION] = draft.text("comment", comment)
+    if (value := draft.amount("score", float(score) if type(score) is bool else score)) is not None:
+        attributes[semconv.GEN_AI_EVALUATION_SCORE_VALUE] = value
+
+
+def write_events(draft: Draft) -> tuple[str, list[SpanEvent]]:
+    """Return the status description of a failure, and the events; without content the texts are left out."""
+    record, capture = draft.record, draft.plan.capture
+    given: Iterable[SpanEvent] = draft.more.get("events") or ()
+    events = [_event(draft, event) for event in given]
+    if not draft.failed:
+        return "", events
+    kind, message = record.error or (None, None)
+    named = label(kind) if kind else semconv.ERROR_TYPE_OTHER
+    draft.attributes.setdefault(semconv.ERROR_TYPE, named)
+    described = draft.text("error", message) if message is not None and capture else ""
+    if not any(event.name == semconv.EXCEPTION for event in events):
+        attributes: dict[str, AttributeValue] = {semconv.EXCEPTION_TYPE: named}
+        if described:
+            attributes[semconv.EXCEPTION_MESSAGE] = described
+        events.append(SpanEvent(semconv.EXCEPTION, record.end, attributes))
+    return described or (named if kind else ""), events
+
+
+def _event(draft: Draft, event: SpanEvent) -> SpanEvent:
+    kept: dict[str, AttributeValue] = {}
+    for name, value in event.attributes.items():
+        if draft.plan.capture or name not in semconv.CONTENT:
+            kept[valid(name)] = draft.typed(draft.redactor.value("events", {name: value}).get(name))
+    return SpanEvent(valid(event.name), event.time, kept)

@@ -1,0 +1,170 @@
+"""The decorators that follow a function with a span, and `carry`, which takes a scope to other threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from rootspan.functions import carried, traced
+from rootspan.interaction import Opening, Step
+from rootspan.record import Kind
+from rootspan.scope import Scope
+
+__all__ = ["Decorating"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorating(Opening):
+    """Turns functions into tools and interactions."""
+
+    def carry(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return `function` for a thread or an executor, with the scope of this moment.
+
+        Args:
+            function: any callable; async and generator functions as well.
+
+        Example:
+            >>> import rootspan
+            >>> from concurrent.futures import ThreadPoolExecutor
+            >>> with rootspan.begin(event="turn") as turn, ThreadPoolExecutor() as pool:
+            ...     done = pool.submit(rootspan.carry(rootspan.track_decision), reasoning="in a thread")
+        """
+        recorder = self._recorder
+        return carried(function, recorder.variable, recorder.scope())
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        session_id: str | None = None,
+        capture_input: bool = True,
+        capture_output: bool = True,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def tool(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        session_id: str | None = None,
+        capture_input: bool = True,
+        capture_output: bool = True,
+    ) -> Any:
+        """Make every call of a function a tool call: `def`, `async def`, generator or async generator.
+
+        Args:
+            function: the function, where the decorator is used without parentheses.
+            name: the tool's name; the function's own by default.
+            session_id: what `create_session` returned; without it the enclosing interaction is meant.
+            capture_input: record the arguments.
+            capture_output: record the result, or what was yielded.
+
+        Example:
+            >>> import rootspan
+            >>> @rootspan.tool
+            ... def search_database(query: str) -> list[str]:
+            ...     return [query]
+            >>> search_database("x")
+            ['x']
+        """
+
+        def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
+            tool_name = name or _name_of(wrapped)
+
+            def open_step(value: Any, scope: Scope | None) -> Step:
+                return self._open_step(scope, Kind.TOOL, tool_name, value, session_id)
+
+            return traced(
+                wrapped,
+                open_step,
+                lambda: self._recorder.scope(),
+                lambda: self._recorder.variable,
+                capture_input,
+                capture_output,
+            )
+
+        return decorate if function is None else decorate(function)
+
+    @overload
+    def interaction(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def interaction(
+        self,
+        /,
+        *,
+        event: str | None = None,
+        user_id: object = None,
+        convo_id: object = None,
+        agent_name: str | None = None,
+        capture_input: bool = True,
+        capture_output: bool = True,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def interaction(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        event: str | None = None,
+        user_id: object = None,
+        convo_id: object = None,
+        agent_name: str | None = None,
+        capture_input: bool = True,
+        capture_output: bool = True,
+    ) -> Any:
+        """Make every call of a function an interaction: the same four kinds of function as `tool`.
+
+        Args:
+            function: the function, where the decorator is used without parentheses.
+            event: the span name; the function's own by default.
+            user_id: who.
+            convo_id: which conversation.
+            agent_name: which agent.
+            capture_input: record the arguments.
+            capture_output: record the result, or what was yielded.
+
+        Example:
+            >>> import rootspan
+            >>> @rootspan.interaction(event="user_turn")
+            ... def handle(message: str) -> str:
+            ...     return message.upper()
+            >>> handle("hi")
+            'HI'
+        """
+
+        def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
+            event_name = event or _name_of(wrapped)
+
+            def open_step(value: Any, scope: Scope | None) -> Step:
+                return self._open_interaction(
+                    scope, event_name, _alone(value), user_id=user_id, convo_id=convo_id, agent_name=agent_name
+                )
+
+            return traced(
+                wrapped,
+                open_step,
+                lambda: self._recorder.begin_scope(),
+                lambda: self._recorder.variable,
+                capture_input,
+                capture_output,
+            )
+
+        return decorate if function is None else decorate(function)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _alone(value: Any) -> Any:
+    """Return the text where one text is all the input: `handle(message)` shows as the message."""
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    first = next(iter(fields.values()), None)
+    return first if len(fields) == 1 and isinstance(first, str) else fields

@@ -1,0 +1,133 @@
+"""Which keys are denied, whatever their spelling: `api_key`, `apiKey`, `X-API-Key`, `APIKEY`.
+
+They are compared word by word:
+
+- one of these words anywhere in the key: those in `_WORDS` (`tokens`, a count, is none of them);
+- `token`, unless it is counted: `token_count`, `token_usage`, `max_token`, `time_to_first_token`;
+- these words in a row: those in `_PHRASES`; and as the whole key only: those in `_WHOLE`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Final
+
+from rootspan.errors import ConfigurationError
+
+__all__ = ["DeniedKeys", "word_set", "words"]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text that blanks part."""
+    return frozenset(text.split())
+
+
+_WORDS: Final = word_set(
+    "password passwords passwd passwds pwd pwds passphrase passphrases passcode passcodes secret secrets apikey apikeys"
+    " authorization authorisation cookie cookies credential credentials creds jwt csrf xsrf cvv cvc ssn otp sessionid"
+    " jsessionid phpsessid sessiontoken sessionkey authtoken accesstoken refreshtoken idtoken bearertoken csrftoken"
+    " xsrftoken csrfmiddlewaretoken accesskey accesskeyid secretkey privatekey privatekeys clientsecret"
+)
+_PHRASES: Final = frozenset(
+    f"{first} {last}"
+    for firsts, lasts in (
+        ("api private access session encryption signing master account auth ssh", "key keys"),
+        ("access refresh auth api bearer", "tokens"),
+        ("basic proxy http", "auth"),
+        ("amz goog", "signature"),
+        ("pass", "word phrase code"),
+        ("pin", "code number"),
+        ("security", "code"),
+        ("auth", "header"),
+    )
+    for first in firsts.split()
+    for last in lasts.split()
+)
+_WHOLE: Final = word_set("auth pass pw pin sig")
+_COUNTED_AFTER: Final = word_set(
+    "count counts usage limit limits budget cost costs price length rate type index ids latency ms seconds per"
+)
+_COUNTED_BEFORE: Final = word_set("max min first last per num eos bos pad")
+_ROOTS: Final = tuple("pass token key auth secr cook cred jwt pwd pw srf cvv cvc ssn otp sess pin sig secur".split())
+"""Every denied key has one of these in it, once it is in small letters."""
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W\d_]+")
+_CACHED: Final = 4096
+
+
+def words(key: str) -> list[str]:
+    """Return the words of a key in small letters, parted at case, digits and punctuation."""
+    return [word.lower() for word in _WORD.findall(_HUMP.sub(" ", key))]
+
+
+def _is_secret_token(words: list[str]) -> bool:
+    for index, word in enumerate(words):
+        if word == "token":
+            after = words[index + 1] if index + 1 < len(words) else ""
+            before = words[index - 1] if index else ""
+            if after not in _COUNTED_AFTER and before not in _COUNTED_BEFORE:
+                return True
+    return False
+
+
+def _is_denied(key: str, extra: frozenset[str]) -> bool:
+    parts = words(key[:512])
+    phrase = " ".join(parts)
+    if phrase in _WHOLE or not _WORDS.isdisjoint(parts) or _is_secret_token(parts):
+        return True
+    if any(f"{first} {last}" in _PHRASES for first, last in pairwise(parts)):
+        return True
+    return any(f" {entry} " in f" {phrase} " for entry in extra)
+
+
+def _phrases(keys: Collection[str]) -> frozenset[str]:
+    phrases: set[str] = set()
+    for key in (keys,) if isinstance(keys, str) else keys:
+        parts = words(key)
+        if not parts:
+            raise ConfigurationError(f"The denied key {key!r} has no letters. Give a key such as 'customer number'.")
+        phrases |= {" ".join(parts), "".join(parts)}
+    return frozenset(phrases)
+
+
+class DeniedKeys:
+    """The built-in denied keys and further ones, with what was decided before.
+
+    Args:
+        keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`.
+
+    Raises:
+        ConfigurationError: A key has no letters.
+    """
+
+    def __init__(self, keys: Collection[str] = ()) -> None:
+        extra = _phrases(keys)
+        self.decided = partial(_is_denied, extra=extra)
+        self.has = lru_cache(maxsize=_CACHED)(self.decided)
+        self.has_run = lru_cache(maxsize=_CACHED)(self._has_run)
+        first_words = {phrase.partition(" ")[0] for phrase in extra}
+        # letters beyond ASCII may change with their neighbours in small print; "" is in every text
+        self._roots = (*_ROOTS, *(word if word.isascii() else "" for word in first_words))
+        self._harmless: set[str] = set()
+
+    def _has_run(self, reversed_run: str) -> bool:
+        run = reversed_run[::-1]
+        return self.has(run.rpartition(" ")[2]) or (" " in run and self.has(run))  # `API key: ...` are two words
+
+    def among(self, reversed_runs: Iterable[str]) -> set[str]:
+        """Return those of the reversed runs of one or two words that are denied keys.
+
+        Most of a text's runs were never seen before, so all of them are asked at once whether one may be denied.
+        """
+        runs = set(reversed_runs) - self._harmless
+        if not runs:
+            return runs
+        joined = "\n".join(runs)[::-1].lower()
+        denied = set(filter(self.has_run, runs)) if any(root in joined for root in self._roots) else set[str]()
+        if len(self._harmless) >= _CACHED:
+            self._harmless.clear()
+        self._harmless |= runs - denied
+        return denied

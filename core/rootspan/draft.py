@@ -1,0 +1,157 @@
+"""A span in the making: its record, what it has so far, and how a value becomes an attribute."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import orjson
+
+from rootspan import semconv
+from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes, valid
+from rootspan.record import AttributeValue, Frozen, Record
+
+if TYPE_CHECKING:
+    from rootspan.settings import Settings
+
+__all__ = ["Draft", "Plan", "Redactor"]
+
+_MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
+_MOST_KEYS: Final = 4096
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Redactor(Protocol):
+    """What the dialect asks of a redactor; both return a redacted copy, or the value itself when nothing was found."""
+
+    def value(self, path: str, value: Any) -> Any:
+        """Return a JSON-like value without secrets."""
+        ...
+
+    def text(self, path: str, text: str) -> str:
+        """Return a text without secrets."""
+        ...
+
+
+class Plan:
+    """What follows from one `Settings`, worked out once.
+
+    Args:
+        settings: the tracker's settings.
+    """
+
+    __slots__ = ("agent_name", "capture", "extras", "free", "limited", "settings", "slack")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings  # keeps its id from being given to another one
+        service = settings.resource_attributes.get("service.name") if settings.service_name_chosen else None
+        named = settings.agent_name if isinstance(settings.agent_name, str) else service
+        self.agent_name = valid(named) if isinstance(named, str) else None
+        self.capture = settings.capture_content
+        self.extras = settings.extras
+        longest = settings.attribute_length_limit
+        counts = (settings.attribute_count_limit, settings.event_count_limit, settings.link_count_limit)
+        self.limited = longest is not None or counts != (None, None, None)
+        self.slack = min(settings.max_content_length + _MARK, longest or sys.maxsize)
+        self.free: dict[str, bool] = {}  # property key: may it stand on its own?
+
+    def is_free(self, key: str) -> bool:
+        """Work out whether a property may stand under its own key, and keep the answer in `free`."""
+        if len(self.free) >= _MOST_KEYS:
+            self.free.clear()
+        free = self.free[key] = semconv.is_free(key)
+        return free
+
+
+class Draft:
+    """A span in the making.
+
+    Args:
+        record: what the caller's thread left.
+        plan: what follows from the settings.
+        redactor: masks secrets.
+    """
+
+    __slots__ = ("attributes", "convo", "dropped", "failed", "kind", "more", "name", "plan", "record", "redactor", "user")
+
+    def __init__(self, record: Record, plan: Plan, redactor: Redactor) -> None:
+        self.record = record
+        self.plan = plan
+        self.redactor = redactor
+        more = record.more
+        self.more: Mapping[str, Any] = more if type(more) is dict else _NOTHING
+        self.attributes: dict[str, AttributeValue] = {}
+        self.dropped: list[str] = []
+        self.kind = semconv.INTERNAL
+        self.name = record.kind
+        self.failed = False
+        self.user: str | None = None
+        self.convo: str | None = None
+
+    def drop(self, field: str) -> None:
+        """Note that a field could not be sent."""
+        if field not in self.dropped:
+            self.dropped.append(field)
+
+    def reveal(self, path: str, frozen: Frozen) -> Any:
+        """Return a frozen value thawed, without encoded bytes and secrets."""
+        if type(frozen) is str:
+            return self.redactor.text(path, frozen)
+        if type(frozen) is not bytes:
+            return self.redactor.value(path, frozen)
+        value = orjson.loads(frozen)
+        if len(frozen) > SHORT and holds_bytes(frozen):
+            value = elide(value)
+        return self.redactor.value(path, value)
+
+    def text(self, path: str, frozen: Frozen) -> str:
+        """Return a frozen value as redacted text of bounded length."""
+        value = self.reveal(path, frozen)
+        return self.short(value) if isinstance(value, str) else self.json(value)
+
+    def short(self, text: str) -> str:
+        """Return a text that is valid and of bounded length."""
+        return valid(text if len(text) <= self.plan.slack else cut(text, self.plan.slack))
+
+    def json(self, value: Any) -> str:
+        """Return a value as JSON of bounded length."""
+        text = dumps(value)
+        return text if len(text) <= self.plan.slack else fit(value, self.plan.slack)
+
+    def typed(self, value: Any) -> AttributeValue:
+        """Return a JSON-like value as an attribute: scalars and homogeneous lists keep their type, the rest is JSON."""
+        kind: Any = type(value)
+        if kind is str:
+            return self.short(value)
+        if kind is bool or kind is float or (kind is int and -(2**63) <= value < 2**63):
+            scalar: bool | int | float = value
+            return scalar
+        if kind is int:
+            return str(value)
+        if kind is list or kind is tuple:
+            kinds: set[Any] = set(map(type, value))
+            if len(kinds) == 1 and not kinds.isdisjoint((str, bool, int, float)):
+                items: Any = [self.typed(item) for item in value]
+                if kinds == set(map(type, items)):
+                    homogeneous: AttributeValue = items
+                    return homogeneous
+        return self.json(value)
+
+    def count(self, field: str, value: Any) -> int | None:
+        """Return a count of tokens as an int; anything odd is left out, because backends lose or misprice it."""
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if value is None or (type(value) is int and 0 <= value < 2**63):
+            return value
+        self.drop(field)
+        return None
+
+    def amount(self, field: str, value: Any) -> float | None:
+        """Return a number as a finite float."""
+        if value is None or (type(value) is float and value - value == 0.0):
+            return value
+        if type(value) is not bool and (number := float(value)) - number == 0.0:
+            return number
+        self.drop(field)
+        return None

@@ -1,0 +1,166 @@
+"""Keeps values within their length: texts are cut inside, JSON stays JSON, and encoded bytes become a digest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sys
+from typing import Any, Final, TypeGuard, cast
+
+import orjson
+
+from rootspan.freeze import freeze, mend
+
+__all__ = [
+    "DATA",
+    "SHORT",
+    "cut",
+    "digest",
+    "dumps",
+    "elide",
+    "fit",
+    "fit_messages",
+    "holds_bytes",
+    "is_array",
+    "is_object",
+    "label",
+    "valid",
+]
+
+DATA: Final = ("data", "file_data", "b64_json", "base64", "bytes")
+"""The fields in which providers put encoded images, sounds and files."""
+
+SHORT: Final = 256
+"""Below that, encoded bytes are not worth a look."""
+
+_NARROW: Final = 40  # a text is not cut to less: the mark would be longer than what is left
+_CUT: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
+_ELIDED: Final = re.compile(r"\[\d+ bytes, sha256 [0-9a-f]{16}\]\Z")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+
+
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a JSON-like value is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    """Return whether a JSON-like value is an array."""
+    return isinstance(value, list)
+
+
+def valid(text: str) -> str:
+    """Return the text without lone surrogates, which no exporter can encode."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return mend(text)
+    return text
+
+
+def label(value: Any) -> str:
+    """Return a name, a model or another short label as valid text."""
+    return value if type(value) is str and value.isascii() else valid(str(value))
+
+
+def dumps(value: Any) -> str:
+    """Return the JSON text of any value; what JSON cannot hold is frozen first."""
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        frozen = freeze({"": value}, sys.maxsize)
+        return orjson.dumps(orjson.loads(cast("bytes", frozen))[""]).decode()
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text that is too long within `limit` characters, its original size noted at the end."""
+    noted = _CUT.search(text)
+    mark = f"…[cut from {noted[1] if noted else len(text)} characters]"
+    return text[: limit - len(mark)] + mark if len(mark) < limit else text[:limit]
+
+
+def fit(value: Any, limit: int) -> str:
+    """Return the JSON text of a value within `limit` characters; too many items become a text with their beginning."""
+    text, _ = _shortened(value, limit)
+    return text if len(text) <= limit else _beginning(value, limit, lambda head: {"cut": head}, "{}")
+
+
+def fit_messages(messages: list[dict[str, Any]], limit: int) -> str:
+    """Return messages as JSON within `limit` characters: texts are cut, then the oldest messages make room."""
+    text, kept = _shortened(messages, limit)
+    while len(text) > limit and len(kept) > 1:
+        kept = kept[(len(kept) + 1) // 2 :]
+        text = dumps(kept)
+    if len(text) <= limit:
+        return text
+    last = messages[-1]
+    return _beginning(
+        last.get("parts"), limit, lambda head: [{**last, "parts": [{"type": "text", "content": head}]}], "[]"
+    )
+
+
+def _beginning(value: Any, limit: int, shown: Any, nothing: str) -> str:
+    """Return the JSON of `shown(head)` with as much of the value's own JSON as there is room for."""
+    whole = dumps(value)
+    keep, text = limit, whole
+    while len(text) > limit and keep > 1:
+        keep = keep * 3 // 4
+        text = dumps(shown(cut(whole, min(keep, len(whole)))))
+    return text if len(text) <= limit else nothing
+
+
+def _shortened(value: Any, limit: int) -> tuple[str, Any]:
+    """Return the JSON text of a value whose texts were cut until it fits, if cutting them is enough, and that value."""
+    cap = limit
+    text = dumps(value)
+    while len(text) > limit and cap > _NARROW:
+        value = _shorten(value, cap)
+        text = dumps(value)
+        cap = min(cap * 7 // 8, cap * limit // len(text))
+    return text, value
+
+
+def _shorten(value: Any, cap: int) -> Any:
+    """Return a JSON-like value in which no text is longer than `cap` characters."""
+    if isinstance(value, str):
+        return cut(value, cap) if len(value) > cap > _NARROW else value
+    if is_object(value):
+        return {key: _shorten(item, cap) for key, item in value.items()}
+    return [_shorten(item, cap) for item in value] if is_array(value) else value
+
+
+def digest(data: str) -> str:
+    """Return size and digest in place of encoded bytes, which no attribute should carry."""
+    if _ELIDED.match(data):
+        return data
+    try:
+        raw = base64.b64decode(data)
+    except ValueError:
+        raw = data.encode("utf-8", "replace")
+    return f"[{len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()[:16]}]"
+
+
+def holds_bytes(frozen: bytes) -> bool:
+    """Return whether JSON text may hold encoded bytes; a wrong yes costs a walk only."""
+    return (
+        b";base64," in frozen or b'data"' in frozen or b'base64"' in frozen or b"b64_json" in frozen or b'"bytes"' in frozen
+    )
+
+
+def elide(value: Any) -> Any:
+    """Return a JSON-like value whose encoded images, sounds and files are replaced by size and digest."""
+    if isinstance(value, str):
+        head, mark, data = value.partition(";base64,")
+        return f"{head};base64,{digest(data)}" if mark and value.startswith("data:") else value
+    if is_array(value):
+        return [elide(item) for item in value]
+    if not is_object(value):
+        return value
+    return {key: digest(item) if _is_encoded(key, item) else elide(item) for key, item in value.items()}
+
+
+def _is_encoded(key: str, item: Any) -> bool:
+    return key in DATA and isinstance(item, str) and len(item) >= SHORT and _BASE64.fullmatch(item) is not None

@@ -1,0 +1,283 @@
+"""Shapes whatever a host passes as a conversation into GenAI messages, made of parts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from rootspan.lengths import DATA, digest, dumps, is_array, is_object, valid
+
+__all__ = ["first", "instructions", "messages", "unwrapped"]
+
+_ROLES: Final = {
+    "ai": "assistant",
+    "aimessage": "assistant",
+    "aimessagechunk": "assistant",
+    "assistant": "assistant",
+    "chat": "user",
+    "developer": "system",
+    "function": "tool",
+    "functionmessage": "tool",
+    "human": "user",
+    "humanmessage": "user",
+    "model": "assistant",
+    "system": "system",
+    "systemmessage": "system",
+    "tool": "tool",
+    "toolmessage": "tool",
+    "user": "user",
+}
+_SPEAKERS: Final = {name: role for name, role in _ROLES.items() if role != "tool"}
+_SPEAKS: Final = ("content", "parts", "tool_calls", "function_call", "reasoning_content", "refusal")
+_FINISH: Final = ("finish_reason", "stop_reason", "finishReason")
+_MODALITIES: Final = ("image", "audio", "video")
+
+
+def first(fields: Mapping[str, Any], *keys: str) -> Any:
+    """Return the first of these fields that holds something."""
+    for key in keys:
+        if (value := fields.get(key)) is not None:
+            return value
+    return None
+
+
+def _text_part(value: Any) -> dict[str, Any]:
+    return {"type": "text", "content": valid(value) if isinstance(value, str) else dumps(value)}
+
+
+def _said(block: dict[str, Any]) -> dict[str, Any]:
+    return _text_part(first(block, "text", "content", "refusal", "transcript") or "")
+
+
+def _reasoned(block: dict[str, Any]) -> dict[str, Any]:
+    thought = first(block, "thinking", "reasoning", "text", "content", "summary", "data")
+    if is_array(thought):
+        steps = thought
+        thought = "\n".join(str(step.get("text", "")) if is_object(step) else str(step) for step in steps)
+    return {**_text_part(thought or ""), "type": "reasoning"}
+
+
+def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
+    inner = first(block, "function", "functionCall", "function_call")
+    call: dict[str, Any] = inner if is_object(inner) else block
+    arguments = first(call, "arguments", "args", "input", "parameters")
+    if isinstance(arguments, str):
+        with contextlib.suppress(ValueError):
+            arguments = orjson.loads(arguments)
+    part: dict[str, Any] = {"type": "tool_call", "name": first(call, "name") or "", "arguments": arguments}
+    identifier = first(block, "call_id", "id") or call.get("id")
+    return part if identifier is None else {"type": "tool_call", "id": identifier, **part}
+
+
+def _tool_answer(block: dict[str, Any]) -> dict[str, Any]:
+    inner = first(block, "functionResponse", "function_response")
+    answer: dict[str, Any] = inner if is_object(inner) else block
+    identifier = first(answer, "tool_call_id", "tool_use_id", "call_id", "id", "name")
+    response = first(answer, "response", "content", "output", "result")
+    part: dict[str, Any] = {"type": "tool_call_response", "response": "" if response is None else response}
+    return part if identifier is None else {"type": "tool_call_response", "id": identifier, **part}
+
+
+def _media(block: dict[str, Any]) -> dict[str, Any]:
+    fields = dict(block)
+    for key in ("source", "image_url", "input_audio", "file", "inlineData", "inline_data", "fileData", "file_data"):
+        if is_object(inner := block.get(key)):
+            fields.update(inner)
+        elif isinstance(inner, str) and key == "image_url":
+            fields["url"] = inner
+    mime = first(fields, "mime_type", "media_type", "mimeType", "mime")
+    part: dict[str, Any] = {"modality": _modality(fields, mime)}
+    uri = first(fields, "url", "uri", "fileUri", "file_uri", "file_url")
+    data = first(fields, *DATA) if block.get("type") != "blob" else first(fields, "content")
+    for text in (uri, data):
+        if isinstance(text, str) and text.startswith("data:"):
+            mime, data, uri = text[5:].partition(";")[0], text.partition(",")[2], None
+    if mime is not None:
+        part["mime_type"] = mime
+    if isinstance(data, str) and uri is None:
+        return {"type": "blob", **part, "content": digest(data)}
+    if uri is not None:
+        return {"type": "uri", **part, "uri": uri}
+    return {"type": "file", **part, "file_id": first(fields, "file_id", "id", "filename") or ""}
+
+
+def _modality(fields: Mapping[str, Any], mime: Any) -> str:
+    """Return what the bytes are: what the block says, else what its type or MIME type begins with."""
+    named = fields.get("modality")
+    if isinstance(named, str):
+        return named
+    hint = f"{fields.get('type', '')} {mime or ''}"
+    return next((modality for modality in _MODALITIES if modality in hint), "document")
+
+
+_PARTS: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    **dict.fromkeys(("text", "input_text", "output_text", "refusal"), _said),
+    **dict.fromkeys(("reasoning", "thinking", "redacted_thinking"), _reasoned),
+    **dict.fromkeys(("tool_call", "tool_use", "server_tool_use", "function_call", "function"), _tool_call),
+    **dict.fromkeys(
+        ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result"), _tool_answer
+    ),
+    **dict.fromkeys(
+        ("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "document", "file"), _media
+    ),
+    **dict.fromkeys(("input_file", "blob", "uri"), _media),
+}
+_UNTYPED: Final = (
+    ("functionCall", _tool_call),
+    ("function_call", _tool_call),
+    ("functionResponse", _tool_answer),
+    ("function_response", _tool_answer),
+    ("inlineData", _media),
+    ("inline_data", _media),
+    ("fileData", _media),
+    ("file_data", _media),
+)
+
+
+def _part(block: Any) -> dict[str, Any]:
+    """Return one content block of any provider as a GenAI message part."""
+    if not is_object(block):
+        return _text_part(block)
+    fields = block
+    kind = fields.get("type")
+    if isinstance(kind, str):
+        shape = _PARTS.get(kind)
+        return shape(fields) if shape else fields  # the conventions allow parts of other types
+    for key, shape in _UNTYPED:
+        if key in fields:
+            return shape(fields)
+    if isinstance(fields.get("text"), str):
+        return _reasoned(fields) if fields.get("thought") is True else _said(fields)
+    return _text_part(fields)
+
+
+def _is_part(item: Any) -> bool:
+    return is_object(item) and isinstance(kind := item.get("type"), str) and kind in _PARTS
+
+
+def _as_message(item: Any) -> dict[str, Any] | None:
+    """Return the fields of what is a message of some library, or None."""
+    if is_array(item):
+        pair = item  # LangChain's ("human", "hi")
+        if len(pair) == 2 and isinstance(pair[0], str) and pair[0] in _ROLES:
+            return {"role": pair[0], "content": pair[1]}
+        return None
+    if not is_object(item):
+        return None
+    fields = item
+    if fields.get("lc") is not None and isinstance(fields.get("kwargs"), dict) and isinstance(fields.get("id"), list):
+        return {"type": str(fields["id"][-1]), **fields["kwargs"]} if fields["id"] else None
+    if isinstance(fields.get("role"), str):
+        return fields if any(key in fields for key in _SPEAKS) else None
+    kind = fields.get("type")
+    return fields if isinstance(kind, str) and kind.lower() in _ROLES and "content" in fields else None
+
+
+def _role(fields: Mapping[str, Any], default: str) -> str:
+    role = fields.get("role")
+    if isinstance(role, str):
+        return _ROLES.get(role.lower(), role)
+    kind = str(fields.get("type", "")).lower()
+    if kind in _ROLES:
+        return _ROLES[kind]
+    if _PARTS.get(kind) is _tool_answer:
+        return "tool"
+    return "assistant" if _PARTS.get(kind) in (_tool_call, _reasoned) else default
+
+
+def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
+    """Return a message of OpenAI, Anthropic, Gemini, LangChain or GenAI as a GenAI message."""
+    role = _role(fields, default)
+    parts: list[dict[str, Any]] = []
+    if fields.get("reasoning_content") is not None:
+        parts.append(_reasoned({"text": fields["reasoning_content"]}))
+    content = first(fields, "parts", "content")
+    blocks = content if is_array(content) else [] if content in (None, "") else [content]
+    if role == "tool" and not any(_part(block)["type"] == "tool_call_response" for block in blocks):
+        parts.append(_tool_answer(fields))
+    else:
+        parts.extend(_part(block) for block in blocks)
+    calls = first(fields, "tool_calls") or first(fields, "function_call")
+    for call in calls if is_array(calls) else [calls] if is_object(calls) else []:
+        parts.append(_tool_call(call) if is_object(call) else _text_part(call))
+    if isinstance(fields.get("refusal"), str):
+        parts.append(_text_part(fields["refusal"]))
+    message: dict[str, Any] = {"role": role, "parts": parts}
+    if isinstance(fields.get("name"), str) and role != "tool":
+        message["name"] = fields["name"]
+    return message
+
+
+def _plain(items: list[Any]) -> list[dict[str, Any]] | None:
+    """Return the messages of the commonest list, each a role and a text, or None; one look at each is enough."""
+    messages: list[dict[str, Any]] = []
+    for item in items:
+        if type(item) is not dict or len(item) != 2:
+            return None
+        role, content = item.get("role"), item.get("content")
+        if type(role) is not str or type(content) is not str or not content or role not in _SPEAKERS:
+            return None
+        messages.append({"role": _SPEAKERS[role], "parts": [{"type": "text", "content": content}]})
+    return messages
+
+
+def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
+    """Return the messages of a list, or None when it holds something else."""
+    if plain := _plain(items):
+        return plain
+    found = [_as_message(item) for item in items]
+    if not items or not all(fields or _is_part(item) for fields, item in zip(found, items, strict=True)):
+        nested = items[0] if len(items) == 1 else None  # LangChain's batches
+        return _listed(nested, role) if is_array(nested) else None
+    if not any(found) and all(_role(item, role) in (role, "assistant") for item in items):
+        return [{"role": role, "parts": [_part(item) for item in items]}]  # the content of one message
+    messages: list[dict[str, Any]] = []
+    for fields, item in zip(found, items, strict=True):
+        message = _message(fields, role) if fields else {"role": _role(item, role), "parts": [_part(item)]}
+        if reason := first(fields or {}, *_FINISH):
+            message["finish_reason"] = reason
+        messages.append(message)
+    return messages
+
+
+def _reasons(choice: dict[str, Any]) -> dict[str, Any]:
+    return {name: choice[name] for name in _FINISH if choice.get(name)}
+
+
+def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:
+    """Return the messages inside a request or an answer of a provider, or None."""
+    for key, inner in (("choices", "message"), ("candidates", "content")):
+        if is_array(choices := fields.get(key)):
+            return _listed([{**choice[inner], **_reasons(choice)} for choice in choices], role)
+    answer = ("output",) if fields.get("object") == "response" else ()
+    for key in ("messages", "contents", *answer):
+        if is_array(items := fields.get(key)):
+            return _listed(items, role)
+    return None
+
+
+def messages(value: Any, role: str) -> list[dict[str, Any]]:
+    """Return any value as GenAI messages; what is not message-like is one message with its text or JSON.
+
+    Args:
+        value: a text, or what a library calls messages, a message, a request or an answer, JSON-like.
+        role: whose words they are where nothing says so.
+    """
+    found: list[dict[str, Any]] | None = None
+    try:
+        if is_array(value):
+            found = _listed(value, role)
+        elif is_object(value):
+            alone = _as_message(value) or _is_part(value)
+            found = _listed([value], role) if alone else unwrapped(value, role)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # nearly a message: shown as it is
+        found = None
+    return found or [{"role": role, "parts": [_text_part(value)]}]
+
+
+def instructions(value: Any) -> list[dict[str, Any]]:
+    """Return system instructions as GenAI parts."""
+    return [part for message in messages(value, "system") for part in message["parts"]]

@@ -1,0 +1,81 @@
+"""Makes recorders with their pipelines, and sees to them when the process forks or ends."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from rootspan import dialect
+from rootspan.errors import ConfigurationError
+from rootspan.pipeline import EXIT_SECONDS, Pipeline
+from rootspan.record import Record, SpanData
+from rootspan.recorder import Recorder
+from rootspan.redaction import Redactor
+from rootspan.settings import Settings, resolve
+from rootspan.transport import sinks
+
+__all__ = ["from_environment", "record_with"]
+
+logger = logging.getLogger("rootspan")
+
+# Every recorder of this process, so that each is delivered at exit and starts empty in a forked child.
+_recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
+
+
+def record_with(settings: Settings) -> Recorder:
+    """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
+    redactor = Redactor(
+        text=settings.redact_text,
+        pii=settings.redact_pii,
+        keys=settings.redact_keys,
+        hook=settings.redact,
+        secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
+    )
+
+    def shape(record: Record) -> SpanData:
+        return dialect.to_span(record, settings, redactor)
+
+    def pipeline(on_fork: Callable[[], None]) -> Pipeline:
+        return Pipeline(
+            shape,
+            sinks(settings),
+            limit=settings.max_queue_bytes,
+            interval=settings.flush_interval,
+            batch_size=settings.batch_size,
+            sample_rate=settings.sample_rate,
+            on_loss=settings.on_loss,
+            on_fork=on_fork,
+            disabled=settings.disabled,
+        )
+
+    recorder = Recorder(settings, pipeline)
+    _recorders.add(recorder)
+    return recorder
+
+
+def from_environment() -> Recorder:
+    """Return a recorder as the environment says; one that records nothing where that is wrong."""
+    try:
+        return record_with(resolve(os.environ))
+    except ConfigurationError as error:
+        logger.error("rootspan is disabled because its environment is wrong. %s", error)
+        return record_with(resolve({}, disabled=True))
+
+
+def _at_exit() -> None:
+    for recorder in list(_recorders):
+        recorder.close(EXIT_SECONDS, at_exit=True)
+
+
+def _after_fork() -> None:
+    for recorder in list(_recorders):
+        recorder.pipeline.after_fork()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,258 @@
+"""`rootspan check`: one test event with the current configuration, and in plain words what became of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TextIO
+from urllib.parse import urlsplit
+
+from rootspan import semconv
+from rootspan.encode import JsonEncoder, ProtobufEncoder
+from rootspan.errors import ConfigurationError
+from rootspan.exporting import package_version
+from rootspan.options import Sources
+from rootspan.record import SpanData
+from rootspan.secret import SECRET_HEADER
+from rootspan.settings import Settings, is_loopback, resolve
+from rootspan.transport import Answer, Outcome, Transport
+from rootspan_ui.terminal import Screen
+from rootspan_ui.text import clean
+
+__all__ = ["check"]
+
+_ENDPOINTS: Final = ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_EVENT: Final = "rootspan_check"
+_INDENT: Final = "\n  "
+
+
+class _Verdict(NamedTuple):
+    """What happened, and the lines that fix it."""
+
+    said: str
+    fix: str = ""
+    good: bool = False
+
+
+class _Way(NamedTuple):
+    """Where the event goes, as a person would name it."""
+
+    settings: Settings
+    endpoint_source: str
+    key_source: str
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.settings.endpoint).netloc
+
+    @property
+    def name(self) -> str:
+        return urlsplit(self.settings.endpoint).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        return urlsplit(self.settings.endpoint).port
+
+    @property
+    def local(self) -> bool:
+        return is_loopback(self.name)
+
+    @property
+    def address(self) -> str:
+        """The endpoint without its query, which may hold a secret."""
+        base, asks, _ = self.settings.endpoint.partition("?")
+        return base + ("?***" if asks else "")
+
+    @property
+    def names_endpoint(self) -> str:
+        return self.endpoint_source or "ROOTSPAN_ENDPOINT"
+
+
+def check(
+    endpoint: str | None = None,
+    api_key: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+) -> int:
+    """Send one test event and say what happened.
+
+    Args:
+        endpoint: used in place of `ROOTSPAN_ENDPOINT`.
+        api_key: used in place of `ROOTSPAN_API_KEY`.
+        environ: the environment; that of this process by default.
+        out: where to print; standard output by default.
+
+    Returns:
+        The exit status: 0 when the event was accepted, 1 when it was not, 2 when the configuration is wrong.
+    """
+    screen = Screen(out or sys.stdout)
+    given = {name: v for name, v in (("ROOTSPAN_ENDPOINT", endpoint), ("ROOTSPAN_API_KEY", api_key)) if v}
+    try:
+        way = _way({**(os.environ if environ is None else environ), **given}, given)
+    except ConfigurationError as error:
+        _say(screen, _Verdict(str(error)))
+        return 2
+    if api_key:
+        screen.say(
+            "Note: others can read a key on a command line, and the shell keeps it. Set ROOTSPAN_API_KEY instead.\n"
+        )
+    verdict = _not_sent(way.settings)
+    if verdict is None:
+        _introduce(screen, way)
+        verdict = _sent(way)
+    _say(screen, verdict)
+    return 0 if verdict.good else 1
+
+
+def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
+    settings = resolve(environ)
+    sources = Sources({}, environ)
+    endpoint, key = next(filter(sources.text, _ENDPOINTS), ""), sources.find("api_key")[1]
+    return _Way(settings, "--endpoint" if endpoint in given else endpoint, "--api-key" if key in given else key)
+
+
+def _introduce(screen: Screen, way: _Way) -> None:
+    settings = way.settings
+    screen.say(f"endpoint  {way.address}  ({way.endpoint_source or 'the default'})")
+    key = f"{settings.api_key!r}  ({way.key_source})" if settings.api_key else "none"
+    screen.say(f"key       {key}")
+    if settings.headers:
+        screen.say(f"headers   {', '.join(sorted(settings.headers))}  (values not shown)")
+    screen.say(f"protocol  {settings.protocol}, {settings.compression}")
+    service = str(settings.resource_attributes.get("service.name")) if settings.service_name_chosen else "not named"
+    screen.say(f"service   {clean(service, screen.unicode)}")
+    screen.say()
+
+
+def _say(screen: Screen, verdict: _Verdict) -> None:
+    lines = [clean(line, screen.unicode) for line in verdict.said.splitlines()]
+    screen.say(f"{screen.mark(verdict.good)} {_INDENT.join(lines)}")
+    if verdict.fix:
+        screen.say(f"  Fix: {(_INDENT + '     ').join(verdict.fix.splitlines())}")
+
+
+def _not_sent(settings: Settings) -> _Verdict | None:
+    """Return why the configuration lets nothing be sent, None if it does."""
+    if settings.disabled:
+        return _Verdict("rootspan is switched off by ROOTSPAN_DISABLED; nothing was sent.", "unset ROOTSPAN_DISABLED")
+    return None if settings.hold is None else _Verdict(settings.hold)
+
+
+def _sent(way: _Way) -> _Verdict:
+    """Send one event and return what became of it."""
+    settings = way.settings
+    transport = Transport(settings)
+    started = time.perf_counter()
+    body, trace_id = _test_event(settings)
+    answer = transport.send(body)
+    transport.close()
+    answer = answer._replace(detail=_masked(answer.detail, settings))
+    if answer.outcome == Outcome.DELIVERED:
+        return _accepted(way, answer, trace_id, (time.perf_counter() - started) * 1_000)
+    return _unanswered(way, answer) if answer.status is None else _answered(way, answer, answer.status)
+
+
+def _test_event(settings: Settings) -> tuple[bytes, str]:
+    """Return a request body with one span, and the id of its trace."""
+    trace_id, now = secrets.token_hex(16), time.time_ns()
+    attributes = {semconv.INPUT_VALUE: "a test event", semconv.OUTPUT_VALUE: "sent by `rootspan check`"}
+    encoder_type = JsonEncoder if settings.protocol == "http/json" else ProtobufEncoder
+    encoder = encoder_type(settings.resource_attributes, "rootspan", package_version())
+    span = SpanData(trace_id, secrets.token_hex(8), None, _EVENT, 1, now, now, attributes)
+    return encoder.batch([encoder.span(span)]), trace_id
+
+
+def _masked(words: str, settings: Settings) -> str:
+    """A server may repeat what it was sent."""
+    for name, value in settings.headers.items():
+        if SECRET_HEADER.search(name) and value:
+            words = words.replace(value, "***").replace(value.partition(" ")[2] or value, "***")
+    return words
+
+
+def _accepted(way: _Way, answer: Answer, trace_id: str, milliseconds: float) -> _Verdict:
+    words = f"\nIt says: {answer.detail}" if answer.detail else ""
+    if answer.rejected:
+        said = f"{way.host} answered HTTP {answer.status}, but rejected the event.{words}"
+        return _Verdict(said, "what it says, or its log, tells why; the account behind the key may be the wrong one")
+    said = f"Accepted by {way.host}: HTTP {answer.status} in {milliseconds:.0f} ms.{words}"
+    return _Verdict(f"{said}\nLook there for the event {_EVENT}, trace {trace_id}.", good=True)
+
+
+def _unanswered(way: _Way, answer: Answer) -> _Verdict:
+    """What to make of an attempt that came to no HTTP answer."""
+    detail, host = answer.detail, way.host
+    if answer.outcome == Outcome.HOLD:  # a proxy that is not spoken here; the words name the fix
+        return _Verdict(detail)
+    if answer.refused_connection:
+        return _nobody(way)
+    if "no complete answer" in detail:
+        said = f"{host} took longer than {way.settings.timeout:g} s and did not answer."
+        return _Verdict(said, f"check host and port in {way.names_endpoint}, and what a firewall lets through")
+    if detail.startswith(("gaierror", "NameResolutionError")):
+        said = f"The name {way.name} is unknown: it has no address in the DNS.\n({detail})"
+        return _Verdict(said, f"check the spelling in {way.names_endpoint}, and this machine's network")
+    if "CERTIFICATE_VERIFY_FAILED" in detail:
+        said = f"The certificate of {host} is not trusted, so nothing was sent.\n({detail})"
+        return _Verdict(said, "export ROOTSPAN_CERTIFICATE=/path/to/your-authority.pem if it is signed by one of yours")
+    if detail.startswith("SSL"):
+        said = f"No TLS connection to {host}.\n({detail})"
+        return _Verdict(said, f"if it speaks plain HTTP, use http:// in {way.names_endpoint}")
+    said = f"The connection to {host} broke off without an answer.\n({detail})"
+    return _Verdict(said, "is that an OTLP/HTTP receiver, usually port 4318? 4317 is gRPC; one with TLS needs https://")
+
+
+def _nobody(way: _Way) -> _Verdict:
+    said = f"Nobody listens at {way.host}."
+    if not way.local:
+        return _Verdict(said, f"check host and port in {way.names_endpoint}")
+    port = "" if way.port in (None, 4318) else f" --port {way.port}"
+    return _Verdict(
+        said,
+        f"run `rootspan tail{port}` in another terminal, which receives and shows events there,\n"
+        "or set ROOTSPAN_ENDPOINT to your collector, such as https://collector.example.com",
+    )
+
+
+def _answered(way: _Way, answer: Answer, status: int) -> _Verdict:
+    """What to make of an HTTP answer that is no acceptance."""
+    said, host = answer.detail.partition(": check ")[0], way.host
+    if status in (401, 403):
+        return _not_let_in(way, said)
+    if status in (404, 405):
+        said = f"{host} has nothing that takes traces at this path ({said})."
+        return _Verdict(
+            said, f"set {way.names_endpoint} to the base URL of an OTLP receiver; /v1/traces is added to it"
+        )
+    if status == 407:
+        return _Verdict(
+            f"A proxy on the way wants a login ({said}).", "check HTTPS_PROXY, or name the host in NO_PROXY"
+        )
+    if status == 415:
+        other = "http/protobuf" if way.settings.protocol == "http/json" else "http/json"
+        said = f"{host} does not take {way.settings.protocol} ({said})."
+        return _Verdict(said, f"export ROOTSPAN_PROTOCOL={other}")
+    if 300 <= status < 400:
+        said = said.partition("; set ")[0]
+        return _Verdict(f"{host}: {said}.", f"set {way.names_endpoint} to the address that it leads to")
+    if answer.outcome == Outcome.HOLD:
+        return _Verdict(f"{host} answered something else than OTLP ({said}).", f"check {way.names_endpoint}")
+    if answer.outcome == Outcome.RETRY:
+        again = "later" if answer.retry_after is None else f"in {answer.retry_after:.0f} s"
+        said = f"{host} is there, but takes nothing for now ({said}). Events would be kept and sent again."
+        return _Verdict(said, f"try again {again}; if it stays so, its log tells why")
+    return _Verdict(f"{host} refused the event for good ({said}).", "its log tells why; is it an OTLP/HTTP receiver?")
+
+
+def _not_let_in(way: _Way, said: str) -> _Verdict:
+    settings = way.settings
+    if settings.api_key is not None:
+        said = f"{way.host} does not accept the key {settings.api_key!r} from {way.key_source} ({said})."
+        return _Verdict(said, f"export ROOTSPAN_API_KEY=... with a key that belongs to {way.name}")
+    if any(map(SECRET_HEADER.search, settings.headers)):
+        names = ", ".join(filter(SECRET_HEADER.search, settings.headers))
+        return _Verdict(f"{way.host} does not accept the header {names} ({said}).", "check its value, or its scheme")
+    return _Verdict(f"{way.host} wants a key, and none is set ({said}).", "export ROOTSPAN_API_KEY=...")

@@ -1,0 +1,77 @@
+"""The command `rootspan`: tail, check and demo."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import rootspan
+from rootspan_ui.check import check
+from rootspan_ui.demo import demo
+from rootspan_ui.terminal import tail
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the program's name; that of this process by default.
+
+    Returns:
+        The exit status: 0 for success, 1 for failure, 2 for a mistake in the command or the configuration.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "tail":
+            return tail(options.host, options.port, options.token, options.json)
+        if options.command == "check":
+            return check(options.endpoint, options.api_key)
+        if options.command == "demo":
+            return demo(once=options.once)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    parser.print_help(sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rootspan",
+        description="Tracking for AI products on OpenTelemetry: see what arrives, and find out what is wrong.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"rootspan {rootspan.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_tail(commands.add_parser("tail", help="receive traces here and print each finished one as a tree"))
+    _add_check(commands.add_parser("check", help="send one test event and say what happened"))
+    demo_parser = commands.add_parser("demo", help="run an example app and its users, and show what arrives")
+    demo_parser.description = (
+        "Run an example app against a local receiver, talk to it over HTTP, and show what arrives."
+    )
+    demo_parser.add_argument("--once", action="store_true", help="end after the conversations; exit 0 if all arrived")
+    return parser
+
+
+def _add_tail(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Receive OTLP/HTTP (protobuf and JSON, gzip) and print each finished trace as a tree."
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=4318, help="port; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--token", help="what senders have to show; needed where others can reach the address")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each span and line")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Send one test event with the configuration in the environment, and say what happened."
+    parser.epilog = "exit status: 0 accepted, 1 not accepted, 2 the configuration is wrong"
+    parser.add_argument("--endpoint", help="use this in place of ROOTSPAN_ENDPOINT")
+    parser.add_argument("--api-key", help="use this in place of ROOTSPAN_API_KEY, which is safer")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

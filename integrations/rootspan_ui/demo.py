@@ -1,0 +1,303 @@
+"""`rootspan demo`: example apps and a receiver as processes, people who talk to them, and a count of what arrived."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any, Final, TextIO
+
+from rootspan.errors import MissingExtraError, RootspanError
+from rootspan_ui import fields
+from rootspan_ui.children import free_ports, run_app, run_receiver
+from rootspan_ui.conversations import APPS, App, Turn, User
+from rootspan_ui.spans import ReceivedSpan
+from rootspan_ui.terminal import Screen, ended_by_signals
+from rootspan_ui.text import cells, cut
+from rootspan_ui.traces import Trace, Traces
+
+__all__ = ["demo"]
+
+RECEIVER: Final = (sys.executable, "-m", "rootspan_ui.cli", "tail", "--json", "--port", "0")
+_ARRIVAL: Final = 8.0  # seconds after the last answer in which everything has to have arrived
+_ANSWER: Final = 20.0  # seconds for one answer
+_POLL: Final = 0.1
+_SAID: Final = 40  # columns
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """One request that was made, and what the app said of it."""
+
+    user: User
+    turn: Turn
+    status: int | None  # None: no HTTP answer came
+    seconds: float
+    trace_id: str | None = None
+    span_id: str | None = None
+    error: str = ""
+
+    @property
+    def fine(self) -> bool:
+        return self.status == self.turn.status and self.trace_id is not None
+
+
+class _Arrivals:
+    """What has arrived so far; filled by the receiver's thread."""
+
+    def __init__(self) -> None:
+        self.traces = Traces()
+        self._spans: dict[str, set[str]] = {}  # by trace id
+        self._lock = threading.Lock()
+
+    def add(self, spans: list[ReceivedSpan]) -> None:
+        self.traces.add(spans)
+        with self._lock:
+            for span in spans:
+                self._spans.setdefault(span.trace_id, set()).add(span.span_id)
+
+    def missing(self, sent: Sequence[_Sent]) -> list[str]:
+        """Return a line for each request of which something has not arrived."""
+        with self._lock:
+            everything = {span_id for spans in self._spans.values() for span_id in spans}
+            return [line for one in sent if (line := self._lacks(one, everything))]
+
+    def _lacks(self, sent: _Sent, everything: set[str]) -> str:
+        name = f"{sent.user.name}: {sent.turn.said}"
+        if not sent.fine:
+            return f"{name}  the app answered {sent.status or sent.error}, not {sent.turn.status}"
+        came = len(self._spans.get(sent.trace_id or "", ()))
+        expected = sent.turn.spans - (sent.turn.traces - 1)
+        if came < expected:
+            return f"{name}  {came} of {expected} spans of trace {sent.trace_id}"
+        if sent.span_id is not None and sent.span_id not in everything:
+            return f"{name}  span {sent.span_id}"
+        return ""
+
+
+def demo(
+    once: bool = False,
+    *,
+    out: TextIO | None = None,
+    apps: Sequence[App] = APPS,
+    receiver: Sequence[str] = RECEIVER,
+) -> int:
+    """Run the demo.
+
+    Args:
+        once: end after the conversations; otherwise everything keeps running until Ctrl-C.
+        out: where to print; standard output by default.
+        apps: the example apps to run.
+        receiver: the command that runs the receiver; it has to print what `rootspan tail --json` prints.
+
+    Returns:
+        The exit status: 0 when everything that was sent arrived, 1 when not, 2 when something is not installed,
+        130 when it was interrupted before it knew.
+    """
+    screen = Screen(out or sys.stdout)
+    stop = threading.Event()
+    try:
+        folder = _example_apps(apps)
+        with ended_by_signals(stop, *_hang_up()):
+            return _Demo(screen, stop, apps, folder).run(receiver, once)
+    except MissingExtraError as error:
+        print(f"rootspan demo: {error}", file=sys.stderr)
+        return 2
+    except RootspanError as error:
+        print(f"rootspan demo: {error}", file=sys.stderr)
+        return 1
+    except _Interrupted:
+        screen.say("Interrupted.")
+        return 130
+    except BrokenPipeError:  # `rootspan demo | head`
+        screen.silence()
+        return 1
+
+
+class _Interrupted(Exception):
+    """A signal came before the conversations were over."""
+
+
+def _hang_up() -> tuple[int, ...]:
+    return (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+
+
+def _example_apps(apps: Sequence[App]) -> Path:
+    """Return the folder of the example apps: in an installed package, or in the repository."""
+    modules = [name for app in apps for name in app.modules]
+    absent = sorted({name for name in modules if find_spec(name) is None})
+    if absent:
+        names = f"{', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed"
+        raise MissingExtraError(f"the example apps need {names}.\nFix: pip install 'rootspan[demo]'")
+    here = Path(__file__)
+    for folder in (here.parent / "example_apps", here.parents[2] / "example_apps"):
+        if folder.is_dir():
+            return folder
+    raise RootspanError("the example apps are not here.\nFix: pip install --force-reinstall 'rootspan[demo]'")
+
+
+class _Demo:
+    def __init__(self, screen: Screen, stop: threading.Event, apps: Sequence[App], folder: Path) -> None:
+        self._screen = screen
+        self._stop = stop
+        self._apps = apps
+        self._folder = folder
+        self._arrivals = _Arrivals()
+        self._checks: list[Callable[[], None]] = []
+
+    def run(self, receiver: Sequence[str], once: bool) -> int:
+        with run_receiver(receiver, self._arrivals.add) as receiving:
+            self._checks.append(receiving.check)
+            with self._running_apps(receiving.url) as urls:
+                self._greet(receiving.url, urls)
+                sent = self._converse(urls)
+                self._wait_for(sent)
+                status = self._show(sent)
+                if not once:
+                    self._follow(receiving.url, urls)
+            if once:
+                return status
+        self._screen.show(self._arrivals.traces.flush())
+        self._screen.say(self._screen.total.line(self._screen.unicode))
+        return status
+
+    @contextmanager
+    def _running_apps(self, endpoint: str) -> Generator[list[str]]:
+        """Run every app; yields their URLs."""
+        ports = free_ports(len(self._apps))
+        with ExitStack() as stack:
+            for app, port in zip(self._apps, ports, strict=True):
+                arguments = [part.format(folder=self._folder, port=port) for part in app.command]
+                environ = {"ROOTSPAN_ENDPOINT": endpoint}
+                self._checks.append(stack.enter_context(run_app([sys.executable, *arguments], port, environ)))
+            yield [f"http://127.0.0.1:{port}" for port in ports]
+
+    def _greet(self, url: str, urls: list[str]) -> None:
+        self._screen.say("Users talk to an example app over HTTP; what it tracks goes to a local receiver.\n")
+        rows = [("receiver", url), *((app.name, at) for app, at in zip(self._apps, urls, strict=True))]
+        width = max(len(name) for name, _ in rows)
+        for name, at in rows:
+            self._screen.say(f"{name:<{width}}  {at}")
+        self._screen.say()
+
+    def _converse(self, urls: list[str]) -> list[_Sent]:
+        """Let all users talk at the same time, and print each answer as it comes."""
+        news: Queue[_Sent] = Queue()
+        pairs = [(user, url) for app, url in zip(self._apps, urls, strict=True) for user in app.users]
+        for user, url in pairs:
+            threading.Thread(target=_talk, args=(user, url, news), daemon=True).start()
+        sent: list[_Sent] = []
+        while len(sent) < sum(len(user.turns) for user, _ in pairs):
+            try:
+                sent.append(news.get(timeout=_POLL))
+            except Empty:
+                self._look_after()
+                continue
+            self._screen.say(self._progress(sent[-1]))
+        return sent
+
+    def _progress(self, sent: _Sent) -> str:
+        said = cut(sent.turn.said, _SAID, self._screen.unicode)
+        gap = " " * (_SAID - cells(said))
+        answer = f"{sent.status} {sent.seconds * 1_000:5.0f} ms" if sent.status else sent.error
+        return f"{self._screen.mark(sent.fine)} {sent.user.name:<8}{said}{gap}  {sent.turn.path:<14}{answer}"
+
+    def _look_after(self) -> None:
+        """Raise when a signal came or an app has died."""
+        if self._stop.is_set():
+            raise _Interrupted
+        for check in self._checks:
+            check()
+
+    def _wait_for(self, sent: list[_Sent]) -> None:
+        deadline = time.monotonic() + _ARRIVAL
+        answered = [one for one in sent if one.fine]
+        while self._arrivals.missing(answered) and time.monotonic() < deadline:
+            self._look_after()
+            time.sleep(_POLL)
+
+    def _show(self, sent: list[_Sent]) -> int:
+        """Print the trees by conversation, the totals, and whether everything arrived; return the exit status."""
+        screen = self._screen
+        screen.say()
+        screen.show(_by_conversation(self._arrivals.traces.flush()))
+        screen.say(screen.total.line(screen.unicode))
+        missing = self._arrivals.missing(sent)
+        if missing:
+            screen.say(f"{screen.mark(False)} Something of {len(missing)} of the {len(sent)} requests did not arrive:")
+            for line in missing:
+                screen.say(f"    {line}")
+            return 1
+        traces, spans = (sum(getattr(one.turn, name) for one in sent) for name in ("traces", "spans"))
+        said = f"{len(sent)} requests made {traces} traces with {spans} spans, and all of them arrived."
+        screen.say(f"{screen.mark(True)} {said}")
+        return 0
+
+    def _follow(self, url: str, urls: list[str]) -> None:
+        screen = self._screen
+        screen.say("\nEverything keeps running until Ctrl-C. Talk to it yourself:\n")
+        for app, at in zip(self._apps, urls, strict=True):
+            screen.say(f"  {app.hint.format(url=at)}\n")
+        screen.say("or send your own app's events to it:\n")
+        screen.say(f"  export ROOTSPAN_ENDPOINT={url}\n")
+        while not self._stop.wait(_POLL):
+            for check in self._checks:
+                check()
+            screen.show(self._arrivals.traces.finished())
+
+
+def _by_conversation(traces: Sequence[Trace]) -> list[Trace]:
+    """Return traces one conversation after the other, in the order in which these began; none comes last."""
+    begun: dict[str, int] = {}
+    keyed: list[tuple[str, int, Trace]] = []
+    for trace in traces:
+        session = next((name for span in trace.spans if (name := fields.session(span))), "")
+        start = trace.spans[0].start
+        begun[session] = min(begun.get(session, start), start)
+        keyed.append((session, start, trace))
+    keyed.sort(key=lambda key: (not key[0], begun[key[0]], key[0], key[1]))
+    return [trace for _, _, trace in keyed]
+
+
+def _talk(user: User, url: str, news: Queue[_Sent]) -> None:
+    """Go through one conversation; every turn is put into `news`, whatever becomes of it."""
+    about: str | None = None
+    for turn in user.turns:
+        started = time.perf_counter()
+        try:
+            status, trace_id, answer = _post(user, turn, url, about)
+        except (OSError, HTTPException, ValueError) as error:
+            news.put(_Sent(user, turn, None, time.perf_counter() - started, error=f"{type(error).__name__}: {error}"))
+            continue
+        span_id = answer.get("span_id")
+        about = span_id or about
+        news.put(_Sent(user, turn, status, time.perf_counter() - started, trace_id, span_id))
+
+
+def _post(user: User, turn: Turn, url: str, about: str | None) -> tuple[int, str | None, dict[str, Any]]:
+    body = {**turn.body, "span_id": about} if turn.judges else turn.body
+    headers = {"Content-Type": "application/json", "X-User-Id": user.name, "X-Conversation-Id": user.convo_id}
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=_ANSWER)
+    try:
+        connection.request("POST", turn.path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, response.getheader("x-trace-id"), _answer(response)
+    finally:
+        connection.close()
+
+
+def _answer(response: HTTPResponse) -> dict[str, Any]:
+    """Return the JSON of an answer; of a stream of events, the last one."""
+    if "text/event-stream" in (response.getheader("content-type") or ""):
+        events = [line.removeprefix(b"data:") for line in response if line.startswith(b"data:")]
+        return dict(json.loads(events[-1]))
+    return dict(json.loads(response.read()))

@@ -1,0 +1,817 @@
+"""What the public calls mean: isolation, what is current, finishing, identity and configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import rootspan
+from rootspan import ConfigurationError, Tracker
+from sinks import Sink, Span
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def tracker(sink: Sink) -> Iterator[Tracker]:
+    tracker = Tracker(endpoint=sink.url)
+    yield tracker
+    tracker.shutdown()
+
+
+def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:
+    """Return what arrived, by name; each name once."""
+    assert tracker.flush(5)
+    spans = sink.spans
+    assert len({span.name for span in spans}) == len(spans), [span.name for span in spans]
+    return {span.name: span for span in spans}
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("ROOTSPAN_", "OTEL_"))}
+    environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+class TestCurrent:
+    def test_outside_of_any_interaction_each_call_is_a_root_of_its_own(self, tracker: Tracker, sink: Sink) -> None:
+        tracker.track_ai("event")
+        tracker.track_tool_call("tool")
+        tracker.track_decision("because")
+        tracker.track_error("broken")
+        tracker.tool_span("step").finish()
+        spans = arrived(tracker, sink)
+        assert {span.parent_id for span in spans.values()} == {None}
+        assert len({span.trace_id for span in spans.values()}) == len(spans) == 5
+
+    @pytest.mark.parametrize("form", ["with", "async with", "bare"])
+    def test_begin_is_current_with_and_without_with(self, tracker: Tracker, sink: Sink, form: str) -> None:
+        def inside() -> None:
+            tracker.track_ai("event")
+            tracker.track_decision("because")
+            with tracker.tool_span("tool"):
+                tracker.track_error("broken")
+
+        async def work() -> None:
+            async with tracker.begin("turn", user_id="u1"):
+                inside()
+
+        if form == "with":
+            with tracker.begin("turn", user_id="u1"):
+                inside()
+        elif form == "async with":
+            asyncio.run(work())
+        else:
+            turn = tracker.begin("turn", user_id="u1")
+            inside()
+            turn.finish()
+        spans = arrived(tracker, sink)
+        turn_id = spans["turn"].span_id
+        assert [spans[name].parent_id for name in ("event", "decision", "tool")] == [turn_id] * 3
+        assert spans["error"].parent_id == spans["tool"].span_id
+        assert len({span.trace_id for span in spans.values()}) == 1
+        assert {span.attributes["user.id"] for span in spans.values()} == {"u1"}
+
+    def test_the_handle_knows_its_ids(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1", convo_id="c1") as turn, turn.tool_span("tool") as step:
+            pass
+        spans = arrived(tracker, sink)
+        assert (turn.trace_id, turn.span_id) == (spans["turn"].trace_id, spans["turn"].span_id)
+        assert (turn.event_id, turn.convo_id, turn.user_id) == (turn.span_id, "c1", "u1")
+        assert (step.trace_id, step.span_id) == (turn.trace_id, spans["tool"].span_id)
+        assert "finished" in repr(turn)
+        assert "'turn'" in repr(turn)
+
+    def test_a_bare_begin_does_not_nest_in_an_unfinished_bare_one(self, tracker: Tracker, sink: Sink) -> None:
+        first = tracker.begin("first", user_id="u1")
+        second = tracker.begin("second", user_id="u2")
+        tracker.track_ai("event")
+        first.finish()
+        second.finish()
+        spans = arrived(tracker, sink)
+        assert spans["first"].trace_id != spans["second"].trace_id
+        assert spans["second"].parent_id is None
+        assert spans["event"].parent_id == second.span_id
+        assert spans["second"].attributes["user.id"] == "u2"
+
+    @pytest.mark.parametrize("outer", ["with", "interaction", "tool_span"])
+    def test_a_bare_begin_inside_a_with_is_a_child(self, tracker: Tracker, sink: Sink, outer: str) -> None:
+        def inside() -> None:
+            tracker.begin("inner").finish()
+            sibling = tracker.begin("sibling")
+            tracker.begin("second sibling").finish()
+            sibling.finish()
+
+        if outer == "with":
+            with tracker.begin("outer"):
+                inside()
+        elif outer == "interaction":
+            tracker.interaction(event="outer")(inside)()
+        else:
+            with tracker.tool_span("outer"):
+                inside()
+        spans = arrived(tracker, sink)
+        for name in ("inner", "sibling", "second sibling"):
+            assert spans[name].parent_id == spans["outer"].span_id
+
+    def test_with_begin_inside_a_with_is_a_child(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("outer"), tracker.begin("inner"):
+            tracker.track_ai("event")
+        spans = arrived(tracker, sink)
+        assert spans["inner"].parent_id == spans["outer"].span_id
+        assert spans["event"].parent_id == spans["inner"].span_id
+
+    def test_a_begin_of_a_handle_is_its_child(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn")
+        inner = turn.begin("inner")
+        tracker.track_ai("event")
+        inner.finish()
+        tracker.track_ai("after")
+        turn.finish()
+        spans = arrived(tracker, sink)
+        assert spans["inner"].parent_id == turn.span_id
+        assert spans["event"].parent_id == inner.span_id
+        assert spans["after"].parent_id == turn.span_id
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+    def test_finished_states_are_skipped_in_any_order(self, tracker: Tracker, sink: Sink, order: Any) -> None:
+        with tracker.begin("outermost"):
+            outer = tracker.begin("outer")
+            step = tracker.tool_span("step").__enter__()
+            inner = tracker.begin("inner")
+            handles = [outer, step, inner]
+            for number, index in enumerate(order):
+                handles[index].finish()
+                tracker.track_ai(f"event {number}")
+        spans = arrived(tracker, sink)
+        assert [spans[name].parent_id for name in ("step", "inner")] == [outer.span_id, step.span_id]
+        # The innermost that is still open is the parent.
+        for number in range(3):
+            still_open = [handles[index] for index in (0, 1, 2) if index not in order[: number + 1]]
+            parent = still_open[-1] if still_open else spans["outermost"]
+            assert spans[f"event {number}"].parent_id == parent.span_id
+        assert tracker.current() is None
+
+    def test_a_late_child_stays_a_child(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn")
+        step = turn.tool_span("late")
+        turn.finish()
+        step.finish("result")
+        spans = arrived(tracker, sink)
+        assert spans["late"].parent_id == turn.span_id
+        assert spans["late"].end >= spans["turn"].end
+        assert spans["late"].attributes["output.value"] == "result"
+
+    def test_after_the_root_finished_a_new_root_with_the_same_identity_linked(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        turn = tracker.begin("turn", user_id="u1", convo_id="c1", agent_name="a", tags=["t"])
+        elsewhere = contextvars.copy_context()
+        turn.finish()
+        elsewhere.run(tracker.track_ai, "by context")
+        turn.track_ai("by handle")
+        turn.tool_span("step").finish()
+        turn.track_decision("why", name="decision by handle")
+        spans = arrived(tracker, sink)
+        for name in ("by context", "by handle", "step", "decision by handle"):
+            span = spans[name]
+            assert span.parent_id is None
+            assert span.trace_id != turn.trace_id
+            assert span.links == [(turn.trace_id, turn.span_id)]
+            wanted = {"user.id": "u1", "session.id": "c1", "gen_ai.agent.name": "a", "tag.tags": ["t"]}
+            assert {key: span.attributes.get(key) for key in wanted} == wanted
+
+    def test_what_starts_after_a_step_finished_belongs_to_its_open_parent(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn") as turn:
+            step = tracker.tool_span("step")
+            step.finish()
+            step.track_ai("event")
+        assert arrived(tracker, sink)["event"].parent_id == turn.span_id
+
+    def test_current(self, tracker: Tracker, sink: Sink) -> None:
+        assert tracker.current() is None
+        with tracker.context(user_id="u1"):
+            assert tracker.current() is None
+        with tracker.begin("turn") as turn:
+            current = tracker.current()
+            assert isinstance(current, rootspan.Interaction)
+            assert current.span_id == turn.span_id
+            with tracker.tool_span("step") as step:
+                current = tracker.current()
+                assert isinstance(current, rootspan.Step)
+                assert current.span_id == step.span_id
+                current.set_output("by current")
+            del current
+            gc.collect()  # a handle from current() does not own the span
+            tracker.current().update(output="the answer")  # type: ignore[union-attr]
+        assert tracker.current() is None
+        spans = arrived(tracker, sink)
+        assert spans["step"].attributes["output.value"] == "by current"
+        assert spans["turn"].attributes["output.value"] == "the answer"
+        assert "rootspan.outcome" not in spans["turn"].attributes
+
+    def test_tasks_and_threads_do_not_see_each_other(self, tracker: Tracker, sink: Sink) -> None:
+        async def turn(number: int) -> None:
+            with tracker.begin(f"turn {number}", user_id=f"u{number}"):
+                await asyncio.sleep(0)
+                tracker.track_ai(f"event {number}")
+                await asyncio.gather(asyncio.create_task(step(number)), asyncio.to_thread(event, number))
+
+        async def step(number: int) -> None:
+            with tracker.tool_span(f"step {number}"):
+                await asyncio.sleep(0)
+
+        def event(number: int) -> None:
+            tracker.track_ai(f"thread {number}")
+
+        async def main() -> None:
+            await asyncio.gather(*(turn(number) for number in range(5)))
+
+        asyncio.run(main())
+        bare_thread = threading.Thread(target=tracker.track_ai, args=("alone",))
+        bare_thread.start()
+        bare_thread.join()
+        spans = arrived(tracker, sink)
+        for number in range(5):
+            root = spans[f"turn {number}"]
+            for name in ("event", "step", "thread"):
+                assert spans[f"{name} {number}"].parent_id == root.span_id
+                assert spans[f"{name} {number}"].attributes["user.id"] == f"u{number}"
+        assert spans["alone"].parent_id is None
+
+    def test_a_chain_of_scopes_that_nobody_left_does_not_grow(self, tracker: Tracker, sink: Sink) -> None:
+        contexts = []
+        for number in range(50):
+            turn = tracker.begin(f"turn {number}")
+            contexts.append(contextvars.copy_context())
+            contexts[-1].run(turn.finish)  # finished elsewhere: this context never leaves it
+        depth, scope = 0, tracker._recorder.variable.get()
+        while scope is not None:
+            depth, scope = depth + 1, scope.outer
+        assert depth <= 2
+        arrived(tracker, sink)
+
+
+class TestFinishing:
+    def test_is_idempotent_from_any_thread_and_task(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn")
+        with ThreadPoolExecutor(8) as pool:
+            for number in range(40):
+                pool.submit(turn.finish, f"answer {number}")
+
+        async def finish() -> None:
+            turn.finish("from a task")
+
+        asyncio.run(finish())
+        turn.finish("again", success=False)
+        with turn:
+            pass
+        tracker.flush()
+        (span,) = sink.spans
+        assert span.status_code == 0
+        assert span.attributes["output.value"].startswith("answer ")
+        assert tracker.stats()["recorded"] == 1
+
+    def test_an_exception_is_reraised_untouched(self, tracker: Tracker, sink: Sink) -> None:
+        class Broken(Exception):
+            pass
+
+        error = Broken("no")
+        cause = ValueError("the cause")
+        with pytest.raises(Broken) as caught, tracker.begin("turn"), tracker.tool_span("step"):
+            raise error from cause
+        assert caught.value is error
+        assert error.__cause__ is cause
+        assert error.__context__ is None
+        assert not hasattr(error, "__notes__")
+        spans = arrived(tracker, sink)
+        for span in spans.values():
+            assert (span.status_code, span.status_message) == (2, "no")
+            assert span.attributes["rootspan.outcome"] == "failure"
+            assert span.attributes["error.type"].endswith("Broken")
+
+    def test_a_cancelled_task_is_cancelled_and_no_failure(self, tracker: Tracker, sink: Sink) -> None:
+        async def turn() -> None:
+            async with tracker.begin("turn"):
+                with tracker.tool_span("step"):
+                    await asyncio.sleep(60)
+
+        async def main() -> None:
+            task = asyncio.create_task(turn())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert task.cancelled()
+
+        asyncio.run(main())
+        for span in arrived(tracker, sink).values():
+            assert (span.attributes["rootspan.outcome"], span.status_code) == ("cancelled", 0)
+
+    def test_keyboard_interrupt_and_system_exit_pass(self, tracker: Tracker, sink: Sink) -> None:
+        for error in (KeyboardInterrupt, SystemExit):
+            with pytest.raises(error), tracker.begin(error.__name__):
+                raise error
+        assert {span.status_code for span in arrived(tracker, sink).values()} == {2}
+
+    @pytest.mark.parametrize(
+        ("arguments", "outcome", "status", "message"),
+        [
+            ({}, None, 0, ""),
+            ({"success": True}, "success", 0, ""),
+            ({"success": False}, "failure", 2, ""),
+            ({"success": False, "failure_reason": "no data"}, "failure", 2, "no data"),
+            ({"failure_reason": "no data"}, "failure", 2, "no data"),
+            ({"failure_reason": ValueError("odd")}, "failure", 2, "odd"),
+        ],
+    )
+    def test_outcomes(
+        self, tracker: Tracker, sink: Sink, arguments: Any, outcome: str | None, status: int, message: str
+    ) -> None:
+        tracker.begin("turn").finish(**arguments)
+        span = arrived(tracker, sink)["turn"]
+        assert span.attributes.get("rootspan.outcome") == outcome
+        assert (span.status_code, span.status_message) == (status, message)
+        if status:
+            assert [name for name, _ in span.events] == ["exception"]
+
+    def test_finish_inside_with_wins(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn") as turn:
+            turn.finish("early", success=False, failure_reason="gave up", custom_metrics={"stars": 2})
+            tracker.track_ai("after")
+        spans = arrived(tracker, sink)
+        assert spans["turn"].status_message == "gave up"
+        assert spans["turn"].attributes["rootspan.metric.stars"] == 2
+        assert spans["after"].parent_id is None
+
+    def test_update(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", properties={"plan": "pro"}) as turn:
+            turn.update(
+                input="question", output="first", properties={"seats": 3}, user_id="u1", convo_id="c1", tags=["a"],
+                agent_name="helper", model="gpt-4o", provider="openai", prompt_tokens=5,
+            )  # fmt: skip
+            turn.update(output="last", tags=["b"], completion_tokens=7, estimated_cost=0.5)
+        span = arrived(tracker, sink)["turn"]
+        wanted = {
+            "input.value": "question", "output.value": "last", "plan": "pro", "seats": 3, "user.id": "u1",
+            "session.id": "c1", "tag.tags": ["a", "b"], "gen_ai.agent.name": "helper",
+            "gen_ai.request.model": "gpt-4o", "gen_ai.provider.name": "openai", "gen_ai.usage.input_tokens": 5,
+            "gen_ai.usage.output_tokens": 7, "gen_ai.usage.cost": 0.5,
+        }  # fmt: skip
+        assert {key: span.attributes.get(key) for key in wanted} == wanted
+
+    def test_values_are_frozen_at_the_call(self, tracker: Tracker, sink: Sink) -> None:
+        question, answer, properties = {"q": [1]}, {"a": [1]}, {"plan": "pro"}
+        turn = tracker.begin("turn", input=question, properties=properties)
+        turn.update(output=answer)
+        tracker.track_ai("event", input=question, output=answer, properties=properties)
+        question["q"].append(2)
+        answer["a"].append(2)
+        properties["plan"] = "free"
+        turn.finish()
+        for span in arrived(tracker, sink).values():
+            assert span.attributes["input.value"] == '{"q":[1]}'
+            assert span.attributes["output.value"] == '{"a":[1]}'
+            assert span.attributes["plan"] == "pro"
+
+    def test_unfinished_when_the_handle_is_collected(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn", input="Hi")
+        step = tracker.tool_span("step")
+        del turn, step
+        gc.collect()
+        spans = arrived(tracker, sink)
+        for span in spans.values():
+            assert (span.attributes["rootspan.outcome"], span.status_code) == ("unfinished", 0)
+        assert spans["step"].parent_id == spans["turn"].span_id
+        assert tracker.current() is None
+
+    def test_unfinished_at_shutdown(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn")
+        session_id = tracker.create_session("session")
+        assert tracker.shutdown()
+        turn.finish("too late", success=True)
+        tracker.complete_session(session_id)
+        assert {span.attributes["rootspan.outcome"] for span in sink.spans} == {"unfinished"}
+        assert {span.name for span in sink.spans} == {"turn", "invoke_agent"}
+
+    def test_unfinished_at_exit(self, sink: Sink) -> None:
+        done = python(
+            "import rootspan\nturn = rootspan.begin('turn')\nsession = rootspan.create_session('session')",
+            ROOTSPAN_ENDPOINT=sink.url,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(span.name for span in sink.spans) == ["invoke_agent", "turn"]
+        assert {span.attributes["rootspan.outcome"] for span in sink.spans} == {"unfinished"}
+
+    def test_calls_after_shutdown_are_counted(self, tracker: Tracker, sink: Sink) -> None:
+        tracker.track_ai("before")
+        tracker.shutdown()
+        assert len(tracker.track_ai("after")) == 16
+        tracker.begin("also after").finish()
+        stats = tracker.stats()
+        assert (stats["recorded"], stats["delivered"], stats["dropped"]) == (3, 1, {"shutdown": 2})
+
+
+class TestIdentity:
+    def test_explicit_then_scope_then_configured(self, sink: Sink) -> None:
+        tracker = Tracker(
+            endpoint=sink.url, user_id="configured", convo_id=lambda: "getter", agent_name="configured", tags=["conf"],
+            properties={"tier": "configured", "region": "eu"},
+        )  # fmt: skip
+        tracker.track_ai("configured")
+        with tracker.context(user_id="scope", tags=["scope"], properties={"tier": "scope"}):
+            tracker.track_ai("scope")
+            with tracker.begin("turn", convo_id="turn"):
+                tracker.track_ai("inherits")
+                tracker.track_ai("explicit", user_id="own", convo_id="own", agent_name="own", tags=["own"],
+                                 properties={"tier": "own"})  # fmt: skip
+        spans = arrived(tracker, sink)
+        tracker.shutdown()
+
+        def identity(name: str) -> list[Any]:
+            keys = ("user.id", "session.id", "gen_ai.agent.name", "tag.tags", "tier", "region")
+            return [spans[name].attributes.get(key) for key in keys]
+
+        assert identity("configured") == ["configured", "getter", "configured", ["conf"], "configured", "eu"]
+        assert identity("scope") == ["scope", "getter", "configured", ["conf", "scope"], "scope", "eu"]
+        assert identity("turn") == ["scope", "turn", "configured", ["conf", "scope"], "scope", "eu"]
+        assert identity("inherits") == identity("turn")
+        assert identity("explicit") == ["own", "own", "own", ["conf", "scope", "own"], "own", "eu"]
+
+    def test_a_getter_that_raises_costs_its_field_only(self, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+        def broken() -> str:
+            raise LookupError("no request")
+
+        tracker = Tracker(endpoint=sink.url, user_id=broken, convo_id=lambda: 7, tags=lambda: ["t"])
+        for name in ("event", "second"):
+            tracker.track_ai(name)
+        with tracker.begin("turn"):
+            pass
+        for span in arrived(tracker, sink).values():
+            assert "user.id" not in span.attributes
+            assert (span.attributes["session.id"], span.attributes["tag.tags"]) == ("7", ["t"])
+        tracker.shutdown()
+        assert len([record for record in caplog.records if "user_id= getter" in record.getMessage()]) == 1
+
+    def test_inherited_by_every_span_below(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u", convo_id="c", agent_name="a", tags=["t"]), tracker.tool_span("tool"):
+            tracker.track_ai("event")
+            tracker.track_decision("why")
+            tracker.track_error("broken")
+            tracker.begin("inner").finish()
+        spans = arrived(tracker, sink)
+        assert len(spans) == 6
+        for span in spans.values():
+            wanted = {"user.id": "u", "session.id": "c", "gen_ai.agent.name": "a", "tag.tags": ["t"]}
+            assert {key: span.attributes.get(key) for key in wanted} == wanted
+
+    def test_update_current_reaches_the_root_and_what_is_recorded_from_then_on(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        with tracker.begin("turn", input="Hi", tags=["first"]):
+            tracker.track_ai("before")
+            with tracker.tool_span("tool"), tracker.begin("inner", tags=["inner"]):
+                tracker.update_current(user_id="u1", convo_id="c1", tags=["late"], properties={"plan": "pro"})
+                tracker.track_ai("after")
+            tracker.track_ai("last")
+        spans = arrived(tracker, sink)
+        assert "user.id" not in spans["before"].attributes
+        for name in ("turn", "tool", "inner", "after", "last"):
+            attributes = spans[name].attributes
+            assert (attributes.get("user.id"), attributes.get("session.id")) == ("u1", "c1"), name
+            assert attributes["plan"] == "pro"
+            assert "late" in attributes["tag.tags"]
+
+    def test_update_current_outside_of_any_interaction_warns_once(
+        self, tracker: Tracker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker.update_current(user_id="u1")
+        tracker.update_current(user_id="u1")
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "rootspan.begin" in caplog.text
+
+    def test_update_current_in_a_context_only(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.context(convo_id="c1"):
+            tracker.update_current(user_id="u1")
+            tracker.track_ai("inside")
+        tracker.track_ai("outside")
+        spans = arrived(tracker, sink)
+        assert spans["inside"].attributes["user.id"] == "u1"
+        assert "user.id" not in spans["outside"].attributes
+
+    def test_context_nests_and_ends(self, tracker: Tracker, sink: Sink) -> None:
+        with pytest.raises(ValueError, match="stop"), tracker.context(user_id="outer", tags=["a"]):
+            with tracker.context(convo_id="inner", tags=["b"], agent_name="x", properties={"k": 1}):
+                tracker.track_ai("both")
+            tracker.track_ai("outer")
+            raise ValueError("stop")
+        tracker.track_ai("none")
+        spans = arrived(tracker, sink)
+        both = spans["both"].attributes
+        assert (both["user.id"], both["session.id"], both["tag.tags"], both["k"]) == ("outer", "inner", ["a", "b"], 1)
+        assert "session.id" not in spans["outer"].attributes
+        assert "user.id" not in spans["none"].attributes
+        assert {span.parent_id for span in spans.values()} == {None}
+
+    def test_context_inside_an_interaction_keeps_the_parent(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1") as turn:
+            with tracker.context(user_id="u2"):
+                tracker.track_ai("inside")
+                with tracker.tool_span("tool"):
+                    tracker.track_ai("deeper")
+            tracker.track_ai("outside")
+        spans = arrived(tracker, sink)
+        assert spans["inside"].parent_id == turn.span_id
+        users = {name: span.attributes["user.id"] for name, span in spans.items()}
+        assert users == {"turn": "u1", "inside": "u2", "tool": "u2", "deeper": "u2", "outside": "u1"}
+
+    def test_a_bare_begin_in_a_context_inside_a_bare_begin(self, tracker: Tracker, sink: Sink) -> None:
+        first = tracker.begin("first", user_id="u1")
+        with tracker.context(user_id="u2"):
+            second = tracker.begin("second")
+            second.finish()
+        first.finish()
+        spans = arrived(tracker, sink)
+        assert spans["second"].parent_id is None
+        assert spans["second"].attributes["user.id"] == "u2"
+
+    def test_a_root_without_input_adopts_what_it_lacks(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn"), tracker.tool_span("tool", input="not adopted") as step:
+            tracker.track_ai("first", input="question", output="draft", user_id="u1", convo_id="c1", agent_name="a1")
+            tracker.track_ai("second", input="more", output="answer", user_id="u2", convo_id="c2", agent_name="a2")
+            tracker.track_ai("third", input="last")
+            step.set_output("not adopted either")
+        attributes = arrived(tracker, sink)["turn"].attributes
+        wanted = {
+            "user.id": "u1", "session.id": "c1", "gen_ai.agent.name": "a1", "input.value": "question",
+            "output.value": "answer",
+        }  # fmt: skip
+        assert {key: attributes.get(key) for key in wanted} == wanted
+
+    def test_a_root_with_input_adopts_nothing(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", input="own"):
+            tracker.track_ai("first", input="question", output="draft", user_id="u1")
+        attributes = arrived(tracker, sink)["turn"].attributes
+        assert attributes["input.value"] == "own"
+        assert "output.value" not in attributes
+        assert "user.id" not in attributes
+
+    def test_adoption_does_not_overrule_what_the_root_was_given(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="own") as turn:
+            tracker.track_ai("event", input="question", output="draft", user_id="u1", convo_id="c1")
+            turn.update(output="own answer")
+        attributes = arrived(tracker, sink)["turn"].attributes
+        wanted = {"user.id": "own", "session.id": "c1", "input.value": "question", "output.value": "own answer"}
+        assert {key: attributes.get(key) for key in wanted} == wanted
+
+    @pytest.mark.parametrize(
+        ("given", "sent"),
+        [
+            ("text", "text"),
+            (42, "42"),
+            (uuid.UUID(int=5), str(uuid.UUID(int=5))),
+            (True, None),
+            (4.5, None),
+            (["a"], None),
+            (object(), None),
+            ("", None),
+        ],
+    )
+    def test_which_ids_are_taken(
+        self, tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture, given: Any, sent: str | None
+    ) -> None:
+        for name in ("first", "second"):
+            tracker.track_ai(name, user_id=given, convo_id=given)
+        for span in arrived(tracker, sink).values():
+            assert (span.attributes.get("user.id"), span.attributes.get("session.id")) == (sent, sent)
+        assert len(caplog.records) == (2 if sent is None and given != "" else 0)  # one a field
+
+    def test_a_long_id_is_cut_and_ends_in_a_hash(self, tracker: Tracker, sink: Sink) -> None:
+        tracker.track_ai("a", user_id="x" * 300 + "a")
+        tracker.track_ai("b", user_id="x" * 300 + "b")
+        with tracker.begin("c", user_id="x" * 300 + "a"):
+            pass
+        users = {name: span.attributes["user.id"] for name, span in arrived(tracker, sink).items()}
+        assert len(users["a"]) == 250
+        assert users["a"] != users["b"]
+        assert users["a"] == users["c"]
+
+    def test_usage_goes_to_the_span_that_bought_it(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("with usage below") as turn:
+            with tracker.tool_span("tool"):
+                tracker.track_ai("event", model="m", prompt_tokens=3, completion_tokens=4, estimated_cost=0.1)
+            turn.finish(prompt_tokens=3, completion_tokens=4, estimated_cost=0.1)
+        with tracker.begin("without") as turn:
+            tracker.track_ai("free")
+            turn.finish(prompt_tokens=3, completion_tokens=4, estimated_cost=0.1)
+        spans = arrived(tracker, sink)
+        below, without = spans["with usage below"].attributes, spans["without"].attributes
+        assert below["rootspan.session.input_tokens"] == 3
+        assert below["rootspan.session.output_tokens"] == 4
+        assert below["rootspan.session.cost"] == 0.1
+        assert not any(key.startswith(("gen_ai.usage", "llm.cost")) for key in below)
+        assert (without["gen_ai.usage.input_tokens"], without["gen_ai.usage.cost"]) == (3, 0.1)
+        assert spans["event"].attributes["gen_ai.usage.output_tokens"] == 4
+
+
+class TestTrackers:
+    def test_share_nothing(self, sink: Sink) -> None:
+        with Sink() as other:
+            a, b = Tracker(endpoint=sink.url, user_id="a"), Tracker(endpoint=other.url)
+            with a.begin("turn of a", convo_id="c"):
+                assert b.current() is None
+                b.track_ai("event of b")
+                with b.begin("turn of b"):
+                    a.track_ai("event of a")
+                    b.track_ai("second event of b")
+            of_a, of_b = arrived(a, sink), arrived(b, other)
+            a.shutdown()
+            b.track_ai("b goes on")
+            assert b.flush()
+            assert b.stats()["recorded"] == b.stats()["delivered"] == 4
+            b.shutdown()
+        assert set(of_a) == {"turn of a", "event of a"}
+        assert of_a["event of a"].parent_id == of_a["turn of a"].span_id
+        assert of_b["event of b"].parent_id is None
+        assert of_b["second event of b"].parent_id == of_b["turn of b"].span_id
+        assert not any("user.id" in span.attributes or "session.id" in span.attributes for span in of_b.values())
+
+    def test_configure_twice(self, sink: Sink) -> None:
+        """The old one drains in the background, its open handles stay with it."""
+        with Sink() as later:
+            rootspan.configure(endpoint=sink.url)
+            old = rootspan.begin("old", user_id="u1")
+            rootspan.track_ai("queued before")
+            fixed = rootspan.configure(endpoint=later.url)
+            assert rootspan.current() is None
+            rootspan.track_ai("new")
+            old.track_ai("child of old")
+            old.finish()
+            assert rootspan.flush(5)
+            assert [span.name for span in later.spans] == ["new"]
+            sink.wait(3)
+            rootspan.configure(disabled=True)
+            fixed.track_ai("still there")
+            assert fixed.flush(5)
+            assert [span.name for span in later.spans] == ["new", "still there"]
+            fixed.shutdown()
+        spans = {span.name: span for span in sink.spans}
+        assert set(spans) == {"queued before", "child of old", "old"}
+        assert spans["child of old"].parent_id == spans["old"].span_id
+
+    def test_decorators_made_before_configure_follow_it(self, sink: Sink) -> None:
+        tracker = Tracker.default()
+        search = tracker.tool(lambda query: [query])
+        tracker.reconfigure(Tracker(endpoint=sink.url).settings)
+        search("x")
+        assert tracker.flush(5)
+        tracker.shutdown()
+        assert len(sink.spans) == 1
+
+    def test_the_module_functions_belong_to_the_default_tracker(self) -> None:
+        for name in rootspan.__all__:
+            function = getattr(rootspan, name)
+            if getattr(function, "__self__", None) is not None:
+                assert function.__self__ is rootspan.default_tracker
+                assert function.__name__ == name
+        with pytest.raises(AttributeError, match="no_such_thing"):
+            rootspan.default_tracker.no_such_thing  # noqa: B018
+
+
+class TestSampling:
+    def test_disabled(self, sink: Sink) -> None:
+        tracker = Tracker(endpoint=sink.url, disabled=True)
+        with tracker.begin("turn"):
+            assert len(tracker.track_ai("event")) == 16
+        assert tracker.flush(5)
+        stats = tracker.stats()
+        tracker.shutdown()
+        assert (stats["recorded"], stats["delivered"], stats["dropped"]) == (2, 0, {"disabled": 2})
+        assert sink.requests == []
+
+    def test_rate_0(self, sink: Sink) -> None:
+        tracker = Tracker(endpoint=sink.url, sample_rate=0)
+        with tracker.begin("turn"):
+            assert len(tracker.track_ai("event")) == 16
+        assert tracker.flush(5)
+        stats = tracker.stats()
+        tracker.shutdown()
+        assert (stats["recorded"], stats["dropped"]) == (2, {"sampled": 2})
+        assert sink.spans == []
+
+    def test_children_follow_their_root(self, sink: Sink) -> None:
+        tracker = Tracker(endpoint=sink.url, sample_rate=0.5)
+        for _ in range(300):
+            with tracker.begin("turn") as turn, turn.tool_span("tool"):
+                tracker.track_ai("event")
+        assert tracker.flush(5)
+        stats = tracker.stats()
+        tracker.shutdown()
+        traces: dict[str, list[str]] = {}
+        for span in sink.spans:
+            traces.setdefault(span.trace_id, []).append(span.name)
+        assert 75 < len(traces) < 225
+        assert {tuple(sorted(names)) for names in traces.values()} == {("event", "tool", "turn")}
+        assert stats["recorded"] == 900
+        assert stats["dropped"] == {"sampled": 900 - 3 * len(traces)}
+        assert stats["delivered"] == 3 * len(traces)
+
+
+class TestConfiguration:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"endpoint": "collector.example.com:4318"}, "http"),
+            ({"endpoint": "localhost:4318"}, "http"),
+            ({"endpoint": "ftp://collector"}, "http"),
+            ({"endpoint": "http://"}, "host"),
+            ({"endpoint": "http://a b"}, "URL"),
+            ({"endpoint": "http://host:port"}, "URL"),
+            ({"endpoint": 7}, "endpoint"),
+            ({"api_key": "line\nbreak"}, "api_key"),
+            ({"api_key": 7}, "api_key"),
+            ({"api_key": "k", "endpoint": "http://collector.example.com"}, "insecure=True"),
+            ({"enpoint": "http://localhost"}, r"endpoint="),
+            ({"sample_rate": 2}, "sample_rate"),
+            ({"sample_rate": "half"}, "sample_rate"),
+            ({"extras": ("nobody",)}, "extras"),
+            ({"exporters": [object()]}, "exporters"),
+        ],
+    )
+    def test_mistakes_raise_and_name_the_fix(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            Tracker(**options)
+        assert "Fix:" in str(caught.value)
+        assert "break" not in str(caught.value)
+        before = rootspan.default_tracker.__dict__.get("_recorder")
+        with pytest.raises(ConfigurationError, match=message):
+            rootspan.configure(**options)
+        assert rootspan.default_tracker.__dict__.get("_recorder") is before
+
+    def test_a_mistake_in_the_environment_is_one_logged_error_at_first_use(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("ROOTSPAN_ENDPOINT", "collector:4318")
+        tracker = Tracker.default()
+        assert caplog.records == []
+        ids = [tracker.track_ai("event") for _ in range(3)]
+        with tracker.begin("turn"):
+            pass
+        assert len(set(ids)) == 3
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "ROOTSPAN_ENDPOINT" in caplog.text
+        assert tracker.stats()["dropped"] == {"disabled": 4}
+        with pytest.raises(ConfigurationError, match="ROOTSPAN_ENDPOINT"):
+            Tracker()
+
+    def test_the_environment_configures_the_first_use(self, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ROOTSPAN_ENDPOINT", sink.url)
+        monkeypatch.setenv("ROOTSPAN_API_KEY", "key-of-the-environment")
+        tracker = Tracker.default()
+        tracker.track_ai("event")
+        assert tracker.flush(5)
+        tracker.shutdown()
+        assert [span.name for span in sink.spans] == ["event"]
+        assert sink.requests[0].headers["Authorization"] == "Bearer key-of-the-environment"
+        assert sink.requests[0].path == "/v1/traces"
+        assert tracker.settings.endpoint == f"{sink.url}/v1/traces"
+
+    def test_a_misspelt_keyword_is_pythons_own_type_error(self, tracker: Tracker) -> None:
+        with pytest.raises(TypeError, match="modle"):
+            tracker.track_ai("event", modle="gpt-4o")  # type: ignore[call-arg]
+
+    def test_importing_and_configuring_start_nothing(self) -> None:
+        done = python(
+            "import threading, rootspan\nrootspan.configure(); rootspan.Tracker()\n"
+            "print(threading.active_count(), 'requests' in __import__('sys').modules)"
+        )
+        assert (done.stdout.split(), done.stderr) == (["1", "False"], "")
+
+    def test_nothing_is_logged_at_warning_when_all_is_well(
+        self, tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.WARNING)
+        with tracker.begin("turn", user_id="u1"):
+            tracker.track_ai("event", duration=1.5, input="x")
+        assert arrived(tracker, sink)["event"].attributes["input.value"] == "x"
+        event = sink.one("event")
+        assert event.end - event.start == pytest.approx(1.5e9, abs=1000)
+        assert caplog.records == []
