@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from rootspan.freeze import freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
@@ -99,7 +99,8 @@ class Arguments:
             return (value,)
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
-            return tuple(str(self.label(item)) for item in cast("list[Any]", items)[:100])
+            listed: list[Any] = items
+            return tuple(str(self.label(item)) for item in listed[:100])
         self.warn("tags", "tags has to be a list of str, not %s; it is left out", type(value).__name__)
         return ()
 
@@ -129,6 +130,14 @@ class Arguments:
         except Exception:  # the value's own __float__ may raise anything
             self.warn("duration", "duration has to be a number of seconds, not %s", type(seconds).__name__)
             return 0
+
+    def timeout(self, seconds: object, default: float) -> float:
+        """Return a time to wait, `default` for what is none."""
+        try:
+            return max(0.0, min(float(seconds), 86_400.0))  # type: ignore[arg-type]
+        except Exception:
+            self.warn("timeout", "timeout has to be a number of seconds, not %s", type(seconds).__name__)
+            return default
 
     def rare(
         self,

@@ -95,9 +95,9 @@ class Opening(Tracking):
             self._pinned or self._recorder.begin_scope(), event, input,
             user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
         )  # fmt: skip
+        handle._span.bare = True  # not in `_open_interaction`: a decorated generator never enters `with`
         if properties is not None or model is not None or provider is not None:
-            handle._span.bare = True  # the next bare `begin` does not nest in it; a decorated generator is no bare one
-        handle.update(properties=properties, model=model, provider=provider)
+            handle.update(properties=properties, model=model, provider=provider)
         handle.activate()
         return handle
 

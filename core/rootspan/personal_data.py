@@ -24,12 +24,13 @@ _PHONE = re.compile(
     r")(?![\w-]|\.\d)"
 )
 _CARD = re.compile(
-    r"\d(?<![\d.]\d)(?:\d{3}([ \u00a0.-])\d{4}\1\d{4}\1\d{1,7}|\d{3}([ \u00a0.-])\d{6}\2\d{4,5}|\d{12,18})(?!\d)"
+    r"\d(?<![\d.]\d)(?:\d{3}([ \u00a0.-])\d{4}\1\d{4}\1\d{1,7}|\d{3}([ \u00a0.-])\d{6}\2\d{4,5}|\d{12,18})(?!\d)",
+    re.ASCII,
 )
 _DIGIT = bytes.maketrans(b"0123456789", bytes(range(10)))
 _DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
-_SEPARATORS = str.maketrans("", "", " \u00a0.-")
-_IBAN = re.compile(r"\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9].{2}\d)\d(?:[ \u00a0-]?[A-Za-z0-9]){11,30}")
+_SEPARATORS = " \u00a0.-".encode("latin-1")
+_IBAN = re.compile(r"\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9].{2}\d)\d(?:[ \u00a0-]?[A-Za-z0-9]){11,30}", re.ASCII)
 _IBAN_LENGTHS: Final = {  # characters by country, the IBAN registry
     country: length
     for length, countries in {
@@ -77,8 +78,10 @@ def _each(pattern: re.Pattern[str], name: str, accepted: Callable[[str], int], t
 
 
 def _card(run: str) -> int:
-    digits = run.translate(_SEPARATORS).encode()
-    if not 13 <= len(digits) <= 19 or digits[:1] not in b"23456":
+    if run[0] not in "23456":
+        return 0
+    digits = run.encode("latin-1").translate(None, _SEPARATORS)
+    if not 13 <= len(digits) <= 19:
         return 0
     total = sum(digits[-1::-2].translate(_DIGIT)) + sum(digits[-2::-2].translate(_DOUBLED))
     return len(run) if total % 10 == 0 else 0
@@ -86,7 +89,7 @@ def _card(run: str) -> int:
 
 def _iban(run: str) -> int:
     left = _IBAN_LENGTHS.get(run[:2].upper(), 99)
-    compact = run.translate(_SEPARATORS).upper()[:left]
+    compact = run.encode("latin-1").translate(None, _SEPARATORS).decode("ascii").upper()[:left]
     if len(compact) < left or int((compact[4:] + compact[:4]).translate(_IBAN_DIGITS)) % 97 != 1:
         return 0
     ends = [end for end, character in enumerate(run, 1) if character.isalnum()]

@@ -89,7 +89,7 @@ class Recorder(Arguments):
         if session is None:
             return scope
         if isinstance(session, str):  # opened in another process: its ids are all that is known
-            session = OpenSpan(Kind.SESSION, "", session, None, Holder(NOBODY), 0)
+            session = OpenSpan(Kind.SESSION, "", session, None, Holder(self.defaults() or NOBODY), 0)
         return Scope(session, session.holder, scope)
 
     def begin_scope(self) -> Scope | None:
@@ -176,8 +176,8 @@ class Recorder(Arguments):
         identity: Identity | None = None
         if parent is None:
             parent, identity, link = self.place(scope)
-        elif isinstance(parent, OpenSpan):
-            identity = parent.holder.identity
+        else:
+            identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
         if isinstance(parent, OpenSpan):
             parent.took()
             parent = parent.ids
@@ -199,7 +199,11 @@ class Recorder(Arguments):
         """Return the outcome and the failure that `finish` was told."""
         if success is None and reason is None:
             return None, None
-        if success is None or not success:
+        try:
+            reached = success is not None and bool(success)
+        except Exception:  # an array has no one truth
+            reached = False
+        if not reached:
             return "failure", failure(reason) if reason is not None else (None, None)
         return "success", None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
@@ -21,7 +22,9 @@ from rootspan.secret_shapes import without_shapes, without_userinfo
 __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
-_TOO_SHORT: Final = 17  # characters of one word: no shape of a secret is as short
+_LONGEST_KEY: Final = 256  # characters
+_SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
+_SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
 
 _logger = logging.getLogger("rootspan")
 _Leaf = Callable[[str, Any], Any]
@@ -70,6 +73,7 @@ class Redactor:
         self._pii = tuple(_chosen(pii))
         self._denied = DeniedKeys(keys)
         self._secrets = tuple(sorted(filter(None, _listed(secrets)), key=len, reverse=True))
+        self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
         untouched = () if hook else (float, bool, type(None)) if self._pii else (int, float, bool, type(None))
         self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
@@ -122,34 +126,35 @@ class Redactor:
         out: dict[Any, Any] = {}
         changed = False
         leaf, untouched, with_paths = how
+        decide = self._key
         for key, item in value.items():
             text = key if type(key) is str else str(key)
             # a long key is data; it must not stay in the cache
-            name, denied = self._key(text) if len(text) <= 256 else self._decide(text)
+            name, denied = decide(text) if len(text) <= _LONGEST_KEY else self._decide(text)
             if name is None:
                 name = key
             else:
                 changed = True
-            while name in out:
+            while changed and name in out:
                 name = f"{name}'"
-                changed = True
             kind = type(item)
             if denied:
                 new = item if item == REDACTED else REDACTED
             elif kind in untouched:
-                new = item
+                out[name] = item
+                continue
             else:
                 below = f"{path}.{text}" if with_paths else path
                 new = leaf(below, item) if kind is str else self._walk(below, item, depth + 1, how)
+            out[name] = new
             if new is not item:
                 changed = True
-            out[name] = new
         return out if changed else value
 
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
         name = self._scrub(key)
-        return None if name == key else name, (self._denied.has if len(key) <= 256 else self._denied.decided)(key)
+        return None if name == key else name, (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(key)
 
     def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         walk = self._walk
@@ -198,7 +203,7 @@ class Redactor:
         return value
 
     def _scrub(self, text: str) -> str:
-        if len(text) <= _TOO_SHORT and text.isidentifier() and not (self._secrets or self._pii):
+        if len(text) <= _SHORT and self._only_shapes and (text.isidentifier() or not _SIGN.search(text)):
             return text
         clean = text
         for secret in self._secrets:
@@ -211,11 +216,11 @@ class Redactor:
         return text if clean == text else clean
 
     def _secretless(self, text: str) -> str:
-        if self._text and len(text) > 8:
+        if self._text:
             text = without_shapes(text)
         if "@" in text:
             text = without_userinfo(text)
-        if ":" in text or "=" in text or "--" in text or "%3" in text or "</" in text:
+        if ":" in text or "=" in text or "%" in text or "<" in text or ("-" in text and "--" in text):
             return without_assignments(text, self._denied, queries_only=not self._text)
         return text
 

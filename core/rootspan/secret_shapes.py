@@ -6,7 +6,6 @@ A pattern consumes the whole run that it may match and judges it afterwards, so 
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +35,7 @@ def _decoded(run: str) -> bytes:
     run = run[: len(run) - (len(run) % 4 == 1)]
     try:
         return a2b_base64(run + "=" * (-len(run) % 4))
-    except Base64Error:  # pragma: no cover  (the patterns let only whole base64 through)
+    except ValueError:  # pragma: no cover  (the patterns let only whole base64 through)
         return b""
 
 
@@ -151,8 +150,8 @@ _SHAPES: Final[tuple[tuple[str, re.Pattern[str] | None, list[tuple[str, _Scrub]]
     ("9", None, _shape("google_token", "ya29.", rf"{_RUN}{{20,}}(?:\.{_RUN}{{4,}})*")),
     ("/", None, _shape("slack_webhook", "hooks.slack.com", r"(?:\\?/[A-Za-z0-9_-]+){2,}")),
 )
-_BEARER = re.compile(r"((?:bearer(?:[ \t]|%20|\+)+)+)([A-Za-z0-9._~+/=-]+)", re.IGNORECASE)
-_BASIC = re.compile(r"((?:basic(?:[ \t]|%20|\+)+)+)([A-Za-z0-9+/_-]+={0,2})", re.IGNORECASE)
+_BEARER = re.compile(r"((?:bearer(?:[ \t]|%20|\+)+)+)([A-Za-z0-9._~+/=-]+)", re.IGNORECASE | re.ASCII)
+_BASIC = re.compile(r"((?:basic(?:[ \t]|%20|\+)+)+)([A-Za-z0-9+/_-]+={0,2})", re.IGNORECASE | re.ASCII)
 _USERINFO = re.compile(r"""(:(?:\\?/){2})([^\s/?#"'<>\\]+)@""")
 
 

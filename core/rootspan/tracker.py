@@ -171,7 +171,8 @@ class Tracker(Sessions, Decorating):
         Returns:
             Whether everything was settled in time.
         """
-        return self._recorder.pipeline.flush(timeout)
+        recorder = self._recorder
+        return recorder.pipeline.flush(recorder.timeout(timeout, 5.0))
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Record what is open as unfinished, deliver everything and stop; later calls are counted as dropped.
@@ -182,4 +183,5 @@ class Tracker(Sessions, Decorating):
         Returns:
             Whether everything was delivered.
         """
-        return self._recorder.close(timeout)
+        recorder = self._recorder
+        return recorder.close(recorder.timeout(timeout, 5.0))

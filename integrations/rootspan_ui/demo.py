@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from rootspan.errors import MissingExtraError, RootspanError
 from rootspan_ui import fields
 from rootspan_ui.children import free_ports, run_app, run_receiver
-from rootspan_ui.conversations import APPS, App, Turn, User
+from rootspan_ui.conversations import APPS, App
 from rootspan_ui.spans import ReceivedSpan
+from rootspan_ui.talking import Sent, talk
 from rootspan_ui.terminal import Screen, ended_by_signals
 from rootspan_ui.text import cells, cut
 from rootspan_ui.traces import Trace, Traces
@@ -29,26 +27,8 @@ __all__ = ["demo"]
 
 RECEIVER: Final = (sys.executable, "-m", "rootspan_ui.cli", "tail", "--json", "--port", "0")
 _ARRIVAL: Final = 8.0  # seconds after the last answer in which everything has to have arrived
-_ANSWER: Final = 20.0  # seconds for one answer
 _POLL: Final = 0.1
 _SAID: Final = 40  # columns
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """One request that was made, and what the app said of it."""
-
-    user: User
-    turn: Turn
-    status: int | None  # None: no HTTP answer came
-    seconds: float
-    trace_id: str | None = None
-    span_id: str | None = None
-    error: str = ""
-
-    @property
-    def fine(self) -> bool:
-        return self.status == self.turn.status and self.trace_id is not None
 
 
 class _Arrivals:
@@ -65,13 +45,13 @@ class _Arrivals:
             for span in spans:
                 self._spans.setdefault(span.trace_id, set()).add(span.span_id)
 
-    def missing(self, sent: Sequence[_Sent]) -> list[str]:
+    def missing(self, sent: Sequence[Sent]) -> list[str]:
         """Return a line for each request of which something has not arrived."""
         with self._lock:
             everything = {span_id for spans in self._spans.values() for span_id in spans}
             return [line for one in sent if (line := self._lacks(one, everything))]
 
-    def _lacks(self, sent: _Sent, everything: set[str]) -> str:
+    def _lacks(self, sent: Sent, everything: set[str]) -> str:
         name = f"{sent.user.name}: {sent.turn.said}"
         if not sent.fine:
             return f"{name}  the app answered {sent.status or sent.error}, not {sent.turn.status}"
@@ -189,13 +169,13 @@ class _Demo:
             self._screen.say(f"{name:<{width}}  {at}")
         self._screen.say()
 
-    def _converse(self, urls: list[str]) -> list[_Sent]:
+    def _converse(self, urls: list[str]) -> list[Sent]:
         """Let all users talk at the same time, and print each answer as it comes."""
-        news: Queue[_Sent] = Queue()
+        news: Queue[Sent] = Queue()
         pairs = [(user, url) for app, url in zip(self._apps, urls, strict=True) for user in app.users]
         for user, url in pairs:
-            threading.Thread(target=_talk, args=(user, url, news), daemon=True).start()
-        sent: list[_Sent] = []
+            threading.Thread(target=talk, args=(user, url, news), daemon=True).start()
+        sent: list[Sent] = []
         while len(sent) < sum(len(user.turns) for user, _ in pairs):
             try:
                 sent.append(news.get(timeout=_POLL))
@@ -203,9 +183,10 @@ class _Demo:
                 self._look_after()
                 continue
             self._screen.say(self._progress(sent[-1]))
+        self._look_after()
         return sent
 
-    def _progress(self, sent: _Sent) -> str:
+    def _progress(self, sent: Sent) -> str:
         said = cut(sent.turn.said, _SAID, self._screen.unicode)
         gap = " " * (_SAID - cells(said))
         answer = f"{sent.status} {sent.seconds * 1_000:5.0f} ms" if sent.status else sent.error
@@ -218,14 +199,14 @@ class _Demo:
         for check in self._checks:
             check()
 
-    def _wait_for(self, sent: list[_Sent]) -> None:
+    def _wait_for(self, sent: list[Sent]) -> None:
         deadline = time.monotonic() + _ARRIVAL
         answered = [one for one in sent if one.fine]
         while self._arrivals.missing(answered) and time.monotonic() < deadline:
             self._look_after()
             time.sleep(_POLL)
 
-    def _show(self, sent: list[_Sent]) -> int:
+    def _show(self, sent: list[Sent]) -> int:
         """Print the trees by conversation, the totals, and whether everything arrived; return the exit status."""
         screen = self._screen
         screen.say()
@@ -266,38 +247,3 @@ def _by_conversation(traces: Sequence[Trace]) -> list[Trace]:
         keyed.append((session, start, trace))
     keyed.sort(key=lambda key: (not key[0], begun[key[0]], key[0], key[1]))
     return [trace for _, _, trace in keyed]
-
-
-def _talk(user: User, url: str, news: Queue[_Sent]) -> None:
-    """Go through one conversation; every turn is put into `news`, whatever becomes of it."""
-    about: str | None = None
-    for turn in user.turns:
-        started = time.perf_counter()
-        try:
-            status, trace_id, answer = _post(user, turn, url, about)
-        except (OSError, HTTPException, ValueError) as error:
-            news.put(_Sent(user, turn, None, time.perf_counter() - started, error=f"{type(error).__name__}: {error}"))
-            continue
-        span_id = answer.get("span_id")
-        about = span_id or about
-        news.put(_Sent(user, turn, status, time.perf_counter() - started, trace_id, span_id))
-
-
-def _post(user: User, turn: Turn, url: str, about: str | None) -> tuple[int, str | None, dict[str, Any]]:
-    body = {**turn.body, "span_id": about} if turn.judges else turn.body
-    headers = {"Content-Type": "application/json", "X-User-Id": user.name, "X-Conversation-Id": user.convo_id}
-    connection = HTTPConnection(url.removeprefix("http://"), timeout=_ANSWER)
-    try:
-        connection.request("POST", turn.path, json.dumps(body), headers)
-        response = connection.getresponse()
-        return response.status, response.getheader("x-trace-id"), _answer(response)
-    finally:
-        connection.close()
-
-
-def _answer(response: HTTPResponse) -> dict[str, Any]:
-    """Return the JSON of an answer; of a stream of events, the last one."""
-    if "text/event-stream" in (response.getheader("content-type") or ""):
-        events = [line.removeprefix(b"data:") for line in response if line.startswith(b"data:")]
-        return dict(json.loads(events[-1]))
-    return dict(json.loads(response.read()))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 import pytest
+
 from rootspan import Tracker
 from sinks import Sink
 

@@ -9,10 +9,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
 import rootspan
 from sinks import Sink, Span
 
-BEGIN_AND_FINISH = '''
+BEGIN_AND_FINISH = """
 import rootspan as sentrial
 
 sentrial.configure(api_key="sentrial_live_xxx")
@@ -44,9 +45,9 @@ def handle_request(user_input: str, user_id: str):
             failure_reason=str(e)
         )
         raise
-'''
+"""
 
-FULL_CONTROL = '''
+FULL_CONTROL = """
 from rootspan import Tracker as SentrialClient
 import openai
 
@@ -109,7 +110,7 @@ def handle_request(user_input: str, user_id: str):
             failure_reason=str(e)
         )
         raise
-'''
+"""
 
 WRAPPED_TOOLS = '''
 def tracked_tool(client, session_id):
@@ -151,7 +152,7 @@ def send_email(to: str, subject: str, body: str):
     return email_service.send(to, subject, body)
 '''
 
-TRACK_AI = '''
+TRACK_AI = """
 import rootspan as bento
 
 bento.track_ai(
@@ -163,17 +164,17 @@ bento.track_ai(
     provider="anthropic",
     convo_id="conv_abc",
 )
-'''
+"""
 
-MULTI_TURN = '''
+MULTI_TURN = """
 convo = "conv_2026-05-10_user42"
 
 bento.track_ai(event="user_msg", input="Hi", convo_id=convo, user_id="u1")
 bento.track_ai(event="assistant_msg", output="Hello!", convo_id=convo, user_id="u1")
 bento.track_ai(event="user_msg", input="And then?", convo_id=convo, user_id="u1")
-'''
+"""
 
-CHAT_MESSAGES = '''
+CHAT_MESSAGES = """
 bento.track_ai(
     event="chat",
     input=[
@@ -183,7 +184,7 @@ bento.track_ai(
     output={"role": "assistant", "content": "Hello!"},
     user_id="u1",
 )
-'''
+"""
 
 
 @pytest.fixture

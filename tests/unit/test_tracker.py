@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 import rootspan
 from rootspan import ConfigurationError, Tracker
 from sinks import Sink, Span
@@ -518,7 +519,7 @@ class TestIdentity:
         assert "user.id" not in spans["outside"].attributes
 
     def test_context_nests_and_ends(self, tracker: Tracker, sink: Sink) -> None:
-        with pytest.raises(ValueError, match="stop"), tracker.context(user_id="outer", tags=["a"]):
+        with pytest.raises(ValueError, match="stop"), tracker.context(user_id="outer", tags=["a"]):  # noqa: PT012
             with tracker.context(convo_id="inner", tags=["b"], agent_name="x", properties={"k": 1}):
                 tracker.track_ai("both")
             tracker.track_ai("outer")

@@ -1,0 +1,90 @@
+"""Beside a host's own OpenTelemetry neither side sees the other, except for our link; needs only the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
+
+from rootspan import Tracker
+
+
+@pytest.fixture
+def ours() -> Iterator[tuple[Tracker, InMemorySpanExporter]]:
+    exporter = InMemorySpanExporter()
+    tracker = Tracker(exporters=[exporter])
+    yield tracker, exporter
+    tracker.shutdown()
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF, ParentBased(ALWAYS_ON), ParentBased(ALWAYS_OFF)], ids=str)
+def test_neither_side_sees_the_other(ours: tuple[Tracker, InMemorySpanExporter], sampler: Sampler) -> None:
+    tracker, exporter = ours
+    theirs = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler)
+    provider.add_span_processor(SimpleSpanProcessor(theirs))
+    host = provider.get_tracer("host")
+    token = context.attach(baggage.set_baggage("tenant", "t1"))
+    try:
+        with host.start_as_current_span("host") as host_span:
+            before, headers = context.get_current(), _injected()
+
+            def unchanged() -> None:
+                assert trace.get_current_span() is host_span
+                assert context.get_current() == before
+                assert _injected() == headers
+
+            @tracker.tool
+            def tool() -> None:
+                unchanged()
+
+            with tracker.begin("turn", user_id="u1"), tracker.tool_span("step"):
+                unchanged()
+                tool()
+                with host.start_as_current_span("host child") as child:
+                    tracker.track_ai("event")
+                if child.is_recording():  # one that the host's sampler left out has no parent to look at
+                    assert child.parent.span_id == host_span.get_span_context().span_id  # type: ignore[attr-defined]
+            unchanged()
+    finally:
+        context.detach(token)
+    assert tracker.flush(5)
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {"turn", "step", "tool", "event"}
+    root, linked = spans["turn"], host_span.get_span_context()
+    assert root.parent is None
+    assert [(link.context.trace_id, link.context.span_id) for link in root.links] == [(linked.trace_id, linked.span_id)]
+    assert [list(spans[name].links) for name in ("step", "tool", "event")] == [[], [], []]
+    assert spans["event"].parent is not None
+    assert {span.context.trace_id for span in spans.values()} == {root.context.trace_id} != {linked.trace_id}
+    assert {span.name for span in theirs.get_finished_spans()} <= {"host", "host child"}
+    assert not any("tenant" in (span.attributes or {}) for span in spans.values())
+
+
+def _injected() -> dict[str, str]:
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
+def test_inside_our_interaction_alone_nothing_is_injected(ours: tuple[Tracker, InMemorySpanExporter]) -> None:
+    tracker, _ = ours
+    with tracker.begin("turn", user_id="u1", convo_id="c1"):
+        assert trace.get_current_span() is trace.INVALID_SPAN
+        assert _injected() == {}
+
+
+def test_the_hosts_switches_do_not_steer_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    exporter = InMemorySpanExporter()
+    tracker = Tracker(exporters=[exporter])
+    tracker.track_ai("event")
+    assert tracker.flush(5)
+    tracker.shutdown()
+    assert [span.name for span in exporter.get_finished_spans()] == ["event"]
