@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Final
@@ -98,9 +98,10 @@ class RequestOptions:
             _wrong("event", "a name or a function of the request", 'event="chat"')
         if isinstance(self.capture_headers, str):
             _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
-        for name in (self.convo_header, self.response_header, *self.capture_headers):
-            if name is not None and not (isinstance(name, str) and _HEADER_NAME.fullmatch(name)):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ConfigurationError(f"{name!r} is no header name. Fix: use one such as 'x-conversation-id'.")
+        headers: list[Any] = [self.convo_header, self.response_header, *self.capture_headers]
+        for header in headers:
+            if header is not None and not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+                raise ConfigurationError(f"{header!r} is no header name. Fix: use one such as 'x-conversation-id'.")
         if self.response_header is not None and self.record == "tracked":
             raise ConfigurationError(
                 "response_header= hands out the id of every request, record='tracked' leaves some of them out. "
@@ -141,7 +142,7 @@ def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
 
 def guarded(name: str, hook: Hook, request: Any, tracker: Tracker) -> Any:
     """Return what a host's hook says of a request; one that raises, or is async, costs its field only."""
-    recorder = tracker._recorder  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
+    recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
     try:
         value = hook(request)
         if inspect.iscoroutine(value):
@@ -172,11 +173,13 @@ def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | No
 class RequestRoot:
     """The root span of one request, from its start to the last byte of its answer; no method of it raises."""
 
-    __slots__ = ("_attributes", "_chunks", "_error", "_first", "_info", "_last", "_method", "_options", "_outcome",
-                 "_recorder", "_scope", "_size", "_span", "_stall", "_started", "_tracker", "route", "status")  # fmt: skip
+    __slots__ = (
+        "_attributes", "_chunks", "_error", "_first", "_info", "_last", "_method", "_options", "_outcome", "_recorder",
+        "_scope", "_size", "_span", "_stall", "_started", "_tracker", "route", "status",
+    )  # fmt: skip
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
-        recorder: Recorder = tracker._recorder  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # as above
+        recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
         self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
         self._method = info.method if info.method in _METHODS else "_OTHER"
         self._attributes: dict[str, AttributeValue] = {}
@@ -364,7 +367,7 @@ class _Streamed:
         return self._root.activate()
 
     def item(self, item: Any) -> None:
-        self._root.chunk(len(item) if isinstance(item, (bytes, bytearray, memoryview, str)) else 0)
+        self._root.chunk(len(item) if hasattr(item, "__len__") else 0)
 
     def end(self, error: BaseException | None) -> None:
         if isinstance(error, GeneratorExit):

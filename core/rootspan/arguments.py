@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from rootspan.freeze import freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
@@ -39,8 +39,6 @@ class Arguments:
     def _split_defaults(self) -> tuple[Identity | None, dict[str, Callable[[], Any]]]:
         names = ("user_id", "convo_id", "agent_name", "tags", "properties")
         values = {name: getattr(self.settings, name) for name in names}
-        if isinstance(values["properties"], Mapping):  # a read-only view, which is no dict to `freeze`
-            values["properties"] = dict(values["properties"])
         getters = {name: value for name, value in values.items() if callable(value)}
         fixed = self.identity(**{name: value for name, value in values.items() if name not in getters})
         return (None if fixed == NOBODY else fixed), getters
@@ -99,8 +97,7 @@ class Arguments:
             return (value,)
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
-            listed: list[Any] = items
-            return tuple(str(self.label(item)) for item in listed[:100])
+            return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:100])
         self.warn("tags", "tags has to be a list of str, not %s; it is left out", type(value).__name__)
         return ()
 

@@ -33,6 +33,7 @@ _SEPARATOR = re.compile(
     rf"(\s{{0,32}}(?=[\\\"'`{{\[])|[ \t]{{0,32}})(?:[bBrRuUfF]{{0,2}}({_OPEN}))?"
 )
 _FLAG = re.compile(r"--([A-Za-z][\w-]{1,64})[ \t]{1,8}(?=[^\s-])")
+_QUOTED_NEXT = re.compile(r"""\s{0,32}[\\"'`{\[]""")
 _QUOTE = re.compile(r"""\\*["'`]""")
 _BRACKET = re.compile(r"""\\*"|[{}\[\]]""")
 _ELEMENT = re.compile(rf"(?:\s{{0,32}}<!\[CDATA\[)?([^<]+)</(?:{_IN_WORD}{{1,64}}:)?({_IN_WORD}{{1,64}})>")
@@ -103,8 +104,7 @@ def _bare_end(text: str, begin: int, words: list[str], *, strict: bool) -> int:
     run = bare[0] if bare else ""
     if _NO_VALUE.match(run):
         return begin
-    done = DONE.match(run)
-    end = begin + max(len(run.rstrip(",.)]}")), done.end() if done else 0)
+    end = begin + max([len(run.rstrip(",.)]}")), *(done.end() for done in DONE.finditer(run))])
     return end if strict or _is_opaque(text[begin:end], words) else begin
 
 
@@ -158,13 +158,8 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
     """Where the value behind a key starts and ends, and the quotes that its replacement needs."""
     words = _words(text[key_start:key_end])
     separator = _SEPARATOR.match(text, key_end)
-    if not separator and text.startswith(">", key_end):
-        return (*_element_span(text, key_start, key_end), "")
-    if not separator and text[key_start - 2 : key_start] != "--":
-        return key_end, key_end, ""
-    if not separator:  # `--password x`
-        begin = key_end + len(text[key_end : key_end + 9]) - len(text[key_end : key_end + 9].lstrip(" \t"))
-        return begin, _bare_end(text, begin, words, strict=True), ""
+    if not separator:
+        return (*_unsigned_span(text, key_start, key_end, words), "")
     begin = separator.end()
     closing, before, sign, after, opening = separator.groups("")
     if opening:
@@ -173,6 +168,18 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
         return begin, _bracket_end(text, begin, len(closing) - 1), closing
     strict = bool(closing) or (not before and not after and sign in ("=", "%3D", "%3d"))
     return begin, _bare_end(text, begin, words, strict=strict), closing
+
+
+def _unsigned_span(text: str, key_start: int, key_end: int, words: list[str]) -> tuple[int, int]:
+    """Where the value of `<password>x</password>` or `--password x` starts and ends."""
+    if text.startswith(">", key_end):
+        return _element_span(text, key_start, key_end)
+    if text[key_start - 2 : key_start] != "--":
+        return key_end, key_end
+    begin = key_end + len(text[key_end : key_end + 9]) - len(text[key_end : key_end + 9].lstrip(" \t"))
+    stop = _bare_end(text, begin, words, strict=True)
+    is_key = text[stop - 1] in ":=" and _QUOTED_NEXT.match(text, stop)  # `--auth token="x"`
+    return (begin, begin) if is_key else (begin, stop)
 
 
 def _element_span(text: str, key_start: int, key_end: int) -> tuple[int, int]:

@@ -51,7 +51,7 @@ _COUNTED_AFTER: Final = word_set(
     "count counts usage limit limits budget cost costs price length rate type index ids latency ms seconds per"
 )
 _COUNTED_BEFORE: Final = word_set("max min first last per num eos bos pad")
-_ROOTS: Final = tuple("pass token key auth secr cook cred jwt pwd pw srf cvv cvc ssn otp sess pin sig secur".split())
+_ROOTS: Final = word_set("pass token key auth secr cook cred jwt pwd pw srf cvv cvc ssn otp sess pin sig secur")
 """Every denied key has one of these in it, once it is in small letters."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")

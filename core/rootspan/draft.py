@@ -73,7 +73,19 @@ class Draft:
         redactor: masks secrets.
     """
 
-    __slots__ = ("attributes", "convo", "dropped", "failed", "kind", "more", "name", "plan", "record", "redactor", "user")
+    __slots__ = (
+        "attributes",
+        "convo",
+        "dropped",
+        "failed",
+        "kind",
+        "more",
+        "name",
+        "plan",
+        "record",
+        "redactor",
+        "user",
+    )
 
     def __init__(self, record: Record, plan: Plan, redactor: Redactor) -> None:
         self.record = record

@@ -1,5 +1,8 @@
 """Turns any value into an immutable one at the moment of the call, within a budget, and never fails."""
 
+# Everything here is taken apart at run time, so what it holds is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import datetime
@@ -40,13 +43,16 @@ def freeze(value: Any, limit: int) -> Frozen:
     Returns:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
-    kind = type(value)
+    kind: Any = type(value)
     if kind is str:
-        return value if len(value) <= limit else _cut(value, limit)
+        text: str = value
+        return text if len(text) <= limit else _cut(text, limit)
     if value is None or kind is bool or kind is float:
-        return value
+        scalar: bool | float | None = value
+        return scalar
     if kind is int:
-        return value if -(2**63) <= value < 2**63 else _big(value)
+        number: int = value
+        return number if -(2**63) <= number < 2**63 else _big(number)
     try:
         if (kind is dict or kind is list) and _room(value, limit) >= 0:
             return _dumps(value, None, _OPTIONS)
@@ -88,8 +94,9 @@ def mend(text: str) -> str:
 def _room(value: Any, budget: int) -> int:
     """Return what is left of `budget` characters after `value`; below zero when it is too large or not finite."""
     budget -= 16 * len(value)
-    for item in value.values() if type(value) is dict else value:
-        kind = type(item)
+    items: Iterable[Any] = value.values() if type(value) is dict else value
+    for item in items:
+        kind: Any = type(item)
         if kind is str:
             budget -= len(item)
         elif kind is dict or kind is list:
@@ -114,7 +121,7 @@ def _big(number: int) -> str:
 
 def _named(value: object) -> str:
     """Return `<module.Class>`, running none of the value's own code."""
-    kind = type(value)
+    kind: Any = type(value)
     return f"<{kind.__module__}.{kind.__qualname__}>" if isinstance(kind.__module__, str) else f"<{kind.__qualname__}>"
 
 
@@ -207,26 +214,25 @@ def _not_finite(number: float) -> str:
 
 def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
     """Return the fields of what is a mapping or declares its fields; their own code for it is not run."""
-    if isinstance(value, types.MappingProxyType):
-        return list(value.items())
-    if isinstance(value, dict):
-        return list(dict.items(value)) if len(value) <= _NODES else dict.items(value)
     kind: Any = type(value)
-    if isinstance(value, tuple):
+    if issubclass(kind, (dict, types.MappingProxyType)):
+        pairs: Iterable[tuple[Any, Any]] = dict.items(value) if issubclass(kind, dict) else value.items()
+        return list(pairs) if len(value) <= _NODES else pairs
+    if issubclass(kind, tuple):
         names = getattr(kind, "_fields", None)
-        return list(zip(names, tuple.__iter__(value))) if _is_names(names) else None  # noqa: B905  # a named tuple
+        return list(zip(names, tuple.__iter__(value), strict=False)) if _is_names(names) else None
     for declared in ("__dataclass_fields__", "model_fields", "__pydantic_fields__", "__fields__"):
-        fields = getattr(kind, declared, None)
-        if isinstance(fields, dict) and not isinstance(value, type):
-            return _declared(value, ((name, getattr(field, "repr", True)) for name, field in list(fields.items())))
-    attributes = getattr(kind, "__attrs_attrs__", None)
-    if isinstance(attributes, tuple) and not isinstance(value, type):
-        return _declared(value, ((field.name, field.repr) for field in attributes))
+        fields: Any = getattr(kind, declared, None)
+        if type(fields) is dict:
+            return _declared(value, [(name, getattr(field, "repr", True)) for name, field in list(fields.items())])
+    attributes: Any = getattr(kind, "__attrs_attrs__", None)
+    if isinstance(attributes, tuple):
+        return _declared(value, [(field.name, field.repr) for field in list[Any](attributes)])
     return None
 
 
-def _is_names(names: object) -> TypeGuard[tuple[str, ...]]:
-    return isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+def _is_names(names: Any) -> TypeGuard[tuple[str, ...]]:
+    return type(names) is tuple and all(type(name) is str for name in list[Any](names))
 
 
 def _declared(value: Any, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -239,9 +245,11 @@ def _declared(value: Any, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[s
 
 
 def _items(value: Any) -> Iterable[Any] | None:
-    for kind in (list, tuple, set, frozenset, deque):
+    kinds: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
+    for kind in kinds:
         if isinstance(value, kind):
-            return list(kind.__iter__(value)) if len(value) <= _NODES else kind.__iter__(value)
+            items: Iterable[Any] = kind.__iter__(value)  # not the value's own
+            return list(items) if len(value) <= _NODES else items
     if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= _NODES:
         plain: list[Any] = value.tolist()
         return plain
@@ -254,11 +262,13 @@ def _described(value: Any) -> str:
         return _of_bytes(value)
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, (datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID, complex, pathlib.PurePath)):
+    if isinstance(
+        value, (datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID, complex, pathlib.PurePath)
+    ):
         return str(value)
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"[:_REPR]
-    kind = type(value)
+    kind: Any = type(value)
     if kind.__module__ == "numpy" and hasattr(value, "dtype"):
         shape = getattr(value, "shape", ())
         return f"<numpy.{kind.__name__} {shape} {value.dtype}>"

@@ -93,15 +93,16 @@ class Opening(Tracking):
         """
         handle = self._open_interaction(
             self._pinned or self._recorder.begin_scope(), event, input,
-            user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
+            bare=True, user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
         )  # fmt: skip
-        handle._span.bare = True  # not in `_open_interaction`: a decorated generator never enters `with`
         if properties is not None or model is not None or provider is not None:
             handle.update(properties=properties, model=model, provider=provider)
         handle.activate()
         return handle
 
-    def _open_interaction(self, scope: Scope | None, event: str, input: Any, **identity: Any) -> Interaction:
+    def _open_interaction(
+        self, scope: Scope | None, event: str, input: Any, bare: bool = False, **identity: Any
+    ) -> Interaction:
         recorder = self._recorder
         try:
             span = recorder.start(Kind.INTERACTION, recorder.name(event), scope, recorder.identity(**identity))
@@ -109,6 +110,7 @@ class Opening(Tracking):
             span.adopts = input is None
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
+        span.bare = bare  # a decorated function never is: its generator never enters `with`
         return Interaction(recorder, span)
 
     def _open_step(

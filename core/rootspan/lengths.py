@@ -146,7 +146,11 @@ def digest(data: str) -> str:
 def holds_bytes(frozen: bytes) -> bool:
     """Return whether JSON text may hold encoded bytes; a wrong yes costs a walk only."""
     return (
-        b";base64," in frozen or b'data"' in frozen or b'base64"' in frozen or b"b64_json" in frozen or b'"bytes"' in frozen
+        b";base64," in frozen
+        or b'data"' in frozen
+        or b'base64"' in frozen
+        or b"b64_json" in frozen
+        or b'"bytes"' in frozen
     )
 
 

@@ -81,8 +81,6 @@ def _card(run: str) -> int:
     if run[0] not in "23456":
         return 0
     digits = run.encode("latin-1").translate(None, _SEPARATORS)
-    if not 13 <= len(digits) <= 19:
-        return 0
     total = sum(digits[-1::-2].translate(_DIGIT)) + sum(digits[-2::-2].translate(_DOUBLED))
     return len(run) if total % 10 == 0 else 0
 

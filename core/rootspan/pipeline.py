@@ -12,8 +12,9 @@ from os import getpid
 from typing import Any, Final, Protocol
 
 from rootspan.record import Record, SpanData
+from rootspan.transport import Attempt
 
-__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Attempt", "Pipeline", "Sink", "weigh"]
+__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "Sink", "weigh"]
 
 logger = logging.getLogger("rootspan")
 
@@ -29,24 +30,11 @@ EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last del
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
 
 
-class Attempt(Protocol):
-    """What one attempt at a sink came to: what it took, what it never will, and what to try again after `wait` s."""
-
-    @property
-    def delivered(self) -> int: ...
-    @property
-    def dropped(self) -> Mapping[str, int]: ...
-    @property
-    def rest(self) -> Sequence[Any]: ...
-    @property
-    def wait(self) -> float | None: ...
-
-
 class Sink(Protocol):
     """Where spans go; `attempt` does not raise."""
 
-    def encode(self, data: SpanData) -> Any: ...
-    def attempt(self, items: Any) -> Attempt: ...
+    def encode(self, data: SpanData, /) -> Any: ...
+    def attempt(self, items: Any, /) -> Attempt[Any]: ...
     def close(self) -> None: ...
     def forget(self) -> None:
         """Let go of a parent's connections after a fork, without closing them."""
@@ -176,10 +164,11 @@ class Pipeline:
         if self._closed is not None:
             self._refuse(self._closed)
             return
+        # Made outside the lock: a collection in here may run a handle's `__del__`, which records as well.
+        worker = threading.Thread(target=self._run, name="rootspan-worker", daemon=True)
         with self._lock:
             if self._worker is not None:
                 return
-            worker = threading.Thread(target=self._run, name="rootspan-worker", daemon=True)
             self._worker = worker
         try:
             worker.start()
@@ -225,12 +214,12 @@ class Pipeline:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
+        recorded, result = _reading(self._made), self._counters()
         for _ in range(50):
-            recorded = _reading(self._made)
-            result = self._counters()
             if recorded == result["delivered"] + result["queued"] + sum(result["dropped"].values()):
                 break
             time.sleep(0.0005)  # a record is just moving from one place to the next
+            recorded, result = _reading(self._made), self._counters()
         return {"recorded": recorded, **result}
 
     def _counters(self) -> dict[str, Any]:
@@ -404,7 +393,7 @@ class Pipeline:
 
     def _report(self, last: bool = False) -> None:
         """Say what was lost: the first loss at once, then one line a minute."""
-        dropped = Counter(self._counters()["dropped"])
+        dropped: Counter[str] = Counter(self._counters()["dropped"])
         lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
         now = time.monotonic()
         if not lost or (now < self._report_at and not last):

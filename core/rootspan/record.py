@@ -13,7 +13,9 @@ __all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kind", "Link", "Re
 Frozen: TypeAlias = "str | bytes | int | float | bool | None"
 """An immutable value: scalars as they are, `bytes` are the JSON text of what was a container or an object."""
 
-AttributeValue: TypeAlias = "str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]"
+AttributeValue: TypeAlias = (
+    "str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]"
+)
 
 
 class Kind:

@@ -34,7 +34,7 @@ class _Pass(NamedTuple):
     """What one pass over a value does at its leaves."""
 
     leaf: _Leaf
-    untouched: frozenset[type]
+    untouched: frozenset[Any]  # their types
     with_paths: bool
 
 
@@ -113,7 +113,7 @@ class Redactor:
         return value if isinstance(value, str) else "" if value is None else str(value)
 
     def _walk(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
-        kind = type(value)
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything
         if kind in how.untouched:
             return value
         if not isinstance(value, (dict, list)):
@@ -137,7 +137,7 @@ class Redactor:
                 changed = True
             while changed and name in out:
                 name = f"{name}'"
-            kind = type(item)
+            kind = type(item)  # pyright: ignore[reportUnknownVariableType]
             if denied:
                 new = item if item == REDACTED else REDACTED
             elif kind in untouched:
@@ -154,7 +154,9 @@ class Redactor:
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
         name = self._scrub(key)
-        return None if name == key else name, (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(key)
+        return None if name == key else name, (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(
+            key
+        )
 
     def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         walk = self._walk

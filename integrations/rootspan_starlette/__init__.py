@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootspan.errors import MissingExtraError
 
 try:
-    import starlette  # noqa: F401
+    import starlette as starlette  # only whether it is there
 except ImportError as error:
     raise MissingExtraError(
         "rootspan_starlette needs Starlette, which is not installed. Fix: pip install 'rootspan[starlette]'"

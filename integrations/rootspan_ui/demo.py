@@ -53,8 +53,10 @@ class _Arrivals:
 
     def _lacks(self, sent: Sent, everything: set[str]) -> str:
         name = f"{sent.user.name}: {sent.turn.said}"
+        if sent.status is None:
+            return f"{name}  no answer that can be read: {sent.error}"
         if not sent.fine:
-            return f"{name}  the app answered {sent.status or sent.error}, not {sent.turn.status}"
+            return f"{name}  the app answered {sent.status}, not {sent.turn.status}"
         came = len(self._spans.get(sent.trace_id or "", ()))
         expected = sent.turn.spans - (sent.turn.traces - 1)
         if came < expected:

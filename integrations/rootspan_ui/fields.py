@@ -64,6 +64,12 @@ _OUTPUT: Final = (
     "traceloop.entity.output",
     "ai.toolCall.result",
 )
+_JUDGEMENT: Final = (
+    names.GEN_AI_EVALUATION_NAME,
+    names.GEN_AI_EVALUATION_SCORE_VALUE,
+    names.GEN_AI_EVALUATION_SCORE_LABEL,
+    names.GEN_AI_EVALUATION_EXPLANATION,
+)
 _NUMBERED: Final = 32  # how many numbered messages (`gen_ai.prompt.0.content`) are looked for
 _LONGEST_JSON: Final = 2**20  # messages beyond this are shown as they are, not parsed
 
@@ -116,9 +122,8 @@ def outcome(span: ReceivedSpan) -> str | None:
 
 def note(span: ReceivedSpan) -> str | None:
     """The reasoning of a decision, or a judgement: its name, score and explanation."""
-    judged = (names.GEN_AI_EVALUATION_SCORE_LABEL, names.GEN_AI_EVALUATION_SCORE_VALUE)
-    said = [(name,) for name in (names.GEN_AI_EVALUATION_NAME, *judged, names.GEN_AI_EVALUATION_EXPLANATION)]
-    parts = [words for name in said if (words := _words(span, name))]
+    judged = [span.attributes.get(name) for name in _JUDGEMENT]
+    parts = [f"{part:g}" if isinstance(part, float) else _plain(part) for part in judged if part not in (None, "")]
     return "  ".join(parts) or _words(span, (names.ROOTSPAN_DECISION_REASONING,))
 
 

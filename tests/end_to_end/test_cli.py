@@ -118,9 +118,7 @@ def test_check_without_a_configuration_names_the_local_receiver(run_check: Any) 
     assert "endpoint  http://localhost:4318/v1/traces  (the default)" in done.said
     assert "key       none" in done.said
     assert "service   not named" in done.said
-    assert done.verdict.startswith(
-        "✗ Nobody listens at localhost:4318.\n  Fix: run `rootspan tail` in another terminal"
-    )
+    assert done.verdict.startswith("✗ Nobody listens at localhost:4318.\n  Fix: run `rootspan tail` in another")
 
 
 def test_check_of_a_chosen_endpoint_where_nobody_listens(run_check: Any) -> None:
@@ -314,9 +312,7 @@ def test_tail_receives_what_a_program_sends() -> None:
         assert process.stdout is not None
         greeting = "".join(iter(process.stdout.readline, "\n")) + "".join(iter(process.stdout.readline, "\n"))
         url = greeting.partition("ROOTSPAN_ENDPOINT=")[2].split()[0]
-        program = (
-            "import rootspan; rootspan.track_ai('greeting', user_id='u1', convo_id='c1', input='Hi', output='Hello!')"
-        )
+        program = "import rootspan; rootspan.track_ai('greeting', user_id='u1', convo_id='c1', input='Hi')"
         environ = {**os.environ, "ROOTSPAN_ENDPOINT": url, "ROOTSPAN_API_KEY": KEY}
         subprocess.run([sys.executable, "-c", program], env=environ, check=True)
         header = process.stdout.readline()

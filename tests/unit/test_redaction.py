@@ -267,12 +267,32 @@ def test_further_denied_keys() -> None:
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/b\nA=b", "AWS_SECRET_ACCESS_KEY=[redacted]\nA=b"),
         ("token=abc password=token=def x=1", "token=[redacted] password=[redacted] x=1"),
         ('"msg": "password=abc\\nnext"', '"msg": "password=[redacted]\\nnext"'),
+        ("<user><password>a b</password><id>1</id></user>", "<user><password>[redacted]</password><id>1</id></user>"),
+        ("<w:Password>x</w:Password> <token></token>", "<w:Password>[redacted]</w:Password> <token></token>"),
+        ("<secret>\n<![CDATA[x>y]]></secret>", "<secret>\n<![CDATA[[redacted]]]></secret>"),
+        ("<token>x<b>y</b></token> <pin>12</pin>", "<token>x<b>y</b></token> <pin>[redacted]</pin>"),
+        ("<password> or <secret>x</password>", "<password> or <secret>x</password>"),
+        (
+            "--token a:b=c and --auth token='x' or --token key: 'x'",
+            "--token [redacted] and --auth token='[redacted]' or --token key: '[redacted]'",
+        ),
+        ("password]] - : 'x', password: 'y'", "password]] - : 'x', password: '[redacted]'"),
+        ("password]\\: hunter2", "password]\\: hunter2"),
+        ("Basic dXNlcjpwYXNz\u212a", "Basic [redacted:basic]\u212a"),
+        ("the security code: 8f3a", "the security code: [redacted]"),
     ],
 )
 def test_a_value_behind_a_denied_key_in_text(text: str, expected: str) -> None:
     redactor = Redactor()
     assert redactor.text("input", text) == expected
     assert redactor.text("input", expected) == expected
+
+
+def test_what_was_decided_before_is_bounded() -> None:
+    redactor = Redactor(keys=["Größe"])
+    for number in range(20_000):
+        redactor.value("p", {f"key {number}": f"a{number}: b"})
+    assert redactor.text("p", "größe='x' a7: b") == "größe='[redacted]' a7: b"
 
 
 def test_without_text_redaction_keys_queries_and_userinfo_are_still_redacted() -> None:

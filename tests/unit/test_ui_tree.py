@@ -208,6 +208,8 @@ def test_content_is_found_wherever_an_sdk_puts_it() -> None:
     for odd in ("[broken", "plain", '{"messages":1}', "[1]", "[" + " " * 2**20):
         assert said(**{"gen_ai.input.messages": odd})[0] == odd
     assert said(**{"gen_ai.input.messages": 5})[0] == "5"
+    # a root that took over what its model was asked
+    assert said(input__value='[{"role":"user","content":"first"},{"role":"user","content":"last"}]')[0] == "last"
 
 
 def test_a_decision_names_what_it_was_taken_over() -> None:
@@ -215,6 +217,14 @@ def test_a_decision_names_what_it_was_taken_over() -> None:
                            (None, None)):  # fmt: skip
         one = span(1, None, "x", attributes={"rootspan.decision.alternatives": written})
         assert fields.alternatives(one) == shown
+
+
+def test_a_judgement_shows_its_name_score_and_reason() -> None:
+    judged = {"name": "thumbs", "score.value": 1.0, "explanation": "quick"}
+    one = span(1, None, "x", attributes={f"gen_ai.evaluation.{name}": value for name, value in judged.items()})
+    assert fields.note(one) == "thumbs  1  quick"
+    assert drawn(one)[2].strip() == "thumbs 1 quick"
+    assert fields.note(span(1, None, "x", attributes={"gen_ai.evaluation.score.value": 0.25})) == "0.25"
 
 
 def test_figures_of_the_wrong_type_are_left_out() -> None:
@@ -236,6 +246,12 @@ def test_figures_of_the_wrong_type_are_left_out() -> None:
 )
 def test_errors(more: dict[str, Any], shown: str) -> None:
     assert fields.error(span(1, None, "x", status_code=2, **more)) == shown
+
+
+def test_an_http_status_says_enough() -> None:
+    status = {"error.type": "503", "http.response.status_code": 503}
+    assert fields.error(span(1, None, "x", status_code=2, status_message="503", attributes=status)) is None
+    assert fields.error(span(1, None, "x", status_code=2, status_message="no", attributes=status)) == "503: no"
 
 
 def test_failure_and_success_are_plain_outcomes() -> None:
