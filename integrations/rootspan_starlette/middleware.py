@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import anyio.to_thread
@@ -199,10 +200,10 @@ class _Socket(_Connection):
 
 def _template(scope: Scope, mounted_at: str) -> str | None:
     """Return the template of the route that the application itself matched, with the mounts around it."""
-    route = scope.get("route")
-    path = getattr(route, "path", None)
-    if not isinstance(path, str):
-        return None
+    path = getattr(scope.get("route"), "path", None)
+    if not isinstance(path, str):  # before Starlette 1.7 the scope names the endpoint only
+        routes = getattr(scope.get("router"), "routes", ())
+        return _found(routes, scope.get("endpoint"), set(scope.get("path_params", {})), "")
     prefix = scope.get("root_path", "")
     prefix = prefix[len(mounted_at) :] if prefix.startswith(mounted_at) else ""
     if not prefix:
@@ -210,3 +211,15 @@ def _template(scope: Scope, mounted_at: str) -> str | None:
     names = {str(value): name for name, value in scope.get("path_params", {}).items()}
     parts = [f"{{{names[part]}}}" if part in names else part for part in prefix.split("/")]
     return "/".join(parts) + path
+
+
+def _found(routes: Iterable[Any], endpoint: Any, parameters: set[str], prefix: str) -> str | None:
+    """Return the template that leads to an endpoint with these parameters; nothing is matched again."""
+    for route in routes if endpoint is not None else ():
+        path = prefix + getattr(route, "path", "")
+        if getattr(route, "endpoint", None) is endpoint and all(f"{{{name}" in path for name in parameters):
+            return path
+        found = _found(getattr(route, "routes", None) or (), endpoint, parameters, path)
+        if found is not None:
+            return found
+    return None
