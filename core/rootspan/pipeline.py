@@ -89,6 +89,7 @@ class Pipeline:
         on_loss: called on the worker with a reason and how many records were lost for it since the last call.
         on_fork: called in a forked child before it records.
         disabled: record nothing, and count it.
+        unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Pipeline:
         on_loss: Callable[[str, int], object] | None = None,
         on_fork: Callable[[], None] | None = None,
         disabled: bool = False,
+        unchosen: bool = False,
     ) -> None:
         self._shape = shape
         self._sinks = sinks
@@ -112,6 +114,7 @@ class Pipeline:
         self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
         self._on_loss = on_loss
         self._on_fork = on_fork
+        self._unchosen = unchosen
         self._closed: str | None = "disabled" if disabled else None
         self._start_afresh()
 
@@ -400,7 +403,8 @@ class Pipeline:
             return
         self._reported, self._report_at = dropped, now + _QUIET
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
-        logger.warning("rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
+        level = logging.DEBUG if self._unchosen and not self._delivered else logging.WARNING
+        logger.log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
         if self._on_loss is not None:
             for reason, number in lost.items():
                 try:

@@ -50,6 +50,7 @@ def record_with(settings: Settings) -> Recorder:
             on_loss=settings.on_loss,
             on_fork=on_fork,
             disabled=settings.disabled,
+            unchosen=settings.otlp and not settings.endpoint_chosen,
         )
 
     recorder = Recorder(settings, pipeline)

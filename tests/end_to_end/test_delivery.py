@@ -1,0 +1,406 @@
+"""Delivery from memory, with real processes and real sockets: what was recorded arrives, or is counted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from rootspan import Tracker
+from rootspan import pipeline as pipeline_module
+from sinks import Sink, hang, partial
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+def track(tracker: Tracker, n: int, **fields: Any) -> set[str]:
+    return {tracker.track_ai("event", input=f"{number}", **fields) for number in range(n)}
+
+
+def ids(sink: Sink) -> set[str]:
+    return {span.span_id for span in sink.spans}
+
+
+def adds_up(tracker: Tracker) -> dict[str, Any]:
+    stats = tracker.stats()
+    total = stats["delivered"] + stats["queued"] + stats["spooled"] + sum(stats["dropped"].values())
+    assert stats["recorded"] == total, stats
+    return stats
+
+
+def run(code: str, sink: Sink, tmp_path: Path, **env: str) -> subprocess.Popen[bytes]:
+    script = tmp_path / "program.py"
+    script.write_text("import os, sys, rootspan\n" + textwrap.dedent(code))
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    env = {**os.environ, "PYTHONPATH": path, "ROOTSPAN_ENDPOINT": sink.url, **env}
+    return subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+ENDS = {
+    "normally": "",
+    "with sys.exit": "sys.exit(3)",
+    "with an exception": "raise RuntimeError('mine')",
+    "with SIGINT": "import signal; os.kill(os.getpid(), signal.SIGINT)\nimport time; time.sleep(30)",
+    "in a thread": "import threading; t = threading.Thread(target=lambda: rootspan.track_ai('last')); t.start()",
+    "after multiprocessing fork": """
+import multiprocessing
+if __name__ == '__main__':
+    child = multiprocessing.get_context('fork').Process(target=lambda: rootspan.track_ai('child'))
+    child.start(); child.join()
+""",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_ends_gracefully_loses_nothing(end: str, sink: Sink, tmp_path: Path) -> None:
+    """delivery 2"""
+    process = run("for n in range(200): rootspan.track_ai('event', input=n)\n" + ENDS[end], sink, tmp_path)
+    process.communicate(timeout=30)
+    names = [span.name for span in sink.spans]
+    assert names.count("event") == 200
+    assert len(ids(sink)) == len(names), "a span came twice"
+    assert ("last" in names) == (end == "in a thread")
+    if end == "with sys.exit":
+        assert process.returncode == 3
+
+
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_a_fork_has_two_queues_and_no_duplicates(first: str, sink: Sink, tmp_path: Path) -> None:
+    """delivery 2, web 80"""
+    code = """
+        import time, warnings
+        warnings.simplefilter("ignore")
+        turn = rootspan.begin("turn")
+        for n in range(50): rootspan.track_ai('before', input=n)
+        pid = os.fork()
+        for n in range(50): rootspan.track_ai('parent' if pid else 'child', input=n)
+        turn.finish()
+        if (pid == 0) == (FIRST == 'parent'): time.sleep(1)
+        if pid: os.waitpid(pid, 0) if FIRST == 'child' else None
+    """.replace("FIRST", repr(first))
+    run(code, sink, tmp_path).communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    while len(sink.spans) < 151 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    names = [span.name for span in sink.spans]
+    assert {name: names.count(name) for name in set(names)} == {"before": 50, "parent": 50, "child": 50, "turn": 1}
+    assert len(ids(sink)) == 151
+    assert len({span.trace_id for span in sink.spans}) == 1  # the parent's turn encloses both
+
+
+def test_an_exit_with_a_hanging_endpoint_is_bounded(sink: Sink, tmp_path: Path) -> None:
+    """delivery 14"""
+    sink.script(lambda request: hang())
+    process = run("rootspan.track_ai('event')", sink, tmp_path)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - started < 15  # five seconds, and a slow machine
+    assert b"1 shutdown" in errors
+
+
+def test_an_exit_with_a_refusing_endpoint_is_quick(sink: Sink, tmp_path: Path) -> None:
+    """delivery 14"""
+    sink.stop()
+    started = time.monotonic()
+    _, errors = run("rootspan.track_ai('event')", sink, tmp_path).communicate(timeout=30)
+    assert time.monotonic() - started < 4.9
+    assert b"1 shutdown" in errors
+
+
+def test_what_atexit_handlers_emit_is_delivered(sink: Sink, tmp_path: Path) -> None:
+    """delivery 15: registered before the import they run after ours, afterwards before it."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import atexit\n"
+        "atexit.register(lambda: __import__('rootspan').track_ai('early'))\n"
+        "import rootspan\n"
+        "atexit.register(lambda: rootspan.track_ai('late'))\n"
+        "rootspan.track_ai('event')\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "ROOTSPAN_ENDPOINT": sink.url}
+    subprocess.run([sys.executable, str(script)], env=env, check=True, timeout=30)
+    assert {span.name for span in sink.spans} == {"early", "late", "event"}
+
+
+def test_what_del_emits_while_the_interpreter_ends_does_no_harm(sink: Sink, tmp_path: Path) -> None:
+    """delivery 15"""
+    code = """
+        class Late:
+            def __del__(self, track=rootspan.track_ai):
+                track('in del')
+        late = Late()
+        rootspan.track_ai('event')
+    """
+    process = run(code, sink, tmp_path)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+    assert "event" in {span.name for span in sink.spans}
+
+
+def test_an_unfinished_interaction_is_recorded_at_exit(sink: Sink, tmp_path: Path) -> None:
+    run("turn = rootspan.begin('turn', user_id='u1')", sink, tmp_path).communicate(timeout=30)
+    (span,) = sink.spans
+    assert span.attributes["rootspan.outcome"] == "unfinished"
+
+
+def test_an_outage_loses_nothing(sink: Sink) -> None:
+    """delivery 3"""
+    tracker = Tracker(endpoint=sink.url)
+    sink.script([503, 500, 429])
+    sent = track(tracker, 300)
+    assert tracker.flush(30)
+    sink.stop()
+    sent |= track(tracker, 300)
+    assert not tracker.flush(0.5)
+    assert adds_up(tracker)["queued"] == 300
+    sink.restart()
+    assert tracker.flush(40)
+    assert ids(sink) == sent
+    stats = adds_up(tracker)
+    assert (stats["delivered"], stats["dropped"]) == (600, {})
+    tracker.shutdown()
+
+
+def test_a_wrong_key_holds_the_data(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """delivery 5"""
+    tracker = Tracker(endpoint=sink.url, api_key="key-0123456789abcdef")
+    sink.script(lambda request: 401)
+    sent = track(tracker, 20)
+    assert not tracker.flush(0.5)
+    assert adds_up(tracker)["queued"] == 20
+    sink.script([])
+    assert tracker.flush(40)
+    assert ids(sink) == sent
+    assert "401" in caplog.text
+    assert "key-0123" not in caplog.text
+    tracker.shutdown()
+
+
+def test_a_poison_event_costs_only_itself(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """delivery 5, 13"""
+    lost: list[tuple[str, int]] = []
+    tracker = Tracker(endpoint=sink.url, compression="none", on_loss=lambda reason, n: lost.append((reason, n)))
+    sink.script(lambda request: 400 if b"poison" in request.body else None)
+    sent = track(tracker, 40)
+    tracker.track_ai("poison")
+    sent |= track(tracker, 40)
+    assert tracker.flush(20)
+    assert ids(sink) == sent
+    assert adds_up(tracker)["dropped"] == {"refused": 1}
+    tracker.shutdown()
+    assert lost == [("refused", 1)]
+
+
+def test_a_partial_success_is_counted(sink: Sink) -> None:
+    """delivery 4"""
+    tracker = Tracker(endpoint=sink.url)
+    sink.script([partial(3, "too old")])
+    track(tracker, 10)
+    assert tracker.flush(10)
+    stats = adds_up(tracker)
+    assert (stats["delivered"], sum(stats["dropped"].values())) == (7, 3)
+    tracker.shutdown()
+
+
+def test_beyond_the_bound_the_oldest_are_dropped_and_counted(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """delivery 13"""
+    tracker = Tracker(endpoint=sink.url, max_queue_bytes=2 << 20)
+    sink.stop()
+    sent = [tracker.track_ai("event", input="x" * 1_000) for _ in range(4_000)]
+    stats = adds_up(tracker)
+    assert stats["dropped"]["queue_full"] > 1_000
+    assert stats["queued"] < 2_500
+    sink.restart()
+    assert tracker.flush(60)
+    stats = adds_up(tracker)
+    assert stats["delivered"] == len(ids(sink))
+    assert sent[-1] in ids(sink)
+    assert len(ids(sink)) + stats["dropped"]["queue_full"] == 4_000
+    tracker.shutdown()
+    assert caplog.text.count("rootspan lost") <= 3
+
+
+def test_stats_add_up_while_threads_record(sink: Sink) -> None:
+    """delivery 13"""
+    tracker = Tracker(endpoint=sink.url)
+    threads = [threading.Thread(target=track, args=(tracker, 1_500)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        tracker.stats()
+        time.sleep(0.01)
+    assert tracker.flush(60)
+    assert adds_up(tracker)["delivered"] == len(ids(sink)) == 12_000
+    tracker.shutdown()
+
+
+def test_a_log_handler_that_tracks_neither_loops_nor_deadlocks(sink: Sink) -> None:
+    """delivery 12, 16"""
+    tracker = Tracker(endpoint=sink.url)
+
+    class Tracking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tracker.track_ai("log record", input=record.getMessage())
+
+    handler = Tracking(logging.DEBUG)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        track(tracker, 10)
+        assert tracker.flush(10)
+        time.sleep(0.6)
+        assert tracker.stats()["recorded"] == 10
+        sink.script([400] * 50)
+        track(tracker, 1)
+        tracker.flush(10)
+        assert tracker.stats()["recorded"] < 40
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+    tracker.shutdown()
+
+
+def test_after_shutdown_everything_is_counted(sink: Sink) -> None:
+    """delivery 15"""
+    tracker = Tracker(endpoint=sink.url)
+    turn = tracker.begin("turn")
+    assert tracker.shutdown()
+    assert sink.one("turn").attributes["rootspan.outcome"] == "unfinished"
+    assert len(tracker.track_ai("late")) == 16
+    turn.finish()
+    assert tracker.flush(1)
+    assert adds_up(tracker)["dropped"] == {"shutdown": 1}
+    assert tracker.shutdown()
+
+
+class Exporter(SpanExporter):
+    def __init__(self, outcomes: list[Any] | None = None) -> None:
+        self.names: list[str] = []
+        self.outcomes = outcomes or []
+
+    def export(self, spans: Any) -> SpanExportResult:
+        outcome = self.outcomes.pop(0) if self.outcomes else SpanExportResult.SUCCESS
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is SpanExportResult.SUCCESS:
+            self.names += [span.name for span in spans]
+        return outcome
+
+
+def test_exporters_and_an_endpoint_each_get_every_span_once(sink: Sink) -> None:
+    exporter = Exporter([SpanExportResult.FAILURE])
+    tracker = Tracker(endpoint=sink.url, exporters=[exporter])
+    track(tracker, 20)
+    assert tracker.flush(30)
+    assert exporter.names == ["event"] * 20
+    assert len(sink.spans) == len(ids(sink)) == 20
+    assert adds_up(tracker)["delivered"] == 20
+    tracker.shutdown()
+
+
+def test_an_exporter_that_raises_costs_at_most_the_span(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = Exporter([ValueError("mine")])
+    tracker = Tracker(exporters=[exporter])
+    track(tracker, 2)
+    assert tracker.flush(30)
+    stats = adds_up(tracker)
+    assert stats["delivered"] == len(exporter.names)
+    tracker.shutdown()
+
+
+def test_the_worker_survives_an_error_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = Exporter()
+    tracker = Tracker(exporters=[exporter])
+    pipeline = tracker._recorder.pipeline
+    shape = pipeline._shape
+
+    def broken(record: Any) -> Any:
+        if record.name == "broken":
+            raise RuntimeError("a mistake")
+        return shape(record)
+
+    pipeline._shape = broken
+    tracker.track_ai("broken")
+    tracker.track_ai("whole")
+    assert tracker.flush(10)
+    assert exporter.names == ["whole"]
+    assert adds_up(tracker)["dropped"] == {"encoding": 1}
+    turn, pipeline._turn = pipeline._turn, lambda: 1 / 0
+    tracker.track_ai("later")
+    time.sleep(0.6)
+    pipeline._turn = turn
+    assert tracker.flush(10)
+    assert exporter.names == ["whole", "later"]
+    tracker.shutdown()
+
+
+def test_an_idle_worker_ends_and_the_next_record_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "_IDLE", 0.3)
+    exporter = Exporter()
+    tracker = Tracker(exporters=[exporter], flush_interval=0.05)
+    assert tracker._recorder.pipeline._worker is None  # no thread before the first record
+    track(tracker, 1)
+    worker = tracker._recorder.pipeline._worker
+    assert worker is not None
+    worker.join(10)
+    assert tracker._recorder.pipeline._worker is None
+    track(tracker, 1)
+    assert tracker.flush(10)
+    assert exporter.names == ["event", "event"]
+    tracker.shutdown()
+
+
+def test_a_fork_that_ran_no_hook_is_noticed_by_the_pid(sink: Sink) -> None:
+    """web 80"""
+    tracker = Tracker(endpoint=sink.url)
+    track(tracker, 5)
+    pipeline = tracker._recorder.pipeline
+    assert tracker.flush(10)
+    pipeline._pid = -1  # as in a child of a server that forks without Python's hooks
+    pipeline._worker = threading.current_thread()
+    assert len(track(tracker, 5)) == 5
+    assert tracker.flush(10)
+    assert tracker.stats()["recorded"] == 5
+    assert len(ids(sink)) == 10
+    tracker.shutdown()
+
+
+def test_nobody_listens_at_the_default_endpoint(tmp_path: Path, sink: Sink) -> None:
+    """One line names `rootspan tail`; an endpoint that was never chosen is no reason to complain."""
+    code = "import logging; logging.basicConfig(level=logging.INFO); rootspan.track_ai('event'); rootspan.flush(1)"
+    script = tmp_path / "program.py"
+    script.write_text(f"import rootspan\n{code}\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=30)
+    lines = [line for line in done.stderr.splitlines() if "rootspan" in line]
+    assert done.returncode == 0
+    assert sum("rootspan tail" in line for line in lines) == 1, done.stderr
+    assert not any("WARNING" in line or "ERROR" in line for line in lines), done.stderr
+
+
+def test_no_signal_handler_is_installed(sink: Sink) -> None:
+    """delivery 2"""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    tracker = Tracker(endpoint=sink.url)
+    track(tracker, 1)
+    tracker.shutdown()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
