@@ -8,6 +8,9 @@ part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` m
 `score`, `label`, `comment`, `target`, `links`, `attributes`, `host_attributes` and `events`.
 """
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,8 @@
 """A span in the making: its record, what it has so far, and how a value becomes an attribute."""
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import sys

@@ -107,6 +107,9 @@ class ExporterSink:
         except Exception as error:
             logger.warning("%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
 
+    def release(self) -> None:
+        """Do nothing: the exporter keeps its own connections."""
+
     def forget(self) -> None:
         """Do nothing: what a forked child has to do is the exporter's own business."""
 

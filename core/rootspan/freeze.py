@@ -5,32 +5,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import decimal
 import enum
-import fractions
 import hashlib
 import math
-import pathlib
 import types
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeGuard
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
+from rootspan.description import cut, described, integer, is_numpy, mend, named
 from rootspan.record import Frozen
 
 __all__ = ["freeze", "identifier", "mend", "thaw"]
 
 _NODES: Final = 10_000  # how many values one walk visits: some milliseconds
 _DEPTH: Final = 100
-_REPR: Final = 1_000  # characters kept of a foreign object's own text
 _ID: Final = 250  # characters of a user or conversation id, as the backends take them
 # Subclasses and dataclasses go to the walk: it respects repr=False fields and runs none of their overridden methods.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _dumps = orjson.dumps
+# What orjson writes as the walk does, running none of the value's own code.
+_SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
+_ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
 def freeze(value: Any, limit: int) -> Frozen:
@@ -46,16 +49,18 @@ def freeze(value: Any, limit: int) -> Frozen:
     kind: Any = type(value)
     if kind is str:
         text: str = value
-        return text if len(text) <= limit else _cut(text, limit)
+        return text if len(text) <= limit else cut(text, limit)
     if value is None or kind is bool or kind is float:
         scalar: bool | float | None = value
         return scalar
     if kind is int:
         number: int = value
-        return number if -(2**63) <= number < 2**63 else _big(number)
+        return number if -(2**63) <= number < 2**63 else integer(number)
     try:
         if (kind is dict or kind is list) and _room(value, limit) >= 0:
-            return _dumps(value, None, _OPTIONS)
+            written = _dumps(value, None, _OPTIONS)
+            if len(written) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
+                return written
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
     plain = _Walk(limit).plain(value, 0)
@@ -75,54 +80,46 @@ def identifier(value: object) -> str | None:
     Args:
         value: `str` as it is; `int` and `UUID` as their text. Over 250 characters it is cut and ends in a hash.
     """
-    if isinstance(value, uuid.UUID) or (isinstance(value, int) and not isinstance(value, bool)):
-        value = str(uuid.UUID(int=value.int)) if isinstance(value, uuid.UUID) else int.__repr__(value)
-    if not isinstance(value, str) or not value:
+    kind: Any = type(value)  # not isinstance: it would evaluate a lazy object
+    if issubclass(kind, str):
+        text = str.__str__(cast(str, value))
+    elif issubclass(kind, int) and kind is not bool:
+        text = _digits(cast(int, value))
+    elif issubclass(kind, uuid.UUID):
+        text = uuid.UUID.__str__(cast(uuid.UUID, value))
+    else:
         return None
-    text = str.__str__(value)
     if len(text) <= _ID:
-        return text
+        return text or None
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{text[: _ID - 17]}~{digest}"
 
 
-def mend(text: str) -> str:
-    """Return `text` as valid Unicode: lone surrogates become U+FFFD, surrogate pairs the character they mean."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def _room(value: Any, budget: int) -> int:
-    """Return what is left of `budget` characters after `value`; below zero when it is too large or not finite."""
+    """Return what is left of `budget` characters after `value`; below zero when only a walk can tell it."""
     budget -= 16 * len(value)
     items: Iterable[Any] = value.values() if type(value) is dict else value
     for item in items:
         kind: Any = type(item)
         if kind is str:
             budget -= len(item)
-        elif kind is dict or kind is list:
+        elif kind is dict or kind is list or kind is tuple:
             budget = _room(item, budget)
-        elif kind is float and item - item != 0.0:  # NaN and infinities, which JSON writes as null
+        elif kind is float:
+            if item - item != 0.0:  # NaN and infinities, which JSON writes as null
+                return -1
+        elif kind not in _SCALARS and not (kind is datetime.datetime and type(item.tzinfo) in _ZONES):
             return -1
         if budget < 0:
             return budget
     return budget
 
 
-def _cut(text: str, limit: int) -> str:
-    return f"{text[:limit]}…[cut from {len(text)} characters]"
-
-
-def _big(number: int) -> str:
+def _digits(number: int) -> str:
     try:
         return int.__repr__(number)
     except ValueError:  # beyond sys.get_int_max_str_digits
-        return f"<int of {number.bit_length()} bits>"
-
-
-def _named(value: object) -> str:
-    """Return `<module.Class>`, running none of the value's own code."""
-    kind: Any = type(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>" if isinstance(kind.__module__, str) else f"<{kind.__qualname__}>"
+        return hex(int.__index__(number))
 
 
 class _Walk:
@@ -142,29 +139,32 @@ class _Walk:
         except KeyboardInterrupt:
             raise
         except BaseException:  # a value's own dunder may even raise SystemExit
-            return f"{_named(value)} (unreadable)"
+            return f"{named(value)} (unreadable)"
 
     def _scalar(self, value: Any, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
+        kind: Any = type(value)  # not isinstance: it asks `__class__`, which evaluates a lazy object
+        if value is None or kind is bool:
             return value
-        if isinstance(value, enum.Enum):
+        if issubclass(kind, enum.Enum):
             return self.plain(value._value_, depth + 1)
-        if isinstance(value, str):
+        if issubclass(kind, str):
             return self._text(str.__str__(value))
-        if isinstance(value, int):
+        if issubclass(kind, int):
             number = int.__index__(value)
-            return number if -(2**63) <= number < 2**63 else self._text(_big(number))
-        if isinstance(value, float):
-            return float.__float__(value) if math.isfinite(value) else _not_finite(value)
-        if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            return number if -(2**63) <= number < 2**63 else self._text(integer(number))
+        if issubclass(kind, float):
+            real = float.__float__(value)
+            return real if math.isfinite(real) else _not_finite(real)
+        if is_numpy(value) and getattr(value, "shape", None) == ():
             item = value.item()
-            return str(value) if type(item) is type(value) else self.plain(item, depth + 1)
+            return self._text(str(value)) if type(item) is kind else self.plain(item, depth + 1)
         return self._nested(value, depth)
 
     def _text(self, text: str) -> str:
+        text = str.__str__(text)
         limit, self.left = self.left, self.left - len(text) - 8
         if len(text) > limit:
-            text = _cut(text, max(limit, 0))
+            text = cut(text, max(limit, 0))
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -186,7 +186,7 @@ class _Walk:
                 return self._array(items, depth)
         finally:
             self.path.discard(id(value))
-        return self._text(_described(value))
+        return self._text(described(value))
 
     def _object(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -195,7 +195,10 @@ class _Walk:
                 result["…"] = "[cut: too large]"
                 break
             name = self.plain(key, depth + 1)
-            result[name if isinstance(name, str) else orjson.dumps(name).decode()] = self.plain(item, depth + 1)
+            name = name if isinstance(name, str) else _dumps(name).decode()
+            while name in result:  # such as 1 and "1"
+                name += "'"
+            result[name] = self.plain(item, depth + 1)
         return result
 
     def _array(self, items: Iterable[Any], depth: int) -> list[Any]:
@@ -216,12 +219,13 @@ def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
     """Return the fields of what is a mapping or declares its fields; their own code for it is not run."""
     kind: Any = type(value)
     if issubclass(kind, (dict, types.MappingProxyType)):
-        pairs: Iterable[tuple[Any, Any]] = dict.items(value) if issubclass(kind, dict) else value.items()
-        return list(pairs) if len(value) <= _NODES else pairs
+        return _some(partial(dict.items, value) if issubclass(kind, dict) else value.items)
     if issubclass(kind, tuple):
-        names = getattr(kind, "_fields", None)
+        names: Any = getattr(kind, "_fields", None)
         return list(zip(names, tuple.__iter__(value), strict=False)) if _is_names(names) else None
-    for declared in ("__dataclass_fields__", "model_fields", "__pydantic_fields__", "__fields__"):
+    if dataclasses.is_dataclass(kind):
+        return _declared(value, [(field.name, field.repr) for field in dataclasses.fields(kind)])
+    for declared in ("model_fields", "__pydantic_fields__", "__fields__"):
         fields: Any = getattr(kind, declared, None)
         if type(fields) is dict:
             return _declared(value, [(name, getattr(field, "repr", True)) for name, field in list(fields.items())])
@@ -229,6 +233,16 @@ def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
     if isinstance(attributes, tuple):
         return _declared(value, [(field.name, field.repr) for field in list[Any](attributes)])
     return None
+
+
+def _some(iterate: Callable[[], Iterable[Any]], attempts: int = 20) -> list[Any]:
+    """Return as many as a walk may visit, copied in one go: another thread may change where they come from."""
+    try:
+        return list(islice(iterate(), _NODES + 1))
+    except RuntimeError:  # it did, while a garbage collection ran a callback of the host
+        if not attempts:
+            raise
+        return _some(iterate, attempts - 1)
 
 
 def _is_names(names: Any) -> TypeGuard[tuple[str, ...]]:
@@ -247,56 +261,9 @@ def _declared(value: Any, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[s
 def _items(value: Any) -> Iterable[Any] | None:
     kinds: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
     for kind in kinds:
-        if isinstance(value, kind):
-            items: Iterable[Any] = kind.__iter__(value)  # not the value's own
-            return list(items) if len(value) <= _NODES else items
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.size <= _NODES:
+        if issubclass(type(value), kind):
+            return _some(partial(kind.__iter__, value))  # not the value's own
+    if is_numpy(value) and hasattr(value, "tolist") and value.size <= _NODES:
         plain: list[Any] = value.tolist()
         return plain
     return None
-
-
-def _described(value: Any) -> str:
-    """Return a text for what is neither a scalar nor a container."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _of_bytes(value)
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(
-        value, (datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID, complex, pathlib.PurePath)
-    ):
-        return str(value)
-    if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"[:_REPR]
-    kind: Any = type(value)
-    if kind.__module__ == "numpy" and hasattr(value, "dtype"):
-        shape = getattr(value, "shape", ())
-        return f"<numpy.{kind.__name__} {shape} {value.dtype}>"
-    if isinstance(value, (type, types.FunctionType, types.MethodType)):
-        return f"<{kind.__name__} {value.__module__}.{value.__qualname__}>"
-    meta = getattr(kind, "_meta", None)
-    if meta is not None:  # a Django model, whose own text may query the database
-        return f"<{kind.__name__} {vars(value).get('id', '?')}>"
-    lazy = any(hasattr(kind, name) for name in ("__iter__", "__next__", "__aiter__", "__anext__", "__await__"))
-    if lazy or kind.__repr__ is object.__repr__:  # such a repr may run a query, or says only an address
-        return _named(value)
-    return _cut_repr(repr(value))
-
-
-def _cut_repr(text: str) -> str:
-    text = str.__str__(text)
-    return text if len(text) <= _REPR else _cut(text, _REPR)
-
-
-def _of_bytes(value: bytes | bytearray | memoryview) -> str:
-    size = value.nbytes if isinstance(value, memoryview) else len(value)
-    if size > 65_536:  # hashing more would cost the caller
-        return f"<{size} bytes>"
-    data = bytes(value)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if text.translate({9: None, 10: None, 13: None}).isprintable():
-        return text
-    return f"<{size} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}>"

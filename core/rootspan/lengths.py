@@ -85,7 +85,11 @@ def cut(text: str, limit: int) -> str:
 def fit(value: Any, limit: int) -> str:
     """Return the JSON text of a value within `limit` characters; too many items become a text with their beginning."""
     text, _ = _shortened(value, limit)
-    return text if len(text) <= limit else _beginning(value, limit, lambda head: {"cut": head}, "{}")
+
+    def wrapped(head: str) -> dict[str, Any]:
+        return {"cut": head}
+
+    return text if len(text) <= limit else _beginning(value, limit, wrapped, "{}")
 
 
 def fit_messages(messages: list[dict[str, Any]], limit: int) -> str:
@@ -97,9 +101,11 @@ def fit_messages(messages: list[dict[str, Any]], limit: int) -> str:
     if len(text) <= limit:
         return text
     last = messages[-1]
-    return _beginning(
-        last.get("parts"), limit, lambda head: [{**last, "parts": [{"type": "text", "content": head}]}], "[]"
-    )
+
+    def wrapped(head: str) -> list[dict[str, Any]]:
+        return [{**last, "parts": [{"type": "text", "content": head}]}]
+
+    return _beginning(last.get("parts"), limit, wrapped, "[]")
 
 
 def _beginning(value: Any, limit: int, shown: Any, nothing: str) -> str:

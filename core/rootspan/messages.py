@@ -1,5 +1,8 @@
 """Shapes whatever a host passes as a conversation into GenAI messages, made of parts."""
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import contextlib

@@ -9,12 +9,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from os import getpid
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from rootspan.batch import Batch, Sink
 from rootspan.record import Record, SpanData
-from rootspan.transport import Attempt
 
-__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "Sink", "weigh"]
+__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
 logger = logging.getLogger("rootspan")
 
@@ -28,52 +28,6 @@ _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handle
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
-
-
-class Sink(Protocol):
-    """Where spans go; `attempt` does not raise."""
-
-    def encode(self, data: SpanData, /) -> Any: ...
-    def attempt(self, items: Any, /) -> Attempt[Any]: ...
-    def close(self) -> None: ...
-    def forget(self) -> None:
-        """Let go of a parent's connections after a fork, without closing them."""
-
-
-class _Batch:
-    """Encoded spans on their way, and which sinks still have to take which of them."""
-
-    __slots__ = ("bytes", "dropped", "settled", "size", "todo")
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
-        self.size = 0
-        self.bytes = 0
-        self.settled = 0
-        self.dropped: Counter[str] = Counter()
-
-    def add(self, data: SpanData) -> None:
-        encoded = [sink.encode(data) for sink, _ in self.todo]
-        for (_, items), item in zip(self.todo, encoded, strict=True):
-            items.append(item)
-            self.bytes += len(item) if isinstance(item, bytes) else 500
-        self.size += 1
-
-    def attempt(self) -> tuple[int, Counter[str], float | None]:
-        """Try every sink that is not done; return what became settled, the drops among it, and the wait in seconds."""
-        wait: float | None = None
-        todo: list[tuple[Sink, list[Any]]] = []
-        for sink, items in self.todo:
-            result = sink.attempt(items)
-            self.dropped.update(result.dropped)
-            if result.rest:
-                todo.append((sink, list(result.rest)))
-                wait = max(wait or 0.0, result.wait or 0.0)
-        self.todo = todo
-        settled = self.size - max((len(items) for _, items in todo), default=0)
-        newly, self.settled = settled - self.settled, settled
-        dropped, self.dropped = self.dropped, Counter()
-        return newly, dropped, wait
 
 
 class Pipeline:
@@ -130,7 +84,7 @@ class Pipeline:
         self._dropped: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
         self._report_at = 0.0
-        self._batch: _Batch | None = None
+        self._batch: Batch | None = None
         self._held = 0  # records that the worker took and that no sink has settled
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -308,6 +262,8 @@ class Pipeline:
                         continue
                 with self._settled:
                     self._settled.notify_all()
+                for sink in self._sinks:
+                    sink.release()
                 return
 
     def _guarded_turn(self) -> None:
@@ -342,8 +298,8 @@ class Pipeline:
                 self._report()
                 time.sleep(min(left, self._interval))
 
-    def _fill(self) -> _Batch:
-        batch = _Batch(self._sinks)
+    def _fill(self) -> Batch:
+        batch = Batch(self._sinks)
         self._batch = batch
         while self.records and batch.size < self._batch_size and batch.bytes < _BATCH_BYTES:
             for _ in range(min(_SLICE, self._batch_size - batch.size)):
@@ -359,7 +315,7 @@ class Pipeline:
             time.sleep(_PAUSE)
         return batch
 
-    def _take(self, batch: _Batch, record: tuple[Any, ...]) -> None:
+    def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
         self.size -= weigh(record)
         if self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below:
             self._settle(1, {"sampled": 1})
@@ -370,7 +326,7 @@ class Pipeline:
             logger.exception("rootspan could not encode one record; it is counted as dropped")
             self._settle(1, {"encoding": 1})
 
-    def _attempt(self, batch: _Batch) -> float | None:
+    def _attempt(self, batch: Batch) -> float | None:
         settled, dropped, wait = batch.attempt()
         if self._batch is not batch:  # given up and counted by `shutdown` while the sink hung
             return None

@@ -1,5 +1,8 @@
 """Writes what the caller or an adapter names: properties, metrics and ready-made attributes."""
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping

@@ -213,9 +213,12 @@ class Redactor:
                 clean = clean.replace(secret, REDACTED)
         if len(clean) > 3:
             clean = self._secretless(clean)
+        public = clean
         for scrub in self._pii:
-            clean = scrub(clean)
-        return text if clean == text else clean
+            public = scrub(public)
+        if public != clean:  # a secret may have been glued to what is now a mark
+            public = self._secretless(public)
+        return text if public == text else public
 
     def _secretless(self, text: str) -> str:
         if self._text:

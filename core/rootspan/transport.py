@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import zlib
 from typing import TYPE_CHECKING, Final
@@ -91,6 +92,10 @@ class Transport:
         """Close idle connections; a later `send` opens a new one."""
         for line in list(self._idle):
             line.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the interpreter may be half gone
+            self.close()
 
     def forget(self) -> None:
         """Leave the parent's connections alone, after a fork, in the child."""

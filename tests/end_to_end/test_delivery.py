@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
@@ -355,7 +356,7 @@ def test_the_worker_survives_an_error_of_its_own(caplog: pytest.LogCaptureFixtur
 
 def test_an_idle_worker_ends_and_the_next_record_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline_module, "_IDLE", 0.3)
-    exporter = Exporter()
+    exporter = InMemorySpanExporter()  # which takes nothing after its shutdown
     tracker = Tracker(exporters=[exporter], flush_interval=0.05)
     assert tracker._recorder.pipeline._worker is None  # no thread before the first record
     track(tracker, 1)
@@ -365,7 +366,19 @@ def test_an_idle_worker_ends_and_the_next_record_starts_another(monkeypatch: pyt
     assert tracker._recorder.pipeline._worker is None
     track(tracker, 1)
     assert tracker.flush(10)
-    assert exporter.names == ["event", "event"]
+    assert len(exporter.get_finished_spans()) == 2
+    tracker.shutdown()
+
+
+def test_an_idle_worker_lets_go_of_its_connection(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "_IDLE", 0.3)
+    tracker = Tracker(endpoint=sink.url, flush_interval=0.05)
+    for _ in range(2):
+        track(tracker, 1)
+        worker = tracker._recorder.pipeline._worker
+        assert worker is not None
+        worker.join(10)
+    assert len(sink.spans) == 2
     tracker.shutdown()
 
 

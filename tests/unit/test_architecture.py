@@ -42,6 +42,7 @@ LAYERS = (
 """A module of core imports only from rows above its own, and from the other parts of the same whole."""
 
 PARTS = {
+    "description": "freeze",
     "marks": "redaction",
     "denied_keys": "redaction",
     "assignments": "redaction",
@@ -56,6 +57,7 @@ PARTS = {
     "lengths": "dialect",
     "messages": "dialect",
     "properties": "dialect",
+    "batch": "pipeline",
     "answer": "transport",
     "connection": "transport",
     "delivery": "transport",

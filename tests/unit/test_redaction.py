@@ -343,6 +343,11 @@ def test_personal_data(kind: str, text: str, expected: str | None) -> None:
     assert expected is None or everything == expected
 
 
+def test_a_secret_glued_to_personal_data() -> None:
+    text = "4111111111111111" + SHAPES["openai"]
+    assert Redactor(pii=["card"]).text("input", text) == "[redacted:card][redacted:api_key]"
+
+
 def test_personal_data_in_numbers_and_keys() -> None:
     redactor = Redactor(pii={"card", "email"})
     value = {

@@ -1,0 +1,61 @@
+"""Encoded spans on their way to one or more sinks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rootspan.record import SpanData
+from rootspan.transport import Attempt
+
+__all__ = ["Batch", "Sink"]
+
+
+class Sink(Protocol):
+    """Where spans go; `attempt` does not raise."""
+
+    def encode(self, data: SpanData, /) -> Any: ...
+    def attempt(self, items: Any, /) -> Attempt[Any]: ...
+    def release(self) -> None:
+        """Let go of idle connections; more spans may come."""
+
+    def close(self) -> None: ...
+    def forget(self) -> None:
+        """Let go of a parent's connections after a fork, without closing them."""
+
+
+class Batch:
+    """Encoded spans on their way, and which sinks still have to take which of them."""
+
+    __slots__ = ("bytes", "dropped", "settled", "size", "todo")
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
+        self.size = 0
+        self.bytes = 0
+        self.settled = 0
+        self.dropped: Counter[str] = Counter()
+
+    def add(self, data: SpanData) -> None:
+        encoded = [sink.encode(data) for sink, _ in self.todo]
+        for (_, items), item in zip(self.todo, encoded, strict=True):
+            items.append(item)
+            self.bytes += len(item) if isinstance(item, bytes) else 500
+        self.size += 1
+
+    def attempt(self) -> tuple[int, Counter[str], float | None]:
+        """Try every sink that is not done; return what became settled, the drops among it, and the wait in seconds."""
+        wait: float | None = None
+        todo: list[tuple[Sink, list[Any]]] = []
+        for sink, items in self.todo:
+            result = sink.attempt(items)
+            self.dropped.update(result.dropped)
+            if result.rest:
+                todo.append((sink, list(result.rest)))
+                wait = max(wait or 0.0, result.wait or 0.0)
+        self.todo = todo
+        settled = self.size - max((len(items) for _, items in todo), default=0)
+        newly, self.settled = settled - self.settled, settled
+        dropped, self.dropped = self.dropped, Counter()
+        return newly, dropped, wait

@@ -1,0 +1,97 @@
+"""A text for what is neither a scalar nor a container; it runs none of the code that may be slow or query something."""
+
+# Everything here is taken apart at run time, so what it holds is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import fractions
+import hashlib
+import pathlib
+import types
+import uuid
+from typing import Any, Final
+
+__all__ = ["cut", "described", "integer", "is_numpy", "mend", "named"]
+
+_REPR: Final = 1_000  # characters kept of a foreign object's own text
+_MODULE: Final = type.__dict__["__module__"]  # what `type` knows, whatever a metaclass says
+_QUALNAME: Final = type.__dict__["__qualname__"]
+_WRITTEN: Final = (datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID, complex, pathlib.PurePath)
+
+
+def mend(text: str) -> str:
+    """Return `text` as valid Unicode: lone surrogates become U+FFFD, surrogate pairs the character they mean."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def cut(text: str, limit: int) -> str:
+    """Return the first `limit` characters of `text`, and what was cut."""
+    return f"{text[:limit]}…[cut from {len(text)} characters]"
+
+
+def integer(number: int) -> str:
+    """Return the digits of an integer beyond 64 bits, or how large it is."""
+    try:
+        return int.__repr__(number)
+    except ValueError:  # beyond sys.get_int_max_str_digits
+        return f"<int of {number.bit_length()} bits>"
+
+
+def named(value: object) -> str:
+    """Return `<module.Class>`, running none of the value's own code."""
+    kind: Any = type(value)
+    module, name = _MODULE.__get__(kind), mend(_QUALNAME.__get__(kind))
+    return f"<{mend(module)}.{name}>" if type(module) is str else f"<{name}>"
+
+
+def is_numpy(value: object) -> bool:
+    """Return whether `value` is one of numpy's own, which is never imported."""
+    return bool(_MODULE.__get__(type(value)) == "numpy")
+
+
+def described(value: Any) -> str:
+    """Return a text for what is neither a scalar nor a container."""
+    kind: Any = type(value)
+    if issubclass(kind, (bytes, bytearray, memoryview)):
+        return _of_bytes(value)
+    if issubclass(kind, (datetime.datetime, datetime.date, datetime.time)):
+        return str(value.isoformat())
+    if issubclass(kind, _WRITTEN):
+        return str(value)
+    if issubclass(kind, BaseException):
+        return f"{kind.__name__}: {value}"[:_REPR]
+    if is_numpy(value) and hasattr(value, "dtype"):
+        shape = getattr(value, "shape", ())
+        return f"<numpy.{kind.__name__} {shape} {value.dtype}>"
+    if issubclass(kind, (type, types.FunctionType, types.MethodType)):
+        return f"<{kind.__name__} {value.__module__}.{value.__qualname__}>"
+    meta: Any = getattr(kind, "_meta", None)
+    if meta is not None:  # a Django model, whose own text may query the database
+        key = getattr(getattr(meta, "pk", None), "attname", "id")
+        return f"<{kind.__name__} {vars(value).get(key, '?')}>"
+    lazy = any(hasattr(kind, name) for name in ("__iter__", "__next__", "__aiter__", "__anext__", "__await__"))
+    if lazy or kind.__repr__ is object.__repr__:  # such a repr may run a query, or says only an address
+        return named(value)
+    return _repr(repr(value))
+
+
+def _repr(text: str) -> str:
+    text = str.__str__(text)
+    return text if len(text) <= _REPR else cut(text, _REPR)
+
+
+def _of_bytes(value: bytes | bytearray | memoryview) -> str:
+    size = value.nbytes if isinstance(value, memoryview) else len(value)
+    if size > 65_536:  # hashing more would cost the caller
+        return f"<{size} bytes>"
+    data = bytes(value)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.translate({9: None, 10: None, 13: None}).isprintable():
+        return text
+    return f"<{size} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}>"
