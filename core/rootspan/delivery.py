@@ -61,10 +61,6 @@ class Sender(Protocol):
     @property
     def endpoint_chosen(self) -> bool: ...
     def send(self, body: bytes, seconds: float | None = None) -> Answer: ...
-    def release(self) -> None:
-        """Close idle connections; the next attempt opens new ones."""
-        self._transport.close()
-
     def close(self) -> None: ...
     def forget(self) -> None: ...
 
@@ -146,6 +142,10 @@ class Delivery:
             else:
                 dropped[self._give_up(group[0], answer)] += 1
         return Attempt(delivered, +dropped, [], None)
+
+    def release(self) -> None:
+        """Close idle connections; the next attempt opens new ones."""
+        self._transport.close()
 
     def close(self) -> None:
         """Close the connection."""
