@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
 from rootspan.freeze import freeze, identifier, thaw
@@ -118,7 +119,9 @@ class Arguments:
 
     def number(self, value: Any) -> Any:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""
-        return value if value is None or type(value) is int or type(value) is float else freeze(value, _LABEL)
+        if value is None or type(value) is int or type(value) is float:
+            return value
+        return float(value) if type(value) is Decimal else freeze(value, _LABEL)
 
     def nanoseconds(self, seconds: object) -> int:
         """Return a duration given in seconds, 0 for what is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -190,7 +191,7 @@ class Step(Opening):
         provider: str | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
-        estimated_cost: float | None = None,
+        estimated_cost: float | Decimal | None = None,
     ) -> None:
         """Set what has become known meanwhile; None leaves a field as it is, properties and tags are added.
 
@@ -222,7 +223,7 @@ class Step(Opening):
         *,
         success: bool | None = None,
         failure_reason: BaseException | str | None = None,
-        estimated_cost: float | None = None,
+        estimated_cost: float | Decimal | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
         custom_metrics: Mapping[str, Any] | None = None,

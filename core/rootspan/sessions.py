@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rootspan.interaction import Opening, Step
@@ -66,7 +67,7 @@ class Sessions(Opening):
         session_id: str,
         success: bool = True,
         *,
-        estimated_cost: float | None = None,
+        estimated_cost: float | Decimal | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
         failure_reason: BaseException | str | None = None,

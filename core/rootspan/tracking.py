@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from time import time_ns
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ class Tracking:
         properties: Mapping[str, Any] | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
-        estimated_cost: float | None = None,
+        estimated_cost: float | Decimal | None = None,
         tags: Sequence[str] | None = None,
         agent_name: str | None = None,
         response_model: str | None = None,

@@ -128,7 +128,7 @@ def track(
         provider=model.PROVIDER,
         input=messages,
         output=None if reply is None else reply.text or [reply.message],
-        estimated_cost=None if cost is None else float(cost),
+        estimated_cost=cost,
         duration=time.perf_counter() - started,
         error=error,
         **spent,

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -816,3 +817,13 @@ class TestConfiguration:
         event = sink.one("event")
         assert event.end - event.start == pytest.approx(1.5e9, abs=1000)
         assert caplog.records == []
+
+
+def test_what_calculate_cost_returns_can_be_passed_on(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    tracker.track_ai("chat", model="gpt-4o", estimated_cost=Decimal("0.0125"))
+    tracker.begin("turn").finish(estimated_cost=Decimal("0.5"))
+    assert tracker.flush(10)
+    assert sink.one("chat").attributes["gen_ai.usage.cost"] == 0.0125
+    assert sink.one("turn").attributes["gen_ai.usage.cost"] == 0.5
+    tracker.shutdown()
