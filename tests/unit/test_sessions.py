@@ -1,0 +1,152 @@
+"""Sessions that are addressed by id: from other threads and processes, within their bounds, completed once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from rootspan import Tracker
+from sinks import Sink, Span
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def tracker(sink: Sink) -> Iterator[Tracker]:
+    tracker = Tracker(endpoint=sink.url)
+    yield tracker
+    tracker.shutdown()
+
+
+def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:
+    assert tracker.flush(10)
+    return {span.name: span for span in sink.spans}
+
+
+def test_steps_from_any_thread_share_trace_user_and_conversation(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session("Request", "helper", user_id="u1", metadata={"source": "api"})
+    steps = [
+        lambda: tracker.track_decision(session_id=session, reasoning="search"),
+        lambda: tracker.track_tool_call("search", session_id=session),
+        lambda: tracker.track_error("no answer", session_id=session),
+    ]
+    for step in steps:
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+    tracker.complete_session(session, assistant_output="A", custom_metrics={"hits": 3}, prompt_tokens=5)
+    spans = arrived(tracker, sink)
+    root = spans["invoke_agent helper"]
+    assert (root.trace_id, root.span_id, root.parent_id) == (session[:32], session[32:], None)
+    assert root.attributes["rootspan.metric.hits"] == 3
+    assert root.attributes["gen_ai.usage.input_tokens"] == 5
+    assert root.attributes["source"] == "api"
+    for span in spans.values():
+        assert span.trace_id == session[:32]
+        assert span.attributes["user.id"] == "u1"
+        assert span.attributes["session.id"] == session  # without a convo_id it is a conversation of its own
+    assert {span.parent_id for span in spans.values() if span is not root} == {root.span_id}
+
+
+def test_another_process_adds_steps_and_an_outcome(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session("Request", "helper", user_id="u1", convo_id="c1")
+    code = f"""
+import rootspan
+rootspan.track_tool_call("elsewhere", session_id={session!r})
+rootspan.complete_session({session!r}, success=False, failure_reason="why", user_id="u1", convo_id="c1")
+"""
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    env = {**os.environ, "PYTHONPATH": path, "ROOTSPAN_ENDPOINT": sink.url}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+    tracker.complete_session(session)
+    spans = arrived(tracker, sink)
+    assert set(spans) == {"elsewhere", "session_outcome", "invoke_agent helper"}
+    root, outcome = spans["invoke_agent helper"], spans["session_outcome"]
+    assert outcome.parent_id == spans["elsewhere"].parent_id == root.span_id
+    assert (outcome.status_code, outcome.status_message) == (2, "why")
+    assert (outcome.attributes["user.id"], outcome.attributes["session.id"]) == ("u1", "c1")
+    assert root.status_code != 2
+
+
+def test_a_session_is_completed_once(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session()
+    for _ in range(3):
+        tracker.complete_session(session, success=False, failure_reason="first")
+    spans = arrived(tracker, sink)
+    assert set(spans) == {"invoke_agent"}
+    assert len(sink.spans) == 1
+    assert spans["invoke_agent"].status_message == "first"
+
+
+@pytest.mark.parametrize("wrong", ["", "conv_1", "x" * 48, 5, None, ["a"], {}])
+def test_what_is_no_session_id_costs_only_the_place(
+    tracker: Tracker, sink: Sink, wrong: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker.track_decision(session_id=wrong)  # type: ignore[arg-type]
+    with tracker.tool_span("tool", session_id=wrong):  # type: ignore[arg-type]
+        pass
+    tracker.complete_session(wrong)  # type: ignore[arg-type]
+    spans = arrived(tracker, sink)
+    assert {"decision", "tool"} <= set(spans)
+    assert all(span.parent_id is None for span in spans.values())
+
+
+def test_the_oldest_of_too_many_is_closed_as_unfinished(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url, max_open_sessions=3)
+    sessions = [tracker.create_session(agent_name=f"{number}") for number in range(5)]
+    spans = arrived(tracker, sink)
+    assert {name: span.attributes["rootspan.outcome"] for name, span in spans.items()} == {
+        "invoke_agent 0": "unfinished",
+        "invoke_agent 1": "unfinished",
+    }
+    tracker.complete_session(sessions[4])
+    assert "invoke_agent 4" in arrived(tracker, sink)
+    tracker.shutdown()
+    assert len(sink.spans) == 5
+
+
+def test_a_session_that_nobody_completes_ends_with_its_time(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url, session_timeout=0.05)
+    tracker.create_session(agent_name="old")
+    threading.Event().wait(0.1)
+    tracker.create_session(agent_name="new")
+    spans = arrived(tracker, sink)
+    assert set(spans) == {"invoke_agent old"}
+    assert spans["invoke_agent old"].attributes["rootspan.outcome"] == "unfinished"
+    tracker.shutdown()
+
+
+def test_feedback_on_a_session_carries_its_identity(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session(user_id="u1", convo_id="c1")
+    tracker.track_feedback(session, name="thumbs", score=1, comment="good")
+    tracker.complete_session(session)
+    feedback = next(span for span in arrived(tracker, sink).values() if "gen_ai.evaluation.name" in span.attributes)
+    assert feedback.links == [(session[:32], session[32:])]
+    assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", "c1")
+    assert feedback.attributes["gen_ai.evaluation.score.value"] == 1
+    assert feedback.attributes["rootspan.target.span_id"] == session[32:]
+
+
+def test_tool_spans_and_decorators_may_name_a_session(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session(user_id="u1")
+
+    @tracker.tool(session_id=session)
+    def search(query: str) -> str:
+        tracker.track_ai("inside")
+        return query
+
+    search("x")
+    tracker.complete_session(session)
+    spans = arrived(tracker, sink)
+    assert spans["search"].parent_id == session[32:]
+    assert spans["inside"].parent_id == spans["search"].span_id
+    assert spans["inside"].attributes["user.id"] == "u1"
