@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
@@ -119,40 +116,177 @@ def test_carry(tracker: Tracker, sink: Sink) -> None:
     assert sink.one("carried").parent_id == turn.span_id
 
 
-def test_a_session_in_another_process(tracker: Tracker, sink: Sink) -> None:
-    session_id = tracker.create_session("s", "agent", user_id="u1")
-    code = (
-        f"import rootspan\nrootspan.track_tool_call('far', session_id={session_id!r})\n"
-        f"rootspan.complete_session({session_id!r}, True, user_id='u1', prompt_tokens=5)"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ROOTSPAN_ENDPOINT": sink.url}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
-    tracker.complete_session(session_id, True)
-    tracker.complete_session(session_id, False)
+def test_methods_and_switches(tracker: Tracker, sink: Sink) -> None:
+    class Shop:
+        @tracker.tool
+        def search(self, query: str, limit: int = 3) -> str:
+            return query * limit
+
+        @tracker.tool(name="quiet", capture_input=False, capture_output=False)
+        def other(self, query: str) -> str:
+            return query
+
+    assert Shop().search("x", limit=2) == "xx"
+    assert Shop().other(query="secret") == "secret"
     assert tracker.flush(5)
-    root = sink.one("invoke_agent agent")
-    assert root.trace_id + root.span_id == session_id
-    assert [sink.one(name).parent_id for name in ("far", "session_outcome")] == [root.span_id] * 2
-    assert sink.one("session_outcome").attributes["rootspan.session.input_tokens"] == 5
-    assert root.status_code == 0
+    assert sink.one("search").attributes["input.value"] == '{"query":"x","limit":2}'
+    assert not {"input.value", "output.value"} & sink.one("quiet").attributes.keys()
 
 
-def test_open_sessions_are_bounded(sink: Sink) -> None:
-    tracker = Tracker(endpoint=sink.url, max_open_sessions=2)
-    ids = [tracker.create_session(f"s{number}") for number in range(3)]
+def test_an_exception_leaves_every_kind_untouched(tracker: Tracker, sink: Sink) -> None:
+    error = LookupError("mine")
+
+    @tracker.tool
+    def plain() -> None:
+        raise error
+
+    @tracker.tool
+    async def coroutine() -> None:
+        raise error
+
+    @tracker.tool
+    def generator() -> Iterator[int]:
+        yield 1
+        raise error
+
+    @tracker.tool
+    async def agenerator() -> AsyncGenerator[int, None]:
+        yield 1
+        raise error
+
+    async def drain() -> None:
+        async for _ in agenerator():
+            pass
+
+    calls: list[Any] = [
+        plain,
+        lambda: asyncio.run(coroutine()),
+        lambda: list(generator()),
+        lambda: asyncio.run(drain()),
+    ]
+    for call in calls:
+        with pytest.raises(LookupError) as caught:
+            call()
+        assert caught.value is error
     assert tracker.flush(5)
-    (span,) = sink.spans
-    assert (span.trace_id + span.span_id, span.attributes["rootspan.outcome"]) == (ids[0], "unfinished")
-    tracker.shutdown()
+    for name in ("plain", "coroutine", "generator", "agenerator"):
+        span = sink.one(name)
+        assert (span.attributes["error.type"], span.status_message) == ("LookupError", "mine")
+    assert tracker.current() is None
 
 
-def test_feedback(tracker: Tracker, sink: Sink) -> None:
-    span_id = tracker.track_ai("answer")
-    with tracker.begin("turn", convo_id="c1") as turn:
-        pass
-    tracker.track_feedback(span_id, name="of a span", score=1)
-    tracker.track_feedback(turn, name="of a turn", label="good", comment="nice")
+def test_generators_keep_send_throw_and_their_result(tracker: Tracker) -> None:
+    @tracker.tool
+    def echo() -> Any:
+        seen = []
+        while True:
+            try:
+                sent = yield len(seen)
+            except KeyError:
+                return seen
+            seen.append(sent)
+
+    generator: Any = echo()
+    assert [next(generator), generator.send("a"), generator.send("b")] == [0, 1, 2]
+    with pytest.raises(StopIteration) as end:
+        generator.throw(KeyError())
+    assert end.value.value == ["a", "b"]
+
+    @tracker.tool
+    async def aecho() -> AsyncGenerator[Any, Any]:
+        sent = yield "first"
+        try:
+            yield sent
+        except KeyError:
+            yield "caught"
+
+    async def main() -> None:
+        agenerator: Any = aecho()
+        assert await agenerator.asend(None) == "first"
+        assert await agenerator.asend("x") == "x"
+        assert await agenerator.athrow(KeyError()) == "caught"
+        await agenerator.aclose()
+
+    asyncio.run(main())
+
+
+def test_plain_iterators_can_be_followed(tracker: Tracker) -> None:
+    """An adapter steps bodies that are no generators: they have neither `send` nor `close`."""
+    from rootspan.functions import Activation, asteps, steps
+
+    class Follower:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def start(self) -> Activation:
+            return Activation(tracker._recorder.variable, None)
+
+        def item(self, item: Any) -> None:
+            self.seen.append(item)
+
+        def end(self, error: BaseException | None) -> None:
+            self.seen.append(error)
+
+    class Numbers:
+        def __aiter__(self) -> Numbers:
+            return self
+
+        async def __anext__(self) -> int:
+            return 1
+
+    follower = Follower()
+    assert list(steps(iter([1, 2]), follower)) == [1, 2]
+    assert follower.seen == [1, 2, None]
+    stepped = steps(iter([1, 2]), follower)
+    next(stepped)
+    with pytest.raises(KeyError):
+        stepped.throw(KeyError("thrown"))
+    stepped = steps(iter([1, 2]), follower)
+    next(stepped)
+    stepped.close()
+    assert isinstance(follower.seen[-1], GeneratorExit)
+
+    async def main() -> None:
+        for end in ("aclose", "athrow"):
+            astepped = asteps(Numbers(), follower)
+            assert await astepped.__anext__() == 1
+            if end == "aclose":
+                await astepped.aclose()
+            else:
+                with pytest.raises(KeyError):
+                    await astepped.athrow(KeyError("thrown"))
+
+    asyncio.run(main())
+    assert isinstance(follower.seen[-1], KeyError)
+
+
+def test_carry_takes_every_kind_of_function(tracker: Tracker, sink: Sink) -> None:
+    def generate() -> Iterator[str]:
+        yield tracker.track_ai("generated")
+
+    async def coroutine() -> None:
+        tracker.track_ai("awaited")
+
+    async def agenerate() -> AsyncGenerator[str, None]:
+        yield tracker.track_ai("agenerated")
+
+    with tracker.begin("turn") as turn:
+        carried = [tracker.carry(generate), tracker.carry(coroutine), tracker.carry(agenerate)]
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, tracker.carry(tracker.track_ai), "in an executor")
+            await carried[1]()
+            async for _ in carried[2]():
+                pass
+
+        thread = threading.Thread(target=lambda: (list(carried[0]()), asyncio.run(main())))
+        thread.start()
+        thread.join()
+        executor_parent = tracker.current()
+        assert executor_parent is not None
+        assert executor_parent.span_id == turn.span_id
     assert tracker.flush(5)
-    first, second = sink.find("gen_ai.evaluation.result")
-    assert (first.attributes["rootspan.target.span_id"], first.links) == (span_id, [])
-    assert (second.links, second.attributes["session.id"]) == ([(turn.trace_id, turn.span_id)], "c1")
+    for name in ("generated", "awaited", "agenerated"):
+        assert sink.one(name).parent_id == turn.span_id
+    assert sink.one("in an executor").parent_id is None  # carried from a thread that was in no scope

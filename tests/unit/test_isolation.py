@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler
 
 from rootspan import Tracker
+from sinks import Sink
 
 
 @pytest.fixture
@@ -88,3 +92,52 @@ def test_the_hosts_switches_do_not_steer_us(monkeypatch: pytest.MonkeyPatch) -> 
     assert tracker.flush(5)
     tracker.shutdown()
     assert [span.name for span in exporter.get_finished_spans()] == ["event"]
+
+
+HOST = """
+import os
+os.environ["OTEL_SDK_DISABLED"] = "false"
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+import rootspan
+
+host = InMemorySpanExporter()
+provider = TracerProvider(sampler=ALWAYS_ON if SAMPLED else ALWAYS_OFF)
+provider.add_span_processor(SimpleSpanProcessor(host))
+trace.set_tracer_provider(provider)
+context.attach(baggage.set_baggage("tenant", "t1"))
+with trace.get_tracer("host").start_as_current_span("host span") as span:
+    before = {}
+    propagate.inject(before)
+    with rootspan.begin("turn", user_id="u1", convo_id="c1"):
+        with rootspan.tool_span("tool"):
+            assert trace.get_current_span() is span
+            rootspan.track_ai("event", input="Q")
+            inside = {}
+            propagate.inject(inside)
+            assert inside == before, (inside, before)
+            assert baggage.get_all() == {"tenant": "t1"}
+    span_id = format(span.get_span_context().span_id, "016x")
+assert rootspan.flush(10)
+names = [item.name for item in host.get_finished_spans()]
+assert names == (["host span"] if SAMPLED else []), names
+for item in host.get_finished_spans():
+    assert not any(key.startswith(("gen_ai", "rootspan", "user.")) for key in item.attributes)
+print(span_id)
+"""
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_next_to_a_global_provider(sampled: bool) -> None:
+    with Sink() as sink:
+        path = os.pathsep.join(map(os.path.abspath, sys.path))
+        env = {**os.environ, "PYTHONPATH": path, "ROOTSPAN_ENDPOINT": sink.url}
+        code = HOST.replace("SAMPLED", str(sampled))
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert {span.name for span in sink.spans} == {"turn", "tool", "event"}
+        assert [span_id for _, span_id in sink.one("turn").links] == [done.stdout.strip()]
+        assert len({span.trace_id for span in sink.spans}) == 1
