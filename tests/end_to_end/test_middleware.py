@@ -36,19 +36,6 @@ from rootspan_starlette import RootspanMiddleware
 from sinks import Sink, Span
 
 
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def tracker(sink: Sink) -> Iterator[Tracker]:
-    tracker = Tracker(endpoint=sink.url)
-    yield tracker
-    tracker.shutdown()
-
-
 def chat_app(tracker: Tracker, **options: Any) -> FastAPI:
     app = FastAPI()
     app.add_middleware(RootspanMiddleware, tracker=tracker, **options)

@@ -13,19 +13,6 @@ from rootspan import Tracker
 from sinks import Sink
 
 
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def tracker(sink: Sink) -> Iterator[Tracker]:
-    tracker = Tracker(endpoint=sink.url)
-    yield tracker
-    tracker.shutdown()
-
-
 def test_four_kinds_of_function(tracker: Tracker, sink: Sink) -> None:
     @tracker.tool
     def plain(x: int) -> int:

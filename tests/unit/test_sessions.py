@@ -6,25 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from rootspan import Tracker
 from sinks import Sink, Span
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def tracker(sink: Sink) -> Iterator[Tracker]:
-    tracker = Tracker(endpoint=sink.url)
-    yield tracker
-    tracker.shutdown()
 
 
 def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -20,19 +19,6 @@ import pytest
 import rootspan
 from rootspan import ConfigurationError, Tracker
 from sinks import Sink, Span
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture
-def tracker(sink: Sink) -> Iterator[Tracker]:
-    tracker = Tracker(endpoint=sink.url)
-    yield tracker
-    tracker.shutdown()
 
 
 def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:
