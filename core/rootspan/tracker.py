@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rootspan import cost
 from rootspan.decorators import Decorating
@@ -17,6 +18,8 @@ from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
 
 __all__ = ["Tracker"]
+
+_FIRST_USE: Final = threading.RLock()
 
 
 class Tracker(Sessions, Decorating):
@@ -45,11 +48,15 @@ class Tracker(Sessions, Decorating):
         """Return a tracker that takes its settings from the environment when it is first used."""
         return cls.__new__(cls)
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "_recorder":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._recorder = from_environment()
-        return self._recorder
+    if not TYPE_CHECKING:  # or a type checker would take any misspelt name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "_recorder":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            with _FIRST_USE:  # two threads may make their first call at once
+                if "_recorder" not in self.__dict__:
+                    self._recorder = from_environment()
+            return self.__dict__["_recorder"]
 
     def reconfigure(self, settings: Settings) -> Tracker:
         """Let new settings hold from now on; what is queued or open goes out with the old ones.

@@ -813,3 +813,22 @@ def test_what_calculate_cost_returns_can_be_passed_on(sink: Sink) -> None:
     assert sink.one("chat").attributes["gen_ai.usage.cost"] == 0.0125
     assert sink.one("turn").attributes["gen_ai.usage.cost"] == 0.5
     tracker.shutdown()
+
+
+def test_threads_that_make_their_first_call_at_once_share_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOTSPAN_DISABLED", "1")
+    tracker = Tracker.default()
+    start = threading.Barrier(8)
+
+    def first() -> None:
+        start.wait()
+        tracker.track_ai("first")
+
+    threads = [threading.Thread(target=first) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert tracker.stats()["recorded"] == 8
+    with pytest.raises(AttributeError, match="no attribute 'track_al'"):
+        tracker.track_al  # type: ignore[attr-defined]  # noqa: B018
