@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from rootspan import default_tracker
+from rootspan.arguments import sole
 from rootspan.body import Body
 from rootspan.request import RequestRoot
 from rootspan.request_options import RequestInfo, RequestOptions, header_of
 
-__all__ = ["Body", "RequestInfo", "RequestOptions", "RequestRoot", "header_of", "open_request"]
+__all__ = ["Body", "RequestInfo", "RequestOptions", "RequestRoot", "header_of", "open_request", "sole"]
 
 
 def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | None:
