@@ -92,6 +92,10 @@ class AsgiClient:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if left := asyncio.all_tasks(self._loop):  # of answers that were neither read nor closed
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()

@@ -254,3 +254,10 @@ def test_continuous_integration_runs_the_command_that_the_readme_gives() -> None
     commands = re.findall(r"^(pip install .*tox.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(commands) == 1
     assert f"({commands[0]})" in script.read_text("utf-8")
+
+
+def test_the_page_about_web_requests_names_every_option() -> None:
+    options = importlib.import_module("rootspan.adapter").RequestOptions
+    table = (ROOT / "docs" / "web.md").read_text("utf-8").partition("| option |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert named == [name for name in inspect.signature(options).parameters if not name.startswith("_")]
