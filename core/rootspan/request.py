@@ -7,13 +7,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import Any, Final
 
-from opentelemetry.trace import SpanContext, TraceFlags
-
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
+from rootspan.callers import caller_span, client_address
 from rootspan.functions import Activation, asteps, steps
-from rootspan.proxies import client_address
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
@@ -26,7 +24,6 @@ __all__ = ["RequestRoot"]
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
 )
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
@@ -70,9 +67,9 @@ class RequestRoot:
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        links = self._caller() if options.trace_context == "link" else None
-        if links is not None:
-            span.set(links=(links,))
+        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
+        if caller is not None:
+            span.set(links=(caller,))
 
     @property
     def trace_id(self) -> str:
@@ -265,13 +262,6 @@ class RequestRoot:
             return self._info.header(name)
         except Exception:
             return None
-
-    def _caller(self) -> SpanContext | None:
-        """Return the caller's span, so that the two traces can be told to belong together; it decides nothing."""
-        match = _TRACEPARENT.fullmatch((self._header("traceparent") or "")[:200])
-        if match is None or not match[1].strip("0") or not match[2].strip("0"):
-            return None
-        return SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16) & 1))
 
     def _ask(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation."""

@@ -63,7 +63,7 @@ PARTS = {
     "delivery": "transport",
     "exporting": "transport",
     "body": "adapter",
-    "proxies": "adapter",
+    "callers": "adapter",
     "request": "adapter",
     "request_options": "adapter",
     "traffic": "adapter",
@@ -71,6 +71,9 @@ PARTS = {
     "clients": "testing",
     "contract": "testing",
     "echo": "testing",
+    "option_cases": "testing",
+    "request_cases": "testing",
+    "serving": "testing",
 }
 """A module that another one was split into stands in its row."""
 
