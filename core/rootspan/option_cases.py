@@ -80,8 +80,7 @@ class OptionCases(Serving):
         def raises(request: Any) -> Any:
             raise RuntimeError("a hook of the host's")
 
-        async def coroutine(request: Any) -> Any:
-            return "u1"
+        async def coroutine(request: Any) -> Any: ...
 
         for hook in (raises, coroutine):
             hooks: dict[str, Any] = dict.fromkeys(("user_id", "convo_id", "properties", "event", "exclude"), hook)

@@ -288,7 +288,7 @@ def test_web_83_a_collector_that_hangs_delays_neither_answers_nor_the_end(server
     sink.script(lambda request: hang(120))
     started = time.monotonic()
     hammer(server, range(40))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60  # a request that waited for the collector would take 120
     started = time.monotonic()
     server.stop()
     assert time.monotonic() - started < 30  # 5 s are ours, at most twice: on the app's shutdown and at exit
