@@ -61,7 +61,7 @@ class RequestRoot:
         span.adopts = True
         span.ask = self._ask
         self._span: OpenSpan = span
-        self._scope = Scope(span, span.holder, None)
+        self._scope = Scope(span, None, None)
         self.request_body: Body | None = None
         self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:
