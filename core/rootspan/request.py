@@ -56,7 +56,7 @@ class RequestRoot:
         self.route: str | None = None
         self.status: int | None = None
         self._ended: int | None = None
-        self._traffic = Traffic()
+        self._traffic: Traffic | None = None  # most answers are no stream
         span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
         span.ask = self._ask
@@ -75,6 +75,11 @@ class RequestRoot:
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
         return self._span.ids[:32]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over."""
+        return self._span.finished
 
     @property
     def response_header(self) -> tuple[str, str] | None:
@@ -139,17 +144,18 @@ class RequestRoot:
             body: `bytes`, anything like it, or `str`.
             more: whether another piece follows.
         """
-        self._traffic.write(len(body) if hasattr(body, "__len__") else 0, more)
+        if more or self._traffic is not None:
+            self._passing().write(len(body) if hasattr(body, "__len__") else 0)
         if self.response_body is not None:
             self.response_body.feed(body)
 
     def message_received(self, data: str | bytes) -> None:
         """Count a message of a WebSocket's client."""
-        self._traffic.received.add(data)
+        self._passing().received.add(data)
 
     def message_sent(self, data: str | bytes) -> None:
         """Count a message to a WebSocket's client."""
-        self._traffic.sent.add(data)
+        self._passing().sent.add(data)
 
     def close(self, code: int) -> None:
         """Note that a WebSocket closed, or was refused before it was accepted; both end it.
@@ -204,6 +210,11 @@ class RequestRoot:
         except Exception:
             recorder.own_error()
 
+    def _passing(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic(self._span.start)
+        return self._traffic
+
     def _fail_as(self, kind: str) -> None:
         """Note a failure that no exception tells of, by its type; the first one counts."""
         if self._error is None and self._outcome is None:
@@ -231,7 +242,8 @@ class RequestRoot:
         if self.status is not None:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
         attributes[semconv.URL_SCHEME] = self._info.scheme
-        attributes.update(self._traffic.attributes())
+        if self._traffic is not None:
+            attributes.update(self._traffic.attributes())
         attributes.update(self._attributes)
         self._span.set(attributes=attributes, host_attributes=self._from_outside() or None)
         self._span.name = self._name()
