@@ -74,6 +74,7 @@ class RequestRoot:
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[:32]
 
     @property
@@ -194,18 +195,18 @@ class RequestRoot:
         try:
             self._ask()
             span.ask = None
-            properties = self._hooked("properties", self._options.properties)
-            if properties is not None:
-                recorder.update(span, None, None, properties)
             if self._broken:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
-            self._read_bodies()
-            self._describe()
+            if self.status is not None and self.status >= 500:
+                self._fail_as(str(self.status))
             if self._options.record == "tracked" and not self._tracked():
                 recorder.forgo(span)
                 return
-            if self._error is None and self._outcome is None and self.status is not None and self.status >= 500:
-                self._fail_as(str(self.status))
+            properties = self._hooked("properties", self._options.properties)
+            if properties is not None:
+                recorder.update(span, None, None, properties)
+            self._read_bodies()
+            self._describe()
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
             recorder.own_error()
@@ -222,8 +223,8 @@ class RequestRoot:
 
     def _tracked(self) -> bool:
         span, identity = self._span, self._span.holder.identity
-        known = identity.user_id is not None or identity.convo_id is not None
-        return span.has_children or known or self._error is not None or (self.status or 0) >= 500
+        said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
+        return span.has_children or span.told or self._error is not None or any(value is not None for value in said)
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""

@@ -33,12 +33,12 @@ class Traffic:
         start: when the request began, in nanoseconds since the epoch.
     """
 
-    __slots__ = ("_chunks", "_first", "_last", "_size", "_stall", "_start", "received", "sent")
+    __slots__ = ("_began", "_chunks", "_first", "_last", "_size", "_stall", "_start", "received", "sent")
 
     def __init__(self, start: int) -> None:
         self._start = start
         self._chunks = self._size = 0
-        self._first = self._last = self._stall = 0.0
+        self._began = self._first = self._last = self._stall = 0.0
         self.received = Messages()
         self.sent = Messages()
 
@@ -48,6 +48,7 @@ class Traffic:
             return
         now = perf_counter()
         if self._chunks == 0:
+            self._began = now
             self._first = max(0.0, (time_ns() - self._start) / 1e9)
         else:
             self._stall = max(self._stall, now - self._last)
@@ -63,6 +64,7 @@ class Traffic:
                 semconv.STREAM_CHUNKS: self._chunks,
                 semconv.STREAM_BYTES: self._size,
                 semconv.STREAM_TIME_TO_FIRST_BYTE: self._first,
+                semconv.STREAM_TIME_TO_LAST_BYTE: self._first + self._last - self._began,
                 semconv.STREAM_LONGEST_STALL: self._stall,
             }
         if self.received.count or self.sent.count:
