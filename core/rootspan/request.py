@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from rootspan import semconv
@@ -17,7 +18,7 @@ from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
 from rootspan.scope import OpenSpan, Scope
 from rootspan.tracker import Tracker
-from rootspan.traffic import Traffic
+from rootspan.traffic import Streamed, Traffic
 
 __all__ = ["RequestRoot"]
 
@@ -181,11 +182,11 @@ class RequestRoot:
 
     def stream(self, chunks: Iterable[Any]) -> Generator[Any]:
         """Step a streamed body inside the request, and finish with it."""
-        return steps(iter(chunks), _Streamed(self))
+        return steps(iter(chunks), Streamed(self))
 
     def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""
-        return asteps(chunks, _Streamed(self))
+        return asteps(chunks, Streamed(self))
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""
@@ -235,28 +236,22 @@ class RequestRoot:
             self.set_output(self.response_body.answered())
 
     def _describe(self) -> None:
-        attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: self._method}
+        more: dict[str, AttributeValue] = {} if self._traffic is None else self._traffic.attributes()
+        more.update(self._attributes)
         if self._method == "_OTHER":
-            attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
-        if self.route is not None:
-            attributes[semconv.HTTP_ROUTE] = self.route
-        if self.status is not None:
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
-        attributes[semconv.URL_SCHEME] = self._info.scheme
-        if self._traffic is not None:
-            attributes.update(self._traffic.attributes())
-        attributes.update(self._attributes)
-        self._span.set(attributes=attributes, host_attributes=self._from_outside() or None)
-        self._span.name = self._name()
+            more[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
+        name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+        if more:
+            fields = {"attributes": {**fields["attributes"], **more}}
+        self._span.name = self._named() or name
+        self._span.set(**fields, host_attributes=self._from_outside() or None)
 
-    def _name(self) -> str:
+    def _named(self) -> str | None:
         event = self._options.event
-        if event is not None:
-            name = event if isinstance(event, str) else self._hooked("event", event)
-            if name:
-                return self._recorder.name(name)
-        method = "HTTP" if self._method == "_OTHER" else self._method
-        return method if self.route is None else f"{method} {self.route}"
+        if event is None:
+            return None
+        name = event if isinstance(event, str) else self._hooked("event", event)
+        return self._recorder.name(name) if name else None
 
     def _from_outside(self) -> Mapping[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
@@ -294,21 +289,14 @@ class RequestRoot:
         return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
 
 
-class _Streamed:
-    """Follows the body of a streamed response."""
-
-    def __init__(self, root: RequestRoot) -> None:
-        self._root = root
-
-    def start(self) -> Activation:
-        return self._root.activate()
-
-    def item(self, item: Any) -> None:
-        self._root.write(item)
-
-    def end(self, error: BaseException | None) -> None:
-        if isinstance(error, GeneratorExit):
-            self._root.cancel()
-        elif error is not None:
-            self._root.fail(error)
-        self._root.finish()
+@lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
+def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
+    attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
+    if route is not None:
+        attributes[semconv.HTTP_ROUTE] = route
+    if status is not None:
+        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    attributes[semconv.URL_SCHEME] = scheme
+    method = "HTTP" if method == "_OTHER" else method
+    return method if route is None else f"{method} {route}", {"attributes": attributes}
