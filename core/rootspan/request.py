@@ -60,7 +60,8 @@ class RequestRoot:
         self._traffic: Traffic | None = None  # most answers are no stream
         span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
-        span.ask = self._ask
+        if options.asks:
+            span.ask = self._ask
         self._span: OpenSpan = span
         self._scope = Scope(span, None, None)
         self.request_body: Body | None = None
@@ -194,8 +195,9 @@ class RequestRoot:
         if span.finished:
             return
         try:
-            self._ask()
-            span.ask = None
+            if span.ask is not None:
+                self._ask()
+                span.ask = None
             if self._broken:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
             if self.status is not None and self.status >= 500:
@@ -243,13 +245,14 @@ class RequestRoot:
         name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
         if more:
             fields = {"attributes": {**fields["attributes"], **more}}
-        self._span.name = self._named() or name
-        self._span.set(**fields, host_attributes=self._from_outside() or None)
+        span, options = self._span, self._options
+        span.name = name if options.event is None else self._named() or name
+        if options.looks_at_headers and (outside := self._from_outside()):
+            fields = {**fields, "host_attributes": outside}
+        span.fields = {**span.fields, **fields} if span.fields else fields
 
     def _named(self) -> str | None:
-        event = self._options.event
-        if event is None:
-            return None
+        event: Any = self._options.event
         name = event if isinstance(event, str) else self._hooked("event", event)
         return self._recorder.name(name) if name else None
 
