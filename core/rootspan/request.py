@@ -16,7 +16,7 @@ from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope
+from rootspan.scope import Scope
 from rootspan.tracker import Tracker
 from rootspan.traffic import Streamed, Traffic
 
@@ -41,36 +41,31 @@ class RequestRoot:
         status: the status that was sent.
     """
 
-    __slots__ = (
-        "_attributes", "_broken", "_ended", "_error", "_info", "_method", "_options", "_outcome", "_recorder", "_scope",
-        "_span", "_tracker", "_traffic", "request_body", "response_body", "route", "status",
-    )  # fmt: skip
+    # Defaults of the class, so that opening a root sets only what it has.
+    request_body: Body | None = None
+    response_body: Body | None = None
+    route: str | None = None
+    status: int | None = None
+    _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
+    _broken = False
+    _ended: int | None = None
+    _error: tuple[str | None, str | None] | None = None
+    _outcome: str | None = None
+    _traffic: Traffic | None = None  # most answers are no stream
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
         recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
         self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
         self._method = info.method if info.method in _METHODS else "_OTHER"
-        self._attributes: dict[str, AttributeValue] = {}
-        self._error: tuple[str | None, str | None] | None = None
-        self._outcome: str | None = None
-        self._broken = False
-        self.route: str | None = None
-        self.status: int | None = None
-        self._ended: int | None = None
-        self._traffic: Traffic | None = None  # most answers are no stream
-        span = recorder.start(Kind.REQUEST, self._method, None)
+        span = self._span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
         if options.asks:
             span.ask = self._ask
-        self._span: OpenSpan = span
         self._scope = Scope(span, None, None)
-        self.request_body: Body | None = None
-        self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
-        if caller is not None:
+        if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
             span.set(links=(caller,))
 
     @property
@@ -113,7 +108,7 @@ class RequestRoot:
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Set a span attribute by its final name."""
-        self._attributes[name] = value
+        self._attributes = {**self._attributes, name: value}
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that ended the request; the first one counts, and it is not kept."""
@@ -169,7 +164,7 @@ class RequestRoot:
         if self.status is None:
             self.set_status(403)
         elif self.status == 101:
-            self._attributes[semconv.WEBSOCKET_CLOSE_CODE] = code
+            self.set_attribute(semconv.WEBSOCKET_CLOSE_CODE, code)
             if code == _INTERNAL_ERROR:
                 self._fail_as(str(code))
             elif code in _VANISHED:
