@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import importlib
 import json
 import logging
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -33,7 +35,7 @@ from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebS
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from rootspan import Tracker
+from rootspan import MissingExtraError, Tracker
 from rootspan.testing import AsgiClient, Captured, captured_spans
 from rootspan_starlette import RootspanMiddleware, with_lifespan
 
@@ -732,6 +734,20 @@ def test_web_26_a_path_that_is_rewritten_inside_gives_the_final_template(capture
     assert captured.one().name == "GET /two/{x}"
 
 
+def test_web_27_a_route_that_raises_when_it_is_read_costs_the_route_only(captured: Captured) -> None:
+    class Odd:
+        @property
+        def path(self) -> str:
+            raise OwnError("no path here")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["route"] = Odd()
+        await ok(scope, receive, send)
+
+    assert run(wrapped(captured, app)) == [START, END]
+    assert captured.one("GET").attributes["http.response.status_code"] == 200
+
+
 @pytest.mark.parametrize("path", ["/two/2", "/a/1/b/2"])
 def test_web_29_a_root_path_is_not_part_of_the_route(captured: Captured, path: str) -> None:
     template = {"/two/2": "/two/{x}", "/a/1/b/2": "/a/{x}/b/{y}"}[path]
@@ -875,6 +891,17 @@ def test_a_socket_that_is_left_open_is_complete(captured: Captured) -> None:
         pass
     assert not captured.one().failed
     assert "rootspan.outcome" not in captured.one().attributes
+
+
+def test_a_socket_that_is_closed_after_its_refusal_keeps_the_status(captured: Captured) -> None:
+    app = scripted(
+        {"type": "websocket.http.response.start", "status": 401, "headers": []},
+        {"type": "websocket.http.response.body", "body": b"", "more_body": True},
+        {"type": "websocket.close", "code": 1011},
+    )
+    run(wrapped(captured, app), {"type": "websocket", "path": "/", "headers": []})
+    root = captured.one()
+    assert (root.attributes["http.response.status_code"], root.failed) == (401, False)
 
 
 def test_web_35_a_socket_holds_no_memory_per_message(captured: Captured) -> None:
@@ -1222,3 +1249,10 @@ def test_an_unused_tracker_costs_no_thread(captured: Captured) -> None:
     before = threading.active_count()
     assert run(RootspanMiddleware(ok, tracker=tracker)) == [START, END]
     assert threading.active_count() <= before
+
+
+def test_without_its_framework_it_says_which_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.delitem(sys.modules, "rootspan_starlette")
+    with pytest.raises(MissingExtraError, match=r"Fix: pip install 'rootspan\[starlette\]'"):
+        importlib.import_module("rootspan_starlette")
