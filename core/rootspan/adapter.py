@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from fnmatch import translate
 from typing import Any, Final
 
@@ -16,12 +18,14 @@ from rootspan import default_tracker, semconv
 from rootspan.arguments import outcome_of
 from rootspan.errors import ConfigurationError
 from rootspan.functions import Activation, asteps, steps
+from rootspan.options import OPTIONS
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope
+from rootspan.settings import Settings, resolve
 from rootspan.tracker import Tracker
 
-__all__ = ["RequestInfo", "RequestOptions", "RequestRoot", "open_request"]
+__all__ = ["GroupedSettings", "RequestInfo", "RequestOptions", "RequestRoot", "open_request"]
 
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
@@ -138,6 +142,62 @@ def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
             "exclude= has to be path patterns or a function of the request. Fix: exclude=['/health']."
         ) from None
     return re.compile(expression).match if expression else None
+
+
+class GroupedSettings:
+    """What a framework keeps in one group of settings: options of the adapter, and those of the default tracker.
+
+    Args:
+        source: what the group is called, for messages.
+
+    Attributes:
+        options: the adapter's options, as last applied; None before.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.options: RequestOptions | None = None
+        self._source = source
+        self._tracking: dict[str, Any] = {}
+        self._before: Settings | None = None
+
+    def apply(self, given: Mapping[str, Any]) -> RequestOptions:
+        """Configure the default tracker as the group says; without any such setting it is as it was before.
+
+        Args:
+            given: fields of `RequestOptions` and options of `rootspan.configure`; of a name in both, the former.
+
+        Returns:
+            The adapter's options.
+
+        Raises:
+            ConfigurationError: a name is unknown, a value is wrong, or a tracker of its own would be configured.
+        """
+        web = {field.name for field in fields(RequestOptions) if field.init}
+        for name in given:
+            if name not in web and name not in OPTIONS:
+                near = get_close_matches(str(name), [*web, *OPTIONS], n=1)
+                meant = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(sorted({*web, *OPTIONS}))}"
+                raise ConfigurationError(f"There is no setting {name!r} for {self._source}. Fix: {meant}")
+        options = RequestOptions(**{name: value for name, value in given.items() if name in web})
+        tracking = {name: value for name, value in given.items() if name not in web}
+        if tracking and options.tracker is not None:
+            raise ConfigurationError(
+                f"{self._source} names a tracker, which has settings of its own; {min(tracking)!r} would change "
+                f"nothing. Fix: Tracker({min(tracking)}=...), or leave out 'tracker'."
+            )
+        self._configure(tracking)
+        self.options = options
+        return options
+
+    def _configure(self, tracking: dict[str, Any]) -> None:
+        if tracking == self._tracking:
+            return
+        if self._before is None:
+            self._before = default_tracker.settings
+        default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
+        if not tracking:
+            self._before = None
+        self._tracking = tracking
 
 
 def guarded(name: str, hook: Hook, request: Any, tracker: Tracker) -> Any:

@@ -27,6 +27,7 @@ __all__ = ["check"]
 _ENDPOINTS: Final = ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _EVENT: Final = "rootspan_check"
 _INDENT: Final = "\n  "
+_IN_CODE: Final = "the application's settings"
 
 
 class _Verdict(NamedTuple):
@@ -43,6 +44,7 @@ class _Way(NamedTuple):
     settings: Settings
     endpoint_source: str
     key_source: str
+    switch: str = "ROOTSPAN_DISABLED"  # what `disabled` comes from
 
     @property
     def host(self) -> str:
@@ -76,6 +78,7 @@ def check(
     api_key: str | None = None,
     environ: Mapping[str, str] | None = None,
     out: TextIO | None = None,
+    settings: Settings | None = None,
 ) -> int:
     """Send one test event and say what happened.
 
@@ -84,6 +87,7 @@ def check(
         api_key: used in place of `ROOTSPAN_API_KEY`.
         environ: the environment; that of this process by default.
         out: where to print; standard output by default.
+        settings: what an application is configured with, in place of what the environment says.
 
     Returns:
         The exit status: 0 when the event was accepted, 1 when it was not, 2 when the configuration is wrong.
@@ -91,7 +95,7 @@ def check(
     screen = Screen(out or sys.stdout)
     given = {name: v for name, v in (("ROOTSPAN_ENDPOINT", endpoint), ("ROOTSPAN_API_KEY", api_key)) if v}
     try:
-        way = _way({**(os.environ if environ is None else environ), **given}, given)
+        way = _way({**(os.environ if environ is None else environ), **given}, given, settings)
     except ConfigurationError as error:
         _say(screen, _Verdict(str(error)))
         return 2
@@ -99,7 +103,7 @@ def check(
         screen.say(
             "Note: others can read a key on a command line, and the shell keeps it. Set ROOTSPAN_API_KEY instead.\n"
         )
-    verdict = _not_sent(way.settings)
+    verdict = _not_sent(way)
     if verdict is None:
         _introduce(screen, way)
         verdict = _sent(way)
@@ -107,11 +111,16 @@ def check(
     return 0 if verdict.good else 1
 
 
-def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
+def _way(environ: Mapping[str, str], given: Mapping[str, str], own: Settings | None) -> _Way:
     settings = resolve(environ)
     sources = Sources({}, environ)
     endpoint, key = next(filter(sources.text, _ENDPOINTS), ""), sources.find("api_key")[1]
-    return _Way(settings, "--endpoint" if endpoint in given else endpoint, "--api-key" if key in given else key)
+    way = _Way(settings, "--endpoint" if endpoint in given else endpoint, "--api-key" if key in given else key)
+    if own is None:
+        return way
+    same_key = (own.api_key and own.api_key.reveal()) == (settings.api_key and settings.api_key.reveal())
+    same = own.endpoint == settings.endpoint, same_key, own.disabled == settings.disabled
+    return _Way(own, *(there if equal else _IN_CODE for there, equal in zip(way[1:], same, strict=True)))
 
 
 def _introduce(screen: Screen, way: _Way) -> None:
@@ -134,10 +143,14 @@ def _say(screen: Screen, verdict: _Verdict) -> None:
         screen.say(f"  Fix: {(_INDENT + '     ').join(verdict.fix.splitlines())}")
 
 
-def _not_sent(settings: Settings) -> _Verdict | None:
+def _not_sent(way: _Way) -> _Verdict | None:
     """Return why the configuration lets nothing be sent, None if it does."""
+    settings = way.settings
     if settings.disabled:
-        return _Verdict("rootspan is switched off by ROOTSPAN_DISABLED; nothing was sent.", "unset ROOTSPAN_DISABLED")
+        fix = f"unset {way.switch}" if way.switch != _IN_CODE else f"remove disabled=True from {_IN_CODE}"
+        return _Verdict(f"rootspan is switched off by {way.switch}; nothing was sent.", fix)
+    if not settings.otlp:
+        return _Verdict("exporters= take the place of OTLP, so there is no endpoint to check.", "give an endpoint= too")
     return None if settings.hold is None else _Verdict(settings.hold)
 
 

@@ -70,7 +70,7 @@ PARTS = {
 """A module that another one was split into stands in its row."""
 
 FRAMEWORKS = {
-    "rootspan_django": {"django", "asgiref"},
+    "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
     "rootspan_flask": {"flask", "werkzeug"},
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
