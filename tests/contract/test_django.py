@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("django", reason="the adapter's framework is not in this environment")
+pytest.importorskip("django_site", reason="the adapter's framework is not in this environment")
 
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
