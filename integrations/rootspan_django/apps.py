@@ -31,10 +31,8 @@ class RootspanConfig(AppConfig):
         register(_check_settings, "rootspan")
         register(_check_middleware, "rootspan")
         register(_check_deployment, "rootspan", deploy=True)
-        try:
-            load()
-        except ConfigurationError as error:  # the middleware raises it in a server, E001 shows it in manage.py
-            logging.getLogger("rootspan").error("settings.ROOTSPAN is wrong and changes nothing. %s", error)
+        for mistake in _check_settings():  # a server's middleware raises it, manage.py shows it as E001
+            logging.getLogger("rootspan").error("%s\nFix: %s", mistake.msg, mistake.hint)
 
 
 def _check_settings(**_: Any) -> Iterator[CheckMessage]:
@@ -48,9 +46,9 @@ def _check_settings(**_: Any) -> Iterator[CheckMessage]:
 def _check_middleware(**_: Any) -> Iterator[CheckMessage]:
     listed = list(settings.MIDDLEWARE)
     if listed[:1] != [_MIDDLEWARE]:
-        said = f"{listed[0]} stands above rootspan" if _MIDDLEWARE in listed else "rootspan is not in MIDDLEWARE"
         fix = f'Put "{_MIDDLEWARE}" first in MIDDLEWARE, or leave that to the app by not listing it.'
-        yield Warning(f"{said}; what happens outside of it is not recorded.", fix, id="rootspan.W002")
+        said = "The first line of MIDDLEWARE is not rootspan's; what happens outside of that one is not recorded."
+        yield Warning(said, fix, id="rootspan.W002")
     for name in listed if getattr(settings, "ASGI_APPLICATION", None) else ():
         with suppress(ImportError):  # Django says so itself
             if not getattr(import_string(name), "async_capable", False):

@@ -8,13 +8,10 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.functional import empty
-from django.utils.module_loading import import_string
 
-from rootspan import ConfigurationError
 from rootspan.adapter import GroupedSettings, RequestOptions
 
 _GROUP: Final = GroupedSettings("settings.ROOTSPAN")
-_DOTTED: Final = {"tracker", "user_id", "convo_id", "properties", "exclude", "redact", "on_loss"}  # or a dotted path
 
 
 def options() -> RequestOptions:
@@ -31,18 +28,7 @@ def load() -> RequestOptions:
     Raises:
         ConfigurationError: a setting is unknown, of the wrong type, or contradicts another.
     """
-    given: Any = getattr(settings, "ROOTSPAN", None) or {}
-    try:
-        values = {name: _imported(name, value) for name, value in given.items()}
-    except (AttributeError, ImportError) as error:
-        fix = 'ROOTSPAN = {"service_name": "shop", "convo_id": "shop.tracking.convo_id"}'
-        raise ConfigurationError(f"settings.ROOTSPAN cannot be read: {error}. Fix: {fix}") from error
-    return _GROUP.apply({"user_id": evaluated_user, **values})
-
-
-def _imported(name: Any, value: Any) -> Any:
-    dotted = name in _DOTTED and isinstance(value, str) and not value.startswith(("/", "*"))
-    return import_string(value) if dotted else value
+    return _GROUP.apply(getattr(settings, "ROOTSPAN", None), user_id=evaluated_user)
 
 
 def evaluated_user(request: Any) -> Any:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception
 from django.dispatch import receiver
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest
 from django.http.request import HttpHeaders
-from django.http.response import HttpResponseBase
 
 from rootspan import default_tracker
-from rootspan.adapter import RequestInfo, RequestRoot, open_request
+from rootspan.adapter import InputTee, RequestInfo, RequestRoot, open_request
 from rootspan_django.configuration import options
 
-__all__ = ["RootspanMiddleware"]
-
-_HANDLING: Final = "_rootspan"  # a request's attribute while it is handled; a second middleware then records nothing
+_handlings: Final[dict[int, _Handling]] = {}  # by the id of the request, which gains no attribute and no META key
 
 
 class RootspanMiddleware:
@@ -43,7 +41,7 @@ class RootspanMiddleware:
 
     sync_capable = async_capable = True
 
-    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+    def __init__(self, get_response: Any) -> None:
         if (options().tracker or default_tracker).settings.disabled:
             raise MiddlewareNotUsed("rootspan is disabled")
         self.get_response = get_response
@@ -53,17 +51,14 @@ class RootspanMiddleware:
 
     def __call__(self, request: HttpRequest) -> Any:
         """Handle one request; in async mode, return what is to be awaited."""
-        handling = _open(request)
-        if handling is None:
-            return self.get_response(request)
         if self._is_async:
-            return self._respond(request, handling)
-        with handling:
+            return self._respond(request)
+        with _open(request) as handling:
             handling.response = self.get_response(request)
         return handling.response
 
-    async def _respond(self, request: HttpRequest, handling: _Handling) -> Any:
-        with handling:
+    async def _respond(self, request: HttpRequest) -> Any:
+        with _open(request) as handling:
             handling.response = await self.get_response(request)
         return handling.response
 
@@ -72,77 +67,87 @@ class RootspanMiddleware:
         _note(self, request, exception)
 
 
-def _open(request: HttpRequest) -> _Handling | None:
+def _open(request: Any) -> Any:
+    """Return what to enter around the rest of the application, which gives what its response is told to."""
+
     def header(name: str) -> Any:
         return request.META.get(HttpHeaders.to_wsgi_name(name))
 
-    if _HANDLING in request.__dict__:
-        return None
-    try:
-        scheme = request.scheme or "http"
-    except ImproperlyConfigured:  # which is for the application to find out
-        scheme = "http"
-    root = open_request(RequestInfo(request, request.method or "", request.path, scheme, header), options())
-    return None if root is None else _Handling(request, root)
+    scheme, root = "http", None
+    with suppress(ImproperlyConfigured):  # which is for the application to find out
+        scheme = request.scheme or scheme
+    if id(request) not in _handlings:  # else a second middleware is in the stack
+        peer = request.META.get("REMOTE_ADDR")
+        root = open_request(RequestInfo(request, request.method or "", request.path, scheme, header, peer), options())
+    return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
 
 
 class _Handling:
-    """One request while it is handled: entered around the rest of the application, left with its response."""
+    """One request while it is handled."""
 
-    def __init__(self, request: HttpRequest, root: RequestRoot) -> None:
+    def __init__(self, request: Any, root: RequestRoot) -> None:
         self._request, self._root, self._active = request, root, root.activate()
         self.error: BaseException | None = None
         self.response: Any = None
-        request.__dict__[_HANDLING] = self
+        _handlings[id(request)] = self
+        if root.request_body is not None and hasattr(request, "_stream"):  # what `body`, `read` and parsers read from
+            request._stream = InputTee(request._stream, root)
 
-    def __reduce__(self) -> Any:
-        return type(None), ()  # who pickles or copies the request gets None in our place
-
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Handling:
         self._active.__enter__()
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._active.__exit__()
-        root, response, handled, self.error = self._root, self.response, self.error, None  # none pins its frames
-        self._request.__dict__.pop(_HANDLING, None)
+        root, response, handled = self._root, self.response, self.error
+        self.error = None  # an exception that is kept pins its frames
+        _handlings.pop(id(self._request), None)
         route = getattr(self._request.resolver_match, "route", None)
         root.set_route(None if route is None else "/" + str(route).removeprefix("^"))
-        # No response: DEBUG_PROPAGATE_EXCEPTIONS, a task that was cancelled, or a mistake that Django will name.
-        status = 500 if isinstance(error, Exception) else getattr(response, "status_code", None)
-        if isinstance(status, int):
-            root.set_status(status)
-            error = error or (handled if status >= 500 else None)  # below, somebody made an answer of it
-        if error is not None:
-            root.fail(error)
-        if root.response_header is not None and isinstance(response, HttpResponseBase):
-            response.headers.setdefault(*root.response_header)
-        if isinstance(response, StreamingHttpResponse):
-            _follow(root, response)
-        else:
-            root.finish()
+        streaming = getattr(response, "streaming", None)
+        if streaming is not None:  # else there is no response, and Django will name the mistake
+            root.set_status(response.status_code)
+            root.set_response_headers(response.headers.get)
+            if root.response_header is not None:
+                response.headers.setdefault(*root.response_header)
+            if root.response_body is not None and not streaming:
+                root.write(response.content, more=False)
+        failure = error or (handled if (root.status or 0) >= 500 else None)  # below, somebody made an answer of it
+        if failure is not None:
+            root.fail(failure)
+        if streaming:
+            return _follow(root, response)
+        root.finish()
 
 
-def _follow(root: RequestRoot, response: StreamingHttpResponse) -> None:
+def _follow(root: RequestRoot, response: Any) -> None:
     """End the request with a streamed response: when its body ends or fails, or when it is closed."""
+
+    body: Any = response._iterator if response.is_async else None
+
+    async def end() -> None:
+        await body.aclose()
 
     def close() -> None:
         response.__dict__.pop("close", None)
         with root.activate():
             response.close()
-        if response.is_async:
-            root.cancel()  # changes nothing where the body has come to its end
+            if getattr(body, "ag_frame", None) is not None:  # not at its end, and Django leaves it to be collected
+                with suppress(Exception):
+                    async_to_sync(end)()
+                root.cancel()
         root.finish()
 
-    response.close = close  # type: ignore[method-assign]  # what servers call, also where `wsgi.file_wrapper` sends
+    response.close = close  # what servers call, also where `wsgi.file_wrapper` sends
     weakref.finalize(response, root.finish).atexit = False  # a server that never does
     if getattr(response, "file_to_stream", None) is None:  # a file goes out as it is, maybe by the server itself
-        chunks: Any = response.streaming_content
-        response.streaming_content = root.astream(chunks) if response.is_async else root.stream(chunks)
+        follow = root.astream if response.is_async else root.stream
+        response.streaming_content = follow(response.streaming_content)
 
 
 @receiver(got_request_exception)
 def _note(sender: Any, request: Any = None, exception: BaseException | None = None, **_: Any) -> None:
     """Note an exception, also as the signal tells it of another middleware or of a template that is rendered late."""
-    handling = getattr(request, "__dict__", {}).get(_HANDLING)
+    handling = _handlings.get(id(request))
     if handling is not None:
         handling.error = exception or sys.exc_info()[1]

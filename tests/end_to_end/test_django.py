@@ -7,7 +7,7 @@ import contextlib
 import copy
 import gc
 import io
-import json
+import logging
 import pickle
 import subprocess
 import sys
@@ -38,7 +38,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import CommandError, call_command
 from django.core.signals import got_request_exception, request_finished
 from django.db import connection
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -175,9 +175,12 @@ def test_web_57_sync_views_of_one_request_stay_on_one_thread(captured: Captured)
         captured.tracker.track_ai("answer", input="q")
         return HttpResponse()
 
-    with project(captured, path("x", view)), stacked(sync_only_middleware(note)) as name:
-        with override_settings(MIDDLEWARE=[MIDDLEWARE, name]):
-            asyncio.run(aget("/x"))
+    with (
+        project(captured, path("x", view)),
+        stacked(sync_only_middleware(note)) as name,
+        override_settings(MIDDLEWARE=[MIDDLEWARE, name]),
+    ):
+        asyncio.run(aget("/x"))
     assert len(threads) == 2
     assert len(set(threads)) == 1
     assert captured.one("answer").parent_id == captured.one().span_id
@@ -222,6 +225,10 @@ def test_a_request_inside_a_request_is_a_root_of_its_own(captured: Captured) -> 
 
 
 # Exceptions
+
+
+# Python 3.10 has no groups
+GROUP: list[Exception] = [eval('ExceptionGroup("all", [ValueError("one")])')] if sys.version_info >= (3, 11) else []
 
 
 class Handled(Exception):
@@ -272,12 +279,16 @@ def test_an_exception_that_a_middleware_answers(captured: Captured, status: int,
         def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse:
             return HttpResponse(status=status)
 
-    with project(captured, path("x", raising(Handled("tired")))), stacked(Answering) as name:
-        with override_settings(MIDDLEWARE=[name, MIDDLEWARE]):  # asked after ours
-            assert get("/x").status_code == status
+    view = raising(Handled("tired"))
+    with (
+        project(captured, path("x", view)),
+        stacked(Answering) as name,
+        override_settings(MIDDLEWARE=[name, MIDDLEWARE]),
+    ):
+        assert get("/x").status_code == status  # asked after ours
     root = captured.one()
     assert root.failed is failed
-    assert root.attributes.get("error.type") == ("Handled" if failed else None)
+    assert root.attributes.get("error.type") == (f"{__name__}.Handled" if failed else None)
 
 
 def test_what_a_neighbour_or_a_late_template_raises_is_recorded(captured: Captured) -> None:
@@ -322,12 +333,7 @@ def test_web_59_the_test_client_raises_as_before(captured: Captured) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize(
-    "error",
-    [LookupError("through"), ExceptionGroup("all", [ValueError("one")])]
-    if sys.version_info >= (3, 11)
-    else [LookupError("through")],
-)
+@pytest.mark.parametrize("error", [LookupError("through"), *GROUP], ids=lambda error: type(error).__name__)
 def test_web_19_21_an_exception_that_passes_is_the_same(captured: Captured, is_async: bool, error: Exception) -> None:
     cause = KeyError("before")
 
@@ -337,9 +343,12 @@ def test_web_19_21_an_exception_that_passes_is_the_same(captured: Captured, is_a
         except KeyError:
             raise error  # noqa: B904  # the context is what the test is about
 
-    with project(captured, path("x", view)), override_settings(DEBUG_PROPAGATE_EXCEPTIONS=True):
-        with pytest.raises(type(error)) as raised:
-            asyncio.run(AsyncClient().get("/x")) if is_async else Client().get("/x")
+    with (
+        project(captured, path("x", view)),
+        override_settings(DEBUG_PROPAGATE_EXCEPTIONS=True),
+        pytest.raises(type(error)) as raised,
+    ):
+        asyncio.run(AsyncClient().get("/x")) if is_async else Client().get("/x")
     assert raised.value is error
     assert error.__context__ is cause
     assert error.__cause__ is None
@@ -358,7 +367,9 @@ def test_web_21_what_ends_a_process_or_task_passes(captured: Captured, error: ty
     assert root.failed is (error is not asyncio.CancelledError)
 
 
-def test_web_22_no_exception_is_kept(captured: Captured) -> None:
+def test_web_22_no_exception_is_kept(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("django.request"), "disabled", True)  # a log record holds it too
+
     class Big:
         """What a frame holds."""
 
@@ -451,7 +462,8 @@ def test_web_60_the_user_that_the_view_knows_is_recorded(captured: Captured, ann
         assert signed_in(ann).get("/x").content == b"ann"
         asked = [query for query in queries.captured_queries if "auth_user" in query["sql"]]
     assert len([query for query in asked if query["sql"].startswith("SELECT")]) == 1
-    assert {span.attributes["user.id"] for span in captured.spans if when != "after it"} <= {str(ann.pk)}
+    if when == "before a child":
+        assert captured.one("answer").attributes["user.id"] == str(ann.pk)
     assert captured.one().attributes["user.id"] == str(ann.pk)
 
 
@@ -633,26 +645,25 @@ def test_web_56_no_connection_and_no_transaction_of_ours(captured: Captured) -> 
 
 
 def test_web_63_a_request_is_copied_pickled_and_dumped_as_without_us(captured: Captured) -> None:
-    seen: dict[str, Any] = {}
+    seen: list[Any] = []
 
-    def view(request: HttpRequest) -> HttpResponse:
-        seen["meta"] = set(request.META)
-        seen["dump"] = repr(vars(request))
-        request.META = {key: value for key, value in request.META.items() if isinstance(value, str)}
-        seen["pickled"] = pickle.loads(pickle.dumps(copy.copy(request)))
-        seen["deep"] = copy.deepcopy(request)
-        return HttpResponse(pickle.dumps(request.environ.keys() - {"wsgi.input", "wsgi.errors"}))
+    def note(get_response: Any) -> Any:
+        def middleware(request: HttpRequest) -> Any:
+            deep = copy.deepcopy(request)
+            seen.append((set(request.META), set(vars(request)), set(vars(copy.copy(request))), set(vars(deep))))
+            request.environ = {}
+            request.META = {key: value for key, value in request.META.items() if isinstance(value, str)}
+            assert pickle.loads(pickle.dumps(request)).path == "/x"
+            return get_response(request)
 
-    with project(captured, path("x", view), middleware=[]):
-        with_us = get("/x")
-        ours = dict(seen)
-        with override_settings(MIDDLEWARE=[]):
-            assert get("/x").content == with_us.content
-    assert ours["meta"] == seen["meta"]
-    assert not [key for key in ours["meta"] if "rootspan" in key.lower()]
-    assert ours["pickled"].path == ours["deep"].path == "/x"
-    assert vars(ours["pickled"])["_rootspan"] is None
-    assert not hasattr(with_us.wsgi_request, "_rootspan")
+        return middleware
+
+    with project(captured, path("x", fine)), stacked(note) as name:
+        for above in ([MIDDLEWARE], []):
+            with override_settings(MIDDLEWARE=[*above, name]):
+                assert get("/x").status_code == 200
+    assert seen[0] == seen[1]
+    assert len(captured.spans) == 1
 
 
 def test_web_46_the_hosts_tracing_sees_nothing(captured: Captured) -> None:
@@ -662,10 +673,10 @@ def test_web_46_the_hosts_tracing_sees_nothing(captured: Captured) -> None:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         assert not trace.get_current_span().get_span_context().is_valid
-        return HttpResponse(json.dumps(carrier))
+        return JsonResponse(carrier)
 
     with project(captured, path("x", view)):
-        assert get("/x").json() == {} if False else json.loads(get("/x").content) == {}
+        assert get("/x").json() == {}
 
 
 def test_web_45_a_hook_that_raises_is_logged_once(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
@@ -869,14 +880,16 @@ def test_web_52_both_kinds_stay_what_they_are(captured: Captured) -> None:
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="Django 4.2 does not hear of a disconnect while it streams")
 def test_web_16_a_client_of_an_async_stream_goes_away(captured: Captured) -> None:
-    with project(captured, path("x", astreaming(captured, b"one", b"two", b"three", hold=asyncio.Event()))):
-        with AsgiClient(ASGIHandler()) as client:
-            answer = client.request("GET", "/x")
-            assert next(iter(answer)) == b"one"
-            answer.close()
+    view = astreaming(captured, b"one", b"two", b"three", hold=asyncio.Event())
+    with project(captured, path("x", view)), AsgiClient(ASGIHandler()) as client:
+        answer = client.request("GET", "/x")
+        assert next(iter(answer)) == b"one"
+        answer.close()
     root = captured.one()
     assert root.attributes["rootspan.outcome"] == "cancelled"
     assert not root.failed
+    assert captured.one("the end").parent_id == root.span_id
+    assert root.attributes["output.value"] == "partial"
 
 
 def test_web_14_15_an_abandoned_async_stream_logs_nothing(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
@@ -891,7 +904,9 @@ def test_web_14_15_an_abandoned_async_stream_logs_nothing(captured: Captured, ca
     with project(captured, path("x", astreaming(captured, b"one", b"two"))), caplog.at_level("WARNING"):
         asyncio.run(abandon())
         gc.collect()
-    assert captured.one().attributes["rootspan.outcome"] == "cancelled"
+    (root,) = [root for root in captured.roots if root.name == "GET /x"]
+    assert root.attributes["http.response.status_code"] == 200
+    assert captured.one("the end")  # wherever it was collected: Django's server would have closed it
     assert not [record for record in caplog.records if record.name in ("rootspan", "asyncio")]
 
 
@@ -1065,18 +1080,17 @@ def test_a_wrong_setting_is_an_error_of_the_checks(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("listed", "said"),
+    "listed",
     [
-        ([*django_site.USUAL, MIDDLEWARE], "SecurityMiddleware stands above rootspan"),
-        (django_site.USUAL, "rootspan is not in MIDDLEWARE"),
-        ([], "rootspan is not in MIDDLEWARE"),
+        [*django_site.USUAL, MIDDLEWARE],
+        django_site.USUAL,
+        [],
     ],
 )
-def test_the_place_is_checked(listed: list[str], said: str) -> None:
+def test_the_place_is_checked(listed: list[str]) -> None:
     with override_settings(MIDDLEWARE=listed):
         (message,) = checks.run_checks(tags=["rootspan"])
     assert message.id == "rootspan.W002"
-    assert said in message.msg
     assert MIDDLEWARE in message.hint
 
 
@@ -1129,8 +1143,8 @@ def test_the_command_sends_one_event_with_the_projects_settings(sink: Sink) -> N
     with override_settings(ROOTSPAN=given):
         status, said = run_check()
     assert status == 0
-    assert f"endpoint  {sink.url}/v1/traces  (the application's settings)" in said
-    assert "***abcd  (the application's settings)" in said
+    assert f"endpoint  {sink.url}/v1/traces  (the app's own configuration)" in said
+    assert "***abcd  (the app's own configuration)" in said
     assert "service   support-desk" in said
     assert "\n\n\n" not in said
     assert sink.one("rootspan_check").resource["service.name"] == "support-desk"
@@ -1142,10 +1156,10 @@ def test_the_command_says_what_is_wrong(sink: Sink) -> None:
     with override_settings(ROOTSPAN={"endpoint": sink.url, "api_key": "sk-0123456789abcd"}):
         status, said = run_check()
     assert status == 1
-    assert "does not accept the key ***abcd from the application's settings" in said
+    assert "does not accept the key ***abcd from the app's own configuration" in said
     with override_settings(ROOTSPAN={"disabled": True}):
         status, said = run_check()
-    assert (status, "switched off by the application's settings" in said) == (1, True)
+    assert (status, "disabled= in the app's own configuration" in said) == (1, True)
     with captured_spans() as other, override_settings(ROOTSPAN={"tracker": other.tracker}):
         status, said = run_check()
     assert (status, "exporters=" in said) == (1, True)
