@@ -5,22 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 pytest.importorskip("django_site", reason="the adapter's framework is not in this environment")
 
+import django
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import override_settings
 from django.urls import include, path
-from django.views.decorators.csrf import csrf_exempt
 
 import django_site  # noqa: F401  # configures Django
 from rootspan import Tracker
 from rootspan.testing import AsgiClient, Echo, WebContract, WsgiClient
+
+
+def csrf_exempt(view: Any) -> Any:
+    """The decorator of Django 4.2 makes every view a sync one."""
+    view.csrf_exempt = True
+    return view
 
 
 def urls(echo: Echo, is_async: bool) -> type:
@@ -96,6 +102,11 @@ class TestDjangoASGI(DjangoContract):
     """Async views and async streams, as under uvicorn."""
 
     is_async = True
+    not_applicable: ClassVar = (
+        {"test_a_client_that_goes_away_is_cancelled_and_no_error": "Django 4.2 streams on when its client has gone"}
+        if django.VERSION < (5, 0)
+        else {}
+    )
 
 
 del DjangoContract, WebContract
