@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from rootspan import default_tracker
+from rootspan.arguments import sole
 from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
@@ -21,6 +22,7 @@ __all__ = [
     "RequestRoot",
     "header_of",
     "open_request",
+    "sole",
 ]
 
 

@@ -53,7 +53,7 @@ class GroupedSettings:
         """
         if not isinstance(given, Mapping | None):
             raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
-        pairs: Mapping[Any, Any] = given or {}
+        pairs = dict[Any, Any](given or {})
         values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in pairs.items()}}
         options = RequestOptions(**{name: value for name, value in values.items() if name in _WEB})
         tracking = {name: value for name, value in values.items() if name not in _WEB}

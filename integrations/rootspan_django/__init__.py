@@ -1,7 +1,5 @@
 """rootspan for Django: each request is one isolated root span; add `"rootspan_django"` to `INSTALLED_APPS`."""
 
-from __future__ import annotations
-
 from rootspan.errors import MissingExtraError
 
 try:

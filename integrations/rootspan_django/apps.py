@@ -1,7 +1,5 @@
 """What `INSTALLED_APPS += ["rootspan_django"]` does: the middleware is put on top, settings are read and checked."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import suppress

@@ -148,6 +148,5 @@ def _follow(root: RequestRoot, response: Any) -> None:
 @receiver(got_request_exception)
 def _note(sender: Any, request: Any = None, exception: BaseException | None = None, **_: Any) -> None:
     """Note an exception, also as the signal tells it of another middleware or of a template that is rendered late."""
-    handling = _handlings.get(id(request))
-    if handling is not None:
+    if (handling := _handlings.get(id(request))) is not None:
         handling.error = exception or sys.exc_info()[1]

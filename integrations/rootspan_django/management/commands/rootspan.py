@@ -1,7 +1,5 @@
 """`manage.py rootspan check`: one test event with the project's settings, and in plain words what became of it."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
