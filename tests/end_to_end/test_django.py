@@ -228,7 +228,9 @@ def test_a_request_inside_a_request_is_a_root_of_its_own(captured: Captured) -> 
 
 
 # Python 3.10 has no groups
-GROUP: list[Exception] = [eval('ExceptionGroup("all", [ValueError("one"), KeyError("two")])')] if sys.version_info >= (3, 11) else []
+GROUP: list[Exception] = (
+    [eval('ExceptionGroup("all", [ValueError("one"), KeyError("two")])')] if sys.version_info >= (3, 11) else []
+)
 
 
 class Handled(Exception):
