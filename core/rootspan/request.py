@@ -7,13 +7,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import Any, Final
 
-from opentelemetry.trace import SpanContext, TraceFlags
-
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
+from rootspan.callers import caller_span, client_address
 from rootspan.functions import Activation, asteps, steps
-from rootspan.proxies import client_address
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
@@ -26,7 +24,6 @@ __all__ = ["RequestRoot"]
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
 )
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
@@ -59,25 +56,31 @@ class RequestRoot:
         self.route: str | None = None
         self.status: int | None = None
         self._ended: int | None = None
-        self._traffic = Traffic()
+        self._traffic: Traffic | None = None  # most answers are no stream
         span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
         span.ask = self._ask
         self._span: OpenSpan = span
-        self._scope = Scope(span, span.holder, None)
+        self._scope = Scope(span, None, None)
         self.request_body: Body | None = None
         self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        links = self._caller() if options.trace_context == "link" else None
-        if links is not None:
-            span.set(links=(links,))
+        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
+        if caller is not None:
+            span.set(links=(caller,))
 
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[:32]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over."""
+        return self._span.finished
 
     @property
     def response_header(self) -> tuple[str, str] | None:
@@ -142,17 +145,18 @@ class RequestRoot:
             body: `bytes`, anything like it, or `str`.
             more: whether another piece follows.
         """
-        self._traffic.write(len(body) if hasattr(body, "__len__") else 0, more)
+        if more or self._traffic is not None:
+            self._passing().write(len(body) if hasattr(body, "__len__") else 0)
         if self.response_body is not None:
             self.response_body.feed(body)
 
     def message_received(self, data: str | bytes) -> None:
         """Count a message of a WebSocket's client."""
-        self._traffic.received.add(data)
+        self._passing().received.add(data)
 
     def message_sent(self, data: str | bytes) -> None:
         """Count a message to a WebSocket's client."""
-        self._traffic.sent.add(data)
+        self._passing().sent.add(data)
 
     def close(self, code: int) -> None:
         """Note that a WebSocket closed, or was refused before it was accepted; both end it.
@@ -191,21 +195,26 @@ class RequestRoot:
         try:
             self._ask()
             span.ask = None
-            properties = self._hooked("properties", self._options.properties)
-            if properties is not None:
-                recorder.update(span, None, None, properties)
             if self._broken:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
-            self._read_bodies()
-            self._describe()
+            if self.status is not None and self.status >= 500:
+                self._fail_as(str(self.status))
             if self._options.record == "tracked" and not self._tracked():
                 recorder.forgo(span)
                 return
-            if self._error is None and self._outcome is None and self.status is not None and self.status >= 500:
-                self._fail_as(str(self.status))
+            properties = self._hooked("properties", self._options.properties)
+            if properties is not None:
+                recorder.update(span, None, None, properties)
+            self._read_bodies()
+            self._describe()
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
             recorder.own_error()
+
+    def _passing(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic(self._span.start)
+        return self._traffic
 
     def _fail_as(self, kind: str) -> None:
         """Note a failure that no exception tells of, by its type; the first one counts."""
@@ -214,8 +223,8 @@ class RequestRoot:
 
     def _tracked(self) -> bool:
         span, identity = self._span, self._span.holder.identity
-        known = identity.user_id is not None or identity.convo_id is not None
-        return span.has_children or known or self._error is not None or (self.status or 0) >= 500
+        said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
+        return span.has_children or span.told or self._error is not None or any(value is not None for value in said)
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""
@@ -234,7 +243,8 @@ class RequestRoot:
         if self.status is not None:
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
         attributes[semconv.URL_SCHEME] = self._info.scheme
-        attributes.update(self._traffic.attributes())
+        if self._traffic is not None:
+            attributes.update(self._traffic.attributes())
         attributes.update(self._attributes)
         self._span.set(attributes=attributes, host_attributes=self._from_outside() or None)
         self._span.name = self._name()
@@ -265,13 +275,6 @@ class RequestRoot:
             return self._info.header(name)
         except Exception:
             return None
-
-    def _caller(self) -> SpanContext | None:
-        """Return the caller's span, so that the two traces can be told to belong together; it decides nothing."""
-        match = _TRACEPARENT.fullmatch((self._header("traceparent") or "")[:200])
-        if match is None or not match[1].strip("0") or not match[2].strip("0"):
-            return None
-        return SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16) & 1))
 
     def _ask(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation."""

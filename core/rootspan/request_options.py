@@ -10,8 +10,8 @@ from fnmatch import translate
 from typing import Any, Final
 
 from rootspan import default_tracker
+from rootspan.callers import Trust, trust
 from rootspan.errors import ConfigurationError
-from rootspan.proxies import Trust, trust
 from rootspan.tracker import Tracker
 
 __all__ = ["Hook", "RequestInfo", "RequestOptions", "guarded", "header_of"]
@@ -21,7 +21,7 @@ _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
 Hook = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost more than everything else here
 class RequestInfo:
     """What an adapter knows of a request when it starts.
 
@@ -191,7 +191,8 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         pairs = headers  # pyright: ignore[reportUnknownVariableType]
 
     def header(name: str) -> str | None:
-        wanted = name.encode("latin-1")
-        return ", ".join(str(value, "latin-1") for key, value in pairs if key.lower() == wanted) or None
+        wanted, length = name.encode("latin-1"), len(name)
+        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+        return str(b", ".join(found), "latin-1") or None
 
     return header
