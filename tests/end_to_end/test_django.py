@@ -491,6 +491,10 @@ def test_a_login_in_the_view_and_a_user_of_another_kind(captured: Captured, ann:
         request.user = Robot()
         return HttpResponse()
 
+    def named(request: HttpRequest) -> HttpResponse:
+        request.user = "a middleware of the host's own"  # type: ignore[assignment]
+        return HttpResponse()
+
     def unsaved(request: HttpRequest) -> HttpResponse:
         request.user = User(username="not saved yet")
         return HttpResponse()
@@ -499,11 +503,11 @@ def test_a_login_in_the_view_and_a_user_of_another_kind(captured: Captured, ann:
         assert isinstance(request.user, AnonymousUser) or not request.user.is_authenticated
         return HttpResponse()
 
-    views = {view.__name__: view for view in (enter, robot, unsaved, nobody)}
+    views = {view.__name__: view for view in (enter, robot, named, unsaved, nobody)}
     with project(captured, *(path(name, view) for name, view in views.items())):
         for name in views:
             assert get(f"/{name}").status_code == 200
-    assert [span.attributes.get("user.id") for span in captured.spans] == [str(ann.pk), "robot-7", None, None]
+    assert [span.attributes.get("user.id") for span in captured.spans] == [str(ann.pk), "robot-7", None, None, None]
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="request.auser() came with Django 5.0")
