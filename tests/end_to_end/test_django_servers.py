@@ -27,6 +27,7 @@ import pytest
 pytest.importorskip("django", reason="the adapter's framework is not in this environment")
 pytest.importorskip("gunicorn", reason="the servers are not in this environment")
 pytest.importorskip("uvicorn", reason="the servers are not in this environment")
+pytest.importorskip("gevent", reason="the servers are not in this environment")
 pytest.importorskip("hypercorn", reason="the servers are not in this environment")
 
 import django
@@ -45,6 +46,7 @@ SERVERS = {
     "gunicorn-gthread": [*GUNICORN, "--worker-class", "gthread", "--threads", "4"],
     "gunicorn-preload": [*GUNICORN, "--preload", "--workers", "2", "--max-requests", "7"],
     "gunicorn-uvicorn": ["-m", "gunicorn", ASGI, *GUNICORN[3:], "--worker-class", "uvicorn.workers.UvicornWorker"],
+    "gunicorn-gevent": [*GUNICORN, "--worker-class", "gevent"],
     "hypercorn": ["-m", "hypercorn", ASGI, "--bind", "127.0.0.1:{port}"],
     "uvicorn": ["-m", "uvicorn", ASGI, "--port", "{port}", "--log-level", "warning"],
     "uvicorn-workers": ["-m", "uvicorn", ASGI, "--port", "{port}", "--log-level", "warning", "--workers", "2"],
@@ -157,7 +159,7 @@ def accounted(sink: Sink, desk: Desk) -> dict[str, Span]:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_every_request_is_accounted_for_once(started: Starting, sink: Sink, server: str) -> None:
-    """web 80, 81: keep-alive, several clients at once, a tool call, a stream, and a stop after the last answer."""
+    """web 80, 81, 82: keep-alive, several clients at once, a tool call, a stream, a stop after the last answer."""
     with started(server) as desk:
         connection = desk.connect()
         cookie, ticket = desk.open_ticket(connection, f"Parcel {server}")
