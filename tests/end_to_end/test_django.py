@@ -57,8 +57,13 @@ MIDDLEWARE = "rootspan_django.middleware.RootspanMiddleware"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def database() -> None:
+def migrated() -> Iterator[None]:
+    """The project's tables, and a default tracker that no other test has switched off."""
     call_command("migrate", verbosity=0)
+    before = rootspan.default_tracker.settings
+    rootspan.configure()
+    yield
+    rootspan.default_tracker.reconfigure(before)
 
 
 @pytest.fixture
