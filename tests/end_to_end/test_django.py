@@ -166,6 +166,41 @@ def test_web_47_both_modes_without_a_hop(captured: Captured) -> None:
     assert captured.one("answer").parent_id == captured.one().span_id
 
 
+@pytest.mark.parametrize("is_async_view", [False, True])
+@pytest.mark.parametrize("is_asgi", [False, True])
+def test_either_kind_of_view_under_either_kind_of_server(
+    captured: Captured, is_async_view: bool, is_asgi: bool
+) -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        captured.tracker.track_ai("answer", input="q")
+        captured.tracker.begin("left open")
+        return HttpResponse(str(captured.tracker.current()))
+
+    async def aview(request: HttpRequest) -> HttpResponse:
+        return view(request)
+
+    with project(captured, path("x", aview if is_async_view else view)):
+        for _ in range(2):
+            assert (asyncio.run(aget("/x")) if is_asgi else get("/x")).status_code == 200
+        assert captured.tracker.current() is None
+    roots = captured.roots
+    assert [root.name for root in roots] == ["GET /x", "GET /x"]
+    assert [span.parent_id for span in captured.spans if span.name == "answer"] == [root.span_id for root in roots]
+
+
+def test_an_async_stream_under_wsgi(captured: Captured) -> None:
+    """Django gathers it, and warns; it is one complete answer all the same."""
+    with project(captured, path("x", astreaming(captured, b"one", b"two"))), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as without us
+        response, _ = wsgi()
+        assert b"".join(response) == b"onetwo"
+        response.close()
+    root = captured.one()
+    assert root.attributes["rootspan.stream.chunks"] == 2
+    assert "rootspan.outcome" not in root.attributes
+    assert captured.one("the end").parent_id == root.span_id
+
+
 def test_web_57_sync_views_of_one_request_stay_on_one_thread(captured: Captured) -> None:
     threads: list[int] = []
 
