@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from rootspan import semconv
@@ -15,9 +16,9 @@ from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope
+from rootspan.scope import Scope
 from rootspan.tracker import Tracker
-from rootspan.traffic import Traffic
+from rootspan.traffic import Streamed, Traffic
 
 __all__ = ["RequestRoot"]
 
@@ -40,35 +41,31 @@ class RequestRoot:
         status: the status that was sent.
     """
 
-    __slots__ = (
-        "_attributes", "_broken", "_ended", "_error", "_info", "_method", "_options", "_outcome", "_recorder", "_scope",
-        "_span", "_tracker", "_traffic", "request_body", "response_body", "route", "status",
-    )  # fmt: skip
+    # Defaults of the class, so that opening a root sets only what it has.
+    request_body: Body | None = None
+    response_body: Body | None = None
+    route: str | None = None
+    status: int | None = None
+    _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
+    _broken = False
+    _ended: int | None = None
+    _error: tuple[str | None, str | None] | None = None
+    _outcome: str | None = None
+    _traffic: Traffic | None = None  # most answers are no stream
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
         recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
         self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
         self._method = info.method if info.method in _METHODS else "_OTHER"
-        self._attributes: dict[str, AttributeValue] = {}
-        self._error: tuple[str | None, str | None] | None = None
-        self._outcome: str | None = None
-        self._broken = False
-        self.route: str | None = None
-        self.status: int | None = None
-        self._ended: int | None = None
-        self._traffic: Traffic | None = None  # most answers are no stream
-        span = recorder.start(Kind.REQUEST, self._method, None)
+        span = self._span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
-        span.ask = self._ask
-        self._span: OpenSpan = span
+        if options.asks:
+            span.ask = self._ask
         self._scope = Scope(span, None, None)
-        self.request_body: Body | None = None
-        self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
-        if caller is not None:
+        if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
             span.set(links=(caller,))
 
     @property
@@ -111,7 +108,7 @@ class RequestRoot:
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Set a span attribute by its final name."""
-        self._attributes[name] = value
+        self._attributes = {**self._attributes, name: value}
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that ended the request; the first one counts, and it is not kept."""
@@ -167,7 +164,7 @@ class RequestRoot:
         if self.status is None:
             self.set_status(403)
         elif self.status == 101:
-            self._attributes[semconv.WEBSOCKET_CLOSE_CODE] = code
+            self.set_attribute(semconv.WEBSOCKET_CLOSE_CODE, code)
             if code == _INTERNAL_ERROR:
                 self._fail_as(str(code))
             elif code in _VANISHED:
@@ -181,11 +178,11 @@ class RequestRoot:
 
     def stream(self, chunks: Iterable[Any]) -> Generator[Any]:
         """Step a streamed body inside the request, and finish with it."""
-        return steps(iter(chunks), _Streamed(self))
+        return steps(iter(chunks), Streamed(self))
 
     def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""
-        return asteps(chunks, _Streamed(self))
+        return asteps(chunks, Streamed(self))
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""
@@ -193,8 +190,9 @@ class RequestRoot:
         if span.finished:
             return
         try:
-            self._ask()
-            span.ask = None
+            if span.ask is not None:
+                self._ask()
+                span.ask = None
             if self._broken:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
             if self.status is not None and self.status >= 500:
@@ -235,28 +233,23 @@ class RequestRoot:
             self.set_output(self.response_body.answered())
 
     def _describe(self) -> None:
-        attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: self._method}
+        more: dict[str, AttributeValue] = {} if self._traffic is None else self._traffic.attributes()
+        more.update(self._attributes)
         if self._method == "_OTHER":
-            attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
-        if self.route is not None:
-            attributes[semconv.HTTP_ROUTE] = self.route
-        if self.status is not None:
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
-        attributes[semconv.URL_SCHEME] = self._info.scheme
-        if self._traffic is not None:
-            attributes.update(self._traffic.attributes())
-        attributes.update(self._attributes)
-        self._span.set(attributes=attributes, host_attributes=self._from_outside() or None)
-        self._span.name = self._name()
+            more[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
+        name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+        if more:
+            fields = {"attributes": {**fields["attributes"], **more}}
+        span, options = self._span, self._options
+        span.name = name if options.event is None else self._named() or name
+        if options.looks_at_headers and (outside := self._from_outside()):
+            fields = {**fields, "host_attributes": outside}
+        span.fields = {**span.fields, **fields} if span.fields else fields
 
-    def _name(self) -> str:
-        event = self._options.event
-        if event is not None:
-            name = event if isinstance(event, str) else self._hooked("event", event)
-            if name:
-                return self._recorder.name(name)
-        method = "HTTP" if self._method == "_OTHER" else self._method
-        return method if self.route is None else f"{method} {self.route}"
+    def _named(self) -> str | None:
+        event: Any = self._options.event
+        name = event if isinstance(event, str) else self._hooked("event", event)
+        return self._recorder.name(name) if name else None
 
     def _from_outside(self) -> Mapping[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
@@ -294,21 +287,14 @@ class RequestRoot:
         return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
 
 
-class _Streamed:
-    """Follows the body of a streamed response."""
-
-    def __init__(self, root: RequestRoot) -> None:
-        self._root = root
-
-    def start(self) -> Activation:
-        return self._root.activate()
-
-    def item(self, item: Any) -> None:
-        self._root.write(item)
-
-    def end(self, error: BaseException | None) -> None:
-        if isinstance(error, GeneratorExit):
-            self._root.cancel()
-        elif error is not None:
-            self._root.fail(error)
-        self._root.finish()
+@lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
+def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
+    attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
+    if route is not None:
+        attributes[semconv.HTTP_ROUTE] = route
+    if status is not None:
+        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    attributes[semconv.URL_SCHEME] = scheme
+    method = "HTTP" if method == "_OTHER" else method
+    return method if route is None else f"{method} {route}", {"attributes": attributes}

@@ -82,6 +82,8 @@ class RequestOptions:
     trusted_proxies: Sequence[str] | None = None
     _excluded: Hook | None = field(init=False, default=None, repr=False)
     _trusted: Trust | None = field(init=False, default=None, repr=False)
+    _asks: bool = field(init=False, default=False, repr=False)
+    _looks_at_headers: bool = field(init=False, default=False, repr=False)
 
     def __post_init__(self) -> None:
         _one_of("record", self.record, ("all", "tracked"))
@@ -108,6 +110,18 @@ class RequestOptions:
             _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
         object.__setattr__(self, "_excluded", _exclusion(self.exclude))
         object.__setattr__(self, "_trusted", _trust(self.trusted_proxies))
+        object.__setattr__(self, "_asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None))
+        object.__setattr__(self, "_looks_at_headers", bool(self.capture_headers or self._trusted))
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request is asked for its user or conversation."""
+        return self._asks
+
+    @property
+    def looks_at_headers(self) -> bool:
+        """Whether something of the request's headers, or of who sent it, is recorded."""
+        return self._looks_at_headers
 
     @property
     def body_limit(self) -> int:

@@ -36,12 +36,9 @@ def template(scope: Scope) -> str | None:
 
 
 def _mounts(routes: Iterable[Any], mounted_at: str, parameters: dict[str, Any]) -> str:
-    """Return the templates of the mounts that lead to a path; of hidden ones its parts, known by their values."""
-    for route, path in _all(routes):
-        if isinstance(route, Mount) and _filled(path, parameters) == mounted_at:
-            return path
-    names = {str(value): f"{{{name}}}" for name, value in parameters.items()}
-    return "/".join(names.get(part, part) for part in mounted_at.split("/"))
+    """Return the templates of the mounts that lead to a path."""
+    found = (path for route, path in _all(routes) if isinstance(route, Mount))
+    return next((path for path in found if _filled(path, parameters) == mounted_at), "")
 
 
 def _found(routes: Iterable[Any], endpoint: Any, path: str, parameters: dict[str, Any]) -> str | None:
@@ -59,6 +56,8 @@ def _all(routes: Iterable[Any], above: str = "") -> Iterator[tuple[Any, str]]:
     for route in routes:
         path = above + (getattr(route, "path", None) or "")
         yield route, path
+        if (included := getattr(route, "original_router", None)) is not None:  # FastAPI's, since 0.137
+            route, path = included, path + route.include_context.prefix
         yield from _all(getattr(route, "routes", None) or (), path)
 
 

@@ -68,6 +68,14 @@ def test_the_default_tracker_can_be_captured_and_is_given_back() -> None:
     assert untouched.spans == []
 
 
+def test_a_default_tracker_that_nobody_used_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(rootspan.default_tracker.__dict__, "_recorder", raising=False)
+    with captured_spans(default=True) as captured:
+        rootspan.track_ai("first of all")
+        assert captured.one().name == "first of all"
+    assert "_recorder" not in rootspan.default_tracker.__dict__
+
+
 def test_what_does_not_arrive_is_an_assertion(monkeypatch: pytest.MonkeyPatch) -> None:
     with captured_spans() as captured:
         monkeypatch.setattr("rootspan.captured._PATIENCE", 0.0)
