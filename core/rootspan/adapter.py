@@ -8,10 +8,22 @@ from __future__ import annotations
 from rootspan import default_tracker
 from rootspan.arguments import sole
 from rootspan.body import Body
+from rootspan.grouped_settings import GroupedSettings
+from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
 from rootspan.request_options import RequestInfo, RequestOptions, header_of
 
-__all__ = ["Body", "RequestInfo", "RequestOptions", "RequestRoot", "header_of", "open_request", "sole"]
+__all__ = [
+    "Body",
+    "GroupedSettings",
+    "InputTee",
+    "RequestInfo",
+    "RequestOptions",
+    "RequestRoot",
+    "header_of",
+    "open_request",
+    "sole",
+]
 
 
 def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | None:

@@ -73,6 +73,8 @@ class Recorder(Arguments):
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
+        if span.root.ask is not None:
+            span.root.ask()
         identity = scope.holder.identity
         if not span.finished:
             return span, identity, None
@@ -208,6 +210,8 @@ class Recorder(Arguments):
         if parent is None:
             parent, identity, link = self.place(scope)
         else:
+            if isinstance(parent, OpenSpan) and parent.root.ask is not None:
+                parent.root.ask()
             identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
         if isinstance(parent, OpenSpan):
             parent.took()

@@ -74,8 +74,6 @@ class OpenSpan:
         self.has_children = True
         root = self.root
         root.has_children = True
-        if root.ask is not None:
-            root.ask()
         if root.adopts and (user_id or convo_id or agent_name):
             own = root.holder.identity
             root.holder.identity = own._replace(

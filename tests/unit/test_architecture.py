@@ -65,6 +65,8 @@ PARTS = {
     "exporting": "transport",
     "body": "adapter",
     "callers": "adapter",
+    "grouped_settings": "adapter",
+    "input_tee": "adapter",
     "request": "adapter",
     "request_options": "adapter",
     "traffic": "adapter",
@@ -79,7 +81,7 @@ PARTS = {
 """A module that another one was split into stands in its row."""
 
 FRAMEWORKS = {
-    "rootspan_django": {"django", "asgiref"},
+    "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
     "rootspan_flask": {"flask", "werkzeug"},
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
