@@ -6,6 +6,7 @@ import inspect
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Final
@@ -212,7 +213,36 @@ class RequestRoot:
 
     def activate(self) -> Activation:
         """Return a context manager that runs code inside the request; it may be entered again and again."""
-        return Activation(self._recorder.variable, self._scope)
+        variable = self._recorder.variable
+        scope = variable.get()  # made inside the request: what the code has left open there stays current
+        return Activation(variable, scope if self._encloses(scope) else self._scope)
+
+    def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
+        """Let a framework that knows which request the running code is in tell so, in place of an activation.
+
+        Args:
+            current: returns the root of the current request, or None; a function of the adapter's module, for it is
+                kept as long as the tracker.
+        """
+        recorder = self._recorder
+        recorder.look_up_with(_CurrentRequest(current, recorder.variable))
+
+    def leave(self) -> None:
+        """Make current again what encloses the request, where the code inside has left something open."""
+        variable = self._recorder.variable
+        scope = inside = variable.get()
+        while scope is not None and self._encloses(scope):
+            scope = scope.outer
+        if scope is not inside:
+            variable.set(scope)
+
+    def _encloses(self, scope: Scope | None) -> bool:
+        return scope is not None and scope.span is not None and scope.span.root is self._span
+
+    def identify(self) -> None:
+        """Ask the hooks for user and conversation now, while the framework can tell; `finish` does so too."""
+        if not self._span.finished:
+            self._ask()
 
     def set_route(self, route: str | None) -> None:
         """Set the matched route's template."""
@@ -285,6 +315,8 @@ class RequestRoot:
             recorder.finish(span, self._outcome, self._error)
         except Exception:
             recorder.own_error()
+        finally:
+            self._info = _OVER  # the framework's request may lead back to this root
 
     def _tracked(self) -> bool:
         span, identity = self._span, self._span.holder.identity
@@ -355,6 +387,23 @@ class RequestRoot:
 
     def _hooked(self, name: str, hook: Hook | None) -> Any:
         return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
+
+
+_OVER: Final = RequestInfo(None, "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _CurrentRequest:
+    """The scope look-up of one tracker for the requests of one framework; equal ones are registered once."""
+
+    current: Callable[[], RequestRoot | None]
+    variable: ContextVar[Scope | None]
+
+    def __call__(self) -> OpenSpan | None:
+        root = self.current()
+        if root is None or root._recorder.variable is not self.variable:  # pyright: ignore[reportPrivateUsage]
+            return None  # another tracker's: they share nothing
+        return root._span  # pyright: ignore[reportPrivateUsage]
 
 
 class _Streamed:
