@@ -213,7 +213,9 @@ class Step(Opening):
         try:
             recorder.update(span, input, output, properties, model, provider)
             recorder.update_totals(span, prompt_tokens, completion_tokens, estimated_cost)
-            recorder.update_identity([span.holder], user_id, convo_id, agent_name, tags)
+            if not (user_id is convo_id is agent_name is tags is None):
+                recorder.set_apart(span, self._scope)
+                recorder.update_identity([span.holder], user_id, convo_id, agent_name, tags)
         except Exception:
             recorder.own_error()
 

@@ -30,7 +30,7 @@ __all__ = ["Recorder", "is_hex"]
 
 logger = logging.getLogger("rootspan")
 
-_REMEMBERED: Final = 10_000  # completed sessions whose second completion is told from another process's
+_REMEMBERED: Final = 10_000  # completed sessions: told from another process's, and known to feedback
 
 
 class Recorder(Arguments):
@@ -48,7 +48,7 @@ class Recorder(Arguments):
         self.scope: Callable[[], Scope | None] = self.variable.get  # the innermost scope of the running code
         self.open: dict[str, OpenSpan] = {}
         self.sessions: OrderedDict[str, OpenSpan] = OrderedDict()
-        self._completed: OrderedDict[str, None] = OrderedDict()
+        self._completed: OrderedDict[str, Holder] = OrderedDict()
         self.pipeline = pipeline(self._forget)
 
     def _forget(self) -> None:
@@ -69,9 +69,10 @@ class Recorder(Arguments):
         """Return the parent, the inherited identity and the link of a span that starts in `scope` now."""
         if scope is None:
             return None, self.defaults(), host_span()
-        span, identity = scope.span, scope.holder.identity
+        span = scope.span
         if span is None:
-            return None, identity, host_span()
+            return None, scope.holder.identity, host_span()
+        identity = scope.whose().identity
         if not span.finished:
             return span, identity, None
         parent = open_ancestor(span)
@@ -109,7 +110,7 @@ class Recorder(Arguments):
     def start(self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY) -> OpenSpan:
         """Open a span in `scope`; `identity` holds what was given for it explicitly."""
         parent, inherited, link = self.place(scope)
-        if parent is not None and identity == NOBODY and scope is not None and scope.holder is parent.holder:
+        if parent is not None and identity == NOBODY and scope is not None and scope.whose() is parent.holder:
             holder = parent.holder
         else:
             holder = Holder(merged(inherited or NOBODY, identity))
@@ -246,6 +247,18 @@ class Recorder(Arguments):
             for holder in holders:
                 holder.identity = merged(holder.identity, new)
 
+    def set_apart(self, span: OpenSpan, own: Scope) -> None:
+        """Give a step that shares its parent's identity one of its own, which may then change by itself."""
+        shared = span.holder
+        if span.parent is None or shared is not span.parent.holder:
+            return
+        span.holder = own.holder = Holder(shared.identity)
+        scope = self.variable.get()
+        while scope is not None:
+            if scope.span is span and scope.holder is shared:
+                scope.holder = span.holder
+            scope = scope.outer
+
     def identity_scope(
         self, span: OpenSpan | None, outer: Identity | None, identity: Identity, scope: Scope | None
     ) -> Scope:
@@ -309,7 +322,7 @@ class Recorder(Arguments):
         span = self.sessions.pop(ids, None)
         known = ids in self._completed
         if span is not None:
-            self._completed[ids] = None
+            self._completed[ids] = span.holder
             while len(self._completed) > _REMEMBERED:
                 self._completed.popitem(last=False)
         return span, known
@@ -322,6 +335,11 @@ class Recorder(Arguments):
             return self.sessions.get(session_id) or session_id
         self.warn("session_id", "session_id has to be what create_session returned; the step is recorded without it")
         return None
+
+    def session_holder(self, ids: str) -> Holder | None:
+        """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""
+        span = self.sessions.get(ids)
+        return self._completed.get(ids) if span is None else span.holder
 
     # The end
 

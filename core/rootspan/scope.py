@@ -127,11 +127,15 @@ class Scope:
     def __init__(self, span: OpenSpan | None, holder: Holder, outer: Scope | None, pinned: bool = False) -> None:
         self.span: OpenSpan | None = span
         self.holder: Holder = holder
-        self.pinned = pinned  # chosen by hand: no look-up may overrule it
+        self.pinned = pinned  # a handle's own: no look-up may overrule it, and the identity is the span's
         # A chain of scopes that nobody left must not grow: skip what has finished.
         while outer is not None and outer.span is not None and outer.span.finished:
             outer = outer.outer
         self.outer: Scope | None = outer
+
+    def whose(self) -> Holder:
+        """Return the identity that holds here."""
+        return self.holder if not self.pinned or self.span is None else self.span.holder
 
 
 ScopeLookup: TypeAlias = "Callable[[], OpenSpan | None]"

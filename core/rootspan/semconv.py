@@ -102,6 +102,7 @@ ROOTSPAN_SESSION_REASONING_TOKENS: Final = "rootspan.session.reasoning_tokens"
 ROOTSPAN_SESSION_COST: Final = "rootspan.session.cost"
 ROOTSPAN_METRIC: Final = "rootspan.metric"  # a prefix
 ROOTSPAN_TARGET_SPAN_ID: Final = "rootspan.target.span_id"
+ROOTSPAN_TARGET_TRACE_ID: Final = "rootspan.target.trace_id"
 ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
 STREAM_CHUNKS: Final = "rootspan.stream.chunks"
 STREAM_BYTES: Final = "rootspan.stream.bytes"
