@@ -20,6 +20,7 @@ from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope
+from rootspan.streamed import ContextLookUp
 from rootspan.tracker import Tracker
 
 __all__ = ["RequestInfo", "RequestOptions", "RequestRoot", "open_request"]
@@ -175,8 +176,8 @@ class RequestRoot:
     """The root span of one request, from its start to the last byte of its answer; no method of it raises."""
 
     __slots__ = (
-        "_attributes", "_chunks", "_error", "_first", "_info", "_last", "_method", "_options", "_outcome", "_recorder",
-        "_scope", "_size", "_span", "_stall", "_started", "_tracker", "route", "status",
+        "_attributes", "_chunks", "_error", "_first", "_info", "_last", "_look_up", "_method", "_options", "_outcome",
+        "_recorder", "_scope", "_size", "_span", "_stall", "_started", "_tracker", "route", "status",
     )  # fmt: skip
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
@@ -184,6 +185,7 @@ class RequestRoot:
         self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
         self._method = info.method if info.method in _METHODS else "_OTHER"
         self._attributes: dict[str, AttributeValue] = {}
+        self._look_up: ContextLookUp | None = None
         self._error: tuple[str | None, str | None] | None = None
         self._outcome: str | None = None
         self.route: str | None = None
@@ -224,8 +226,16 @@ class RequestRoot:
             current: returns the root of the current request, or None; a function of the adapter's module, for it is
                 kept as long as the tracker.
         """
-        recorder = self._recorder
-        recorder.look_up_with(_CurrentRequest(current, recorder.variable))
+        self._look_up = ContextLookUp(current, self._recorder.variable)
+        self._recorder.look_up_with(self._look_up)
+
+    def span_for(self, variable: ContextVar[Scope | None]) -> OpenSpan | None:
+        """Return the open span for the tracker of that context variable, None for another one."""
+        return self._span if self._recorder.variable is variable else None
+
+    def in_context(self) -> tuple[OpenSpan, OpenSpan | None]:
+        """Return the span, and the one that the framework's context names now."""
+        return self._span, None if self._look_up is None else self._look_up.named()
 
     def leave(self) -> None:
         """Make current again what encloses the request, where the code inside has left something open."""
@@ -390,20 +400,6 @@ class RequestRoot:
 
 
 _OVER: Final = RequestInfo(None, "", "")
-
-
-@dataclass(frozen=True, slots=True)
-class _CurrentRequest:
-    """The scope look-up of one tracker for the requests of one framework; equal ones are registered once."""
-
-    current: Callable[[], RequestRoot | None]
-    variable: ContextVar[Scope | None]
-
-    def __call__(self) -> OpenSpan | None:
-        root = self.current()
-        if root is None or root._recorder.variable is not self.variable:  # pyright: ignore[reportPrivateUsage]
-            return None  # another tracker's: they share nothing
-        return root._span  # pyright: ignore[reportPrivateUsage]
 
 
 class _Streamed:

@@ -62,6 +62,7 @@ PARTS = {
     "connection": "transport",
     "delivery": "transport",
     "exporting": "transport",
+    "streamed": "adapter",
     "captured": "testing",
     "clients": "testing",
     "contract": "testing",
@@ -71,7 +72,7 @@ PARTS = {
 
 FRAMEWORKS = {
     "rootspan_django": {"django", "asgiref"},
-    "rootspan_flask": {"flask", "werkzeug"},
+    "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # whose check is a command of the app's
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
 }
