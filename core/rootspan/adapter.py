@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Final
+from weakref import ref
 
 from opentelemetry.trace import SpanContext, TraceFlags
 
@@ -176,8 +177,26 @@ class RequestRoot:
     """The root span of one request, from its start to the last byte of its answer; no method of it raises."""
 
     __slots__ = (
-        "_attributes", "_chunks", "_error", "_first", "_info", "_last", "_look_up", "_method", "_options", "_outcome",
-        "_recorder", "_scope", "_size", "_span", "_stall", "_started", "_tracker", "route", "status",
+        "__weakref__",
+        "_attributes",
+        "_chunks",
+        "_error",
+        "_first",
+        "_info",
+        "_last",
+        "_look_up",
+        "_method",
+        "_options",
+        "_outcome",
+        "_recorder",
+        "_scope",
+        "_size",
+        "_span",
+        "_stall",
+        "_started",
+        "_tracker",
+        "route",
+        "status",
     )  # fmt: skip
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
@@ -195,7 +214,7 @@ class RequestRoot:
         self._first = self._last = self._stall = 0.0
         span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
-        span.ask = self._ask
+        span.ask = _asking(ref(self))  # the open spans are kept; what nobody finishes must not stay for that
         self._span: OpenSpan = span
         self._scope = Scope(span, span.holder, None)
         links = self._caller() if options.trace_context == "link" else None
@@ -397,6 +416,15 @@ class RequestRoot:
 
     def _hooked(self, name: str, hook: Hook | None) -> Any:
         return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
+
+
+def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
+    def ask() -> None:
+        alive = root()
+        if alive is not None:
+            alive._ask()  # pyright: ignore[reportPrivateUsage]
+
+    return ask
 
 
 _OVER: Final = RequestInfo(None, "", "")

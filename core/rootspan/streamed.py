@@ -73,7 +73,7 @@ class StreamedBody:
                 self._root.fail(error)
             raise
         if self._measured:
-            self._root.chunk(len(chunk.encode() if isinstance(chunk, str) else chunk))
+            self._root.chunk(_size(chunk))
         return chunk
 
     def _step(self) -> Any:
@@ -108,6 +108,12 @@ class StreamedBody:
     def __del__(self) -> None:
         self._stop()
         self._end()
+
+
+def _size(chunk: Any) -> int:
+    if isinstance(chunk, str):
+        chunk = chunk.encode("utf-8", "surrogatepass")
+    return len(chunk) if hasattr(chunk, "__len__") else 0  # what is no chunk at all is the server's to refuse
 
 
 def _nothing() -> None:

@@ -17,6 +17,5 @@ def check() -> None:
     """Send one test event with the app's configuration, and say what happened."""
     from rootspan_ui.check import check
 
-    options = current_app.extensions["rootspan"].options
-    tracker = options.tracker or default_tracker
+    tracker = current_app.extensions["rootspan"].tracker or default_tracker
     raise SystemExit(check(settings=tracker.settings))
