@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Final
 
-from rootspan.captured import Captured, captured_spans
+from rootspan.captured import Captured, CapturedSpan, captured_spans
 from rootspan.clients import Answer, Client
+from rootspan.errors import ConfigurationError
 from rootspan.tracker import Tracker
 
 __all__ = ["WebContract"]
@@ -213,11 +214,41 @@ class WebContract:
 
     # Bodies
 
+    def test_a_body_reaches_the_view_as_it_was_sent(self) -> None:
+        for capture in (False, True):
+            with self._served(capture_body=capture) as (client, captured):
+                assert client.request("POST", "/read", _JSON, b"x" * 300_000).text == "300000"
+                assert client.request("POST", "/ignore", _JSON, b"x" * 300_000).text == "ignored"
+            assert [root.attributes["http.response.status_code"] for root in captured.roots] == [200, 200]
+
     def test_a_body_is_not_recorded_unless_asked_for(self) -> None:
         """web 8"""
         with self._served() as (client, captured):
             client.request("POST", "/chat", _JSON, b'{"message": "Hi"}').close()
         assert not {"input.value", "output.value"} & set(captured.one().attributes)
+
+    def test_a_chat_in_json_becomes_input_and_output(self) -> None:
+        with self._served(capture_body=True) as (client, captured):
+            answer = client.request("POST", "/chat", _JSON, b'{"message": "Hi"}')
+            assert json.loads(answer.body) == {"reply": "You said Hi"}
+        assert _said(captured.one()) == ("Hi", "You said Hi")
+
+    def test_a_chat_in_server_sent_events_becomes_input_and_output(self) -> None:
+        with self._served(capture_body=True) as (client, captured):
+            answer = client.request("POST", "/chat-stream", _JSON, b'{"message": "What is it?"}')
+            assert answer.body.count(b"data: ") == 5
+        assert _said(captured.one()) == ("What is it?", "Paris is it.")
+
+    def test_what_was_sent_before_the_client_went_away_is_kept(self) -> None:
+        """web 16"""
+        with self._served(capture_body=True) as (client, captured):
+            answer = client.request("POST", "/chat-stream", _JSON, b'{"message": "What is it?"}')
+            chunks = iter(answer)
+            assert next(chunks)
+            assert next(chunks)
+            answer.close()
+        asked, answered = _said(captured.one())
+        assert (asked, answered[:8]) == ("What is it?", "Paris is")
 
     # Options
 
@@ -307,7 +338,59 @@ class WebContract:
                 told[path].close()
         assert [answer.headers["x-trace-id"] for answer in told.values()] == [root.trace_id for root in captured.roots]
 
+    def test_a_forwarded_address_counts_from_trusted_proxies_only(self) -> None:
+        """web 85"""
+        sent = {"x-forwarded-for": "6.6.6.6, 203.0.113.9, 10.0.0.7"}
+        for proxies, address in (
+            (None, None),
+            ([], "127.0.0.1"),
+            (["192.0.2.1"], "127.0.0.1"),
+            (["127.0.0.1"], "10.0.0.7"),
+            (["127.0.0.0/8", "10.0.0.0/8"], "203.0.113.9"),
+        ):
+            with self._served(trusted_proxies=proxies) as (client, captured):
+                client.request("GET", "/status/200", sent).close()
+            assert captured.one().attributes.get("client.address") == address
+
+    def test_a_wrong_option_is_one_clear_error(self) -> None:
+        for options in (
+            {"record": "some"},
+            {"user_id": "u1"},
+            {"capture_headers": "x-a"},
+            {"exclude": 5},
+            {"trusted_proxies": ["nowhere"]},
+            {"capture_body": "yes"},
+            {"response_header": "x-id", "record": "tracked"},
+        ):
+            error = self._refusal(options)
+            assert isinstance(error, ConfigurationError), f"{options} was accepted"
+            assert "Fix: " in str(error)
+
+    def _refusal(self, options: Mapping[str, Any]) -> BaseException | None:
+        """Return what is raised when the app is made, or when it is first asked."""
+        try:
+            with captured_spans() as captured, self.serve(captured.tracker, **options) as client:
+                answer = client.request("GET", "/status/200")
+                answer.close()
+                return answer.error
+        except ConfigurationError as error:
+            return error
+
     # Nobody else notices
+
+    def test_hostile_headers_change_nothing(self) -> None:
+        """web 3"""
+        hostile = {"x-long": "v" * 10_000, "x-bytes": "\xff\xfe\x80", "baggage": "=;,=" * 100, "x-forwarded-for": ",,"}
+        options: dict[str, Any] = {
+            "capture_headers": list(hostile),
+            "convo_header": "x-bytes",
+            "trusted_proxies": ["127.0.0.1"],
+        }
+        with self._served(**options) as (client, captured):
+            assert client.request("GET", "/echo/ann", hostile).text == "ann"
+        attributes = captured.one().attributes
+        assert len(attributes["http.request.header.x-long"][0]) <= 1_000
+        assert attributes["client.address"] == "127.0.0.1"
 
     def test_the_hosts_tracing_sees_nothing_of_us(self) -> None:
         """web 46"""
@@ -332,6 +415,10 @@ class WebContract:
     def _served(self, settings: Mapping[str, Any] | None = None, **options: Any) -> Generator[tuple[Client, Captured]]:
         with captured_spans(**(settings or {})) as captured, self.serve(captured.tracker, **options) as client:
             yield client, captured
+
+
+def _said(span: CapturedSpan) -> tuple[str, str]:
+    return span.attributes["input.value"], span.attributes["output.value"]
 
 
 def _always(value: Any) -> Callable[[Any], Any]:

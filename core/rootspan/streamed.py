@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rootspan.scope import OpenSpan, Scope
 
 if TYPE_CHECKING:
-    from rootspan.adapter import RequestRoot
+    from rootspan.request import RequestRoot
 
 __all__ = ["ContextLookUp", "StreamedBody"]
 
@@ -72,8 +72,8 @@ class StreamedBody:
             if not isinstance(error, StopIteration):
                 self._root.fail(error)
             raise
-        if self._measured:
-            self._root.chunk(_size(chunk))
+        sent = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk
+        self._root.write(sent, more=self._measured)
         return chunk
 
     def _step(self) -> Any:
@@ -108,12 +108,6 @@ class StreamedBody:
     def __del__(self) -> None:
         self._stop()
         self._end()
-
-
-def _size(chunk: Any) -> int:
-    if isinstance(chunk, str):
-        chunk = chunk.encode("utf-8", "surrogatepass")
-    return len(chunk) if hasattr(chunk, "__len__") else 0  # what is no chunk at all is the server's to refuse
 
 
 def _nothing() -> None:

@@ -8,8 +8,8 @@ from flask import Request, Response, has_request_context
 from flask import request as proxy
 from werkzeug.exceptions import HTTPException
 
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request
-from rootspan.streamed import StreamedBody
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, StreamedBody, open_request
+from rootspan_flask.input import InputTee
 
 __all__ = ["Followed", "current", "start"]
 
@@ -20,11 +20,15 @@ def start(options: RequestOptions) -> Followed | None:
     """Return what follows the current request from now on, None where nothing of this app's does."""
     request = _request()
     if _KEY not in request.environ:
-        info = RequestInfo(request, request.method, request.path, request.scheme, request.headers.get)
+        environ = request.environ
+        peer = environ.get("REMOTE_ADDR")
+        info = RequestInfo(request, request.method, request.path, request.scheme, request.headers.get, peer)
         root = open_request(info, options)
         if root is not None:
             root.look_up_with(_current_root)
-            request.environ[_KEY] = Followed(root, request)
+            environ[_KEY] = Followed(root, request)
+            if root.request_body is not None and "wsgi.input" in environ:
+                environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
     return current()
 
 
@@ -67,12 +71,16 @@ class Followed:
         header = self.root.response_header
         if header is not None:
             response.headers[header[0]] = header[1]
+        self.root.set_response_headers(response.headers.get)
+        body = cast(Any, response).response
         self._streams = response.is_streamed and not response.direct_passthrough  # a file goes out as it is
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
-            body = cast(Any, response).response
             # An error page is an iterator too, of one chunk and a known length.
             response.response = StreamedBody(body, self.root, self.end, "Content-Length" not in response.headers)
+        elif self.root.response_body is not None and not response.direct_passthrough:
+            for chunk in body:
+                self.root.write(chunk, more=False)
         response.call_on_close(self.end)
 
     def tear_down(self, error: BaseException | None) -> None:
@@ -82,8 +90,6 @@ class Followed:
                 self.end()
         elif error is not None and (self._failed or not isinstance(error, Exception)):
             self.root.fail(error)
-            if isinstance(error, Exception):
-                self._status = 500  # what the server answers for it
             self.end()
 
     def end(self) -> None:

@@ -83,3 +83,12 @@ class TestStarlette(WebContract):
 
     def template(self, path: str) -> str:
         return path.replace("{code}", "{code:int}").replace("{count}", "{count:int}")
+
+
+class TestWrappedByHand(TestStarlette):
+    """`RootspanMiddleware(app)` instead of `add_middleware`: outside of the framework's own error handling."""
+
+    @contextmanager
+    def serve(self, tracker: Tracker, **options: Any) -> Iterator[AsgiClient]:
+        with AsgiClient(RootspanMiddleware(echo_app(Echo(tracker)), tracker=tracker, **options)) as client:
+            yield client

@@ -938,6 +938,46 @@ def test_without_flask_it_says_which_extra_to_install() -> None:
     assert "rootspan_flask needs Flask, which is not installed. Fix: pip install 'rootspan[flask]'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda stream: stream.read(),
+        lambda stream: stream.read(4) + stream.read(1_000),
+        lambda stream: stream.readline() + stream.readline(),
+        lambda stream: b"".join(stream.readlines()),
+        lambda stream: b"".join(stream),
+        lambda stream: stream.getvalue() and stream.read(),
+    ],
+)
+def test_web_7_capture_body_keeps_what_the_app_reads_in_whatever_way(read: Callable[[Any], bytes]) -> None:
+    body = b'{"message":\n "Hi"}'
+    with captured_spans() as captured:
+        app = Flask("shop")
+        Rootspan(app, tracker=captured.tracker, capture_body=True)
+        app.add_url_rule("/", "view", lambda: read(request.environ["wsgi.input"]), methods=["POST"])
+        assert WsgiClient(app).request("POST", "/", {"content-type": "application/json"}, body).body == body
+        assert captured.one().attributes["input.value"] == "Hi"
+
+
+def test_web_7_a_large_upload_is_kept_up_to_the_limit(captured: Captured) -> None:
+    app = Flask("shop")
+    Rootspan(app, tracker=captured.tracker, capture_body=1_000)
+    app.add_url_rule("/", "view", lambda: str(len(request.get_data())), methods=["POST"])
+    assert WsgiClient(app).request("POST", "/", {"content-type": "text/plain"}, b"x" * 5_000_000).text == "5000000"
+    assert len(captured.one().attributes["input.value"]) == 1_000
+
+
+@pytest.mark.parametrize(("trusted", "address"), [(None, None), ([], "127.0.0.1"), (["127.0.0.1"], "9.9.9.9")])
+def test_web_85_a_forwarded_address_is_believed_from_trusted_proxies_only(
+    captured: Captured, trusted: list[str] | None, address: str | None
+) -> None:
+    app = Flask("shop")
+    Rootspan(app, tracker=captured.tracker, trusted_proxies=trusted)
+    route(app, "/", lambda: "ok")
+    assert get(app, **{"x-forwarded-for": "9.9.9.9"}).text == "ok"
+    assert captured.one().attributes.get("client.address") == address
+
+
 # flask rootspan check
 
 

@@ -1,0 +1,69 @@
+"""Measures what passes over one connection, in memory that does not grow with it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from rootspan import semconv
+from rootspan.record import AttributeValue
+
+__all__ = ["Messages", "Traffic"]
+
+
+class Messages:
+    """The messages of one direction of a WebSocket."""
+
+    __slots__ = ("count", "size")
+
+    def __init__(self) -> None:
+        self.count = self.size = 0
+
+    def add(self, data: str | bytes) -> None:
+        """Count one message."""
+        self.count += 1
+        if isinstance(data, str):
+            data = data.encode("utf-8", "replace")
+        self.size += len(data) if hasattr(data, "__len__") else 0
+
+
+class Traffic:
+    """How a response's body went out, or how many messages went to and fro."""
+
+    __slots__ = ("_chunks", "_first", "_last", "_size", "_stall", "_started", "received", "sent")
+
+    def __init__(self) -> None:
+        self._started = perf_counter()
+        self._chunks = self._size = 0
+        self._first = self._last = self._stall = 0.0
+        self.received = Messages()
+        self.sent = Messages()
+
+    def write(self, size: int, more: bool) -> None:
+        """Count a piece of a body; one that is the whole of it is no stream."""
+        if not size or (not more and not self._chunks):
+            return
+        now = perf_counter()
+        if self._chunks == 0:
+            self._first = now
+        else:
+            self._stall = max(self._stall, now - self._last)
+        self._last = now
+        self._chunks += 1
+        self._size += size
+
+    def attributes(self) -> dict[str, AttributeValue]:
+        """Return what there is to tell."""
+        found: dict[str, AttributeValue] = {}
+        if self._chunks:
+            found = {
+                semconv.STREAM_CHUNKS: self._chunks,
+                semconv.STREAM_BYTES: self._size,
+                semconv.STREAM_TIME_TO_FIRST_BYTE: self._first - self._started,
+                semconv.STREAM_LONGEST_STALL: self._stall,
+            }
+        if self.received.count or self.sent.count:
+            found[semconv.WEBSOCKET_RECEIVED] = self.received.count
+            found[semconv.WEBSOCKET_BYTES_RECEIVED] = self.received.size
+            found[semconv.WEBSOCKET_SENT] = self.sent.count
+            found[semconv.WEBSOCKET_BYTES_SENT] = self.sent.size
+        return found
