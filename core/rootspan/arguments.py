@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
-from rootspan.freeze import freeze, identifier, thaw
+from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
 from rootspan.settings import Settings
 
@@ -15,10 +15,11 @@ __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "ou
 
 logger = logging.getLogger("rootspan")
 
-_LABEL: Final = 1_000  # characters of a name, a model or an error type
 _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
+_NOTHING_MORE: Final = ((), None, None)  # no tags, agent and properties
+_identity: Any = tuple.__dict__["__new__"]  # half the price of calling the class
 Error: TypeAlias = "tuple[str | None, str | None]"
 """Type and message of a failure."""
 
@@ -53,13 +54,14 @@ class Arguments:
         properties: object = None,
     ) -> Identity:
         """Return host values as an identity; what cannot be used is left out with one warning."""
-        return Identity(
-            self.id("user_id", user_id),
-            self.id("convo_id", convo_id),
-            self.tags(tags),
-            self.label(agent_name),
-            None if properties is None else freeze(properties, self.limit),
-        )
+        if agent_name is None and tags is None and properties is None:
+            if user_id is None and convo_id is None:
+                return NOBODY
+            more: tuple[Any, ...] = _NOTHING_MORE
+        else:
+            more = (self.tags(tags), self.label(agent_name), self.frozen(properties))
+        identity: Identity = _identity(Identity, (self.id("user_id", user_id), self.id("convo_id", convo_id), *more))
+        return identity
 
     def defaults(self) -> Identity | None:
         """Return the identity that `configure` gave, asking its getters."""
@@ -77,8 +79,8 @@ class Arguments:
 
     def id(self, name: str, value: object) -> str | None:
         """Return a user or conversation id as text."""
-        if value is None:
-            return None
+        if value is None or (type(value) is str and 0 < len(value) <= LONGEST_ID):
+            return value
         try:
             text = identifier(value)
         except Exception:
@@ -105,8 +107,8 @@ class Arguments:
     def label(self, value: object) -> str | None:
         """Return a short name as text."""
         if value is None or type(value) is str:
-            return value if value is None or len(value) <= _LABEL else value[:_LABEL]
-        frozen = freeze(value, _LABEL)
+            return value if value is None or len(value) <= LABEL else value[:LABEL]
+        frozen = freeze(value, LABEL)
         return frozen.decode() if isinstance(frozen, bytes) else str(frozen)
 
     def name(self, value: object) -> str:
@@ -117,11 +119,16 @@ class Arguments:
         """Return `value` as it is now."""
         return None if value is None else freeze(value, self.limit)
 
+    def weighed(self, value: Any, size: int) -> tuple[Frozen, int]:
+        """Return `value` as it is now, and `size` with what it adds."""
+        frozen = freeze(value, self.limit)
+        return frozen, size + len(frozen) if type(frozen) is str or type(frozen) is bytes else size
+
     def number(self, value: Any) -> Any:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""
         if value is None or type(value) is int or type(value) is float:
             return value
-        return float(value) if type(value) is Decimal else freeze(value, _LABEL)
+        return float(value) if type(value) is Decimal else freeze(value, LABEL)
 
     def nanoseconds(self, seconds: object) -> int:
         """Return a duration given in seconds, 0 for what is none."""
@@ -141,11 +148,11 @@ class Arguments:
 
     def rare(
         self,
-        tags: object,
-        agent_name: object,
-        response_model: object,
-        finish_reasons: object,
-        operation: object,
+        tags: object = None,
+        agent_name: object = None,
+        response_model: object = None,
+        finish_reasons: object = None,
+        operation: object = None,
         *tokens: object,
     ) -> dict[str, Any]:
         """Return the fields of an event that few events have, None omitted."""

@@ -15,7 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
@@ -23,16 +23,24 @@ import orjson
 from rootspan.description import cut, described, integer, is_numpy, mend, named
 from rootspan.record import Frozen
 
-__all__ = ["freeze", "identifier", "mend", "thaw"]
+__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "mend", "thaw"]
+
+LABEL: Final = 1_000
+"""Characters of a name, a model or another label."""
+
+LONGEST_ID: Final = 250
+"""Characters of a user or conversation id, as the backends take them."""
 
 _NODES: Final = 10_000  # how many values one walk visits: some milliseconds
 _DEPTH: Final = 100
-_ID: Final = 250  # characters of a user or conversation id, as the backends take them
 # Subclasses and dataclasses go to the walk: it respects repr=False fields and runs none of their overridden methods.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _dumps = orjson.dumps
 # What orjson writes as the walk does, running none of the value's own code.
 _SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+_FLAT: Final = 1_000  # items, up to which a look at all of them costs less than a walk
+_values: Final = dict[Any, Any].values
 _ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
@@ -47,6 +55,8 @@ def freeze(value: Any, limit: int) -> Frozen:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
     kind: Any = type(value)
+    if kind is dict or kind is list:
+        return _container(value, kind, limit)
     if kind is str:
         text: str = value
         return text if len(text) <= limit else cut(text, limit)
@@ -56,13 +66,26 @@ def freeze(value: Any, limit: int) -> Frozen:
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)
+    return _walked(value, limit)
+
+
+def _container(value: Any, kind: Any, limit: int) -> Frozen:
+    """Return the JSON text of an exact dict or list; what orjson must not or cannot write takes the walk."""
     try:
-        if (kind is dict or kind is list) and _room(value, limit) >= 0:
+        if _is_flat(value, kind):
+            written = _dumps(value, None, _OPTIONS)
+            if len(written) <= limit:
+                return written
+        if _room(value, limit) >= 0:
             written = _dumps(value, None, _OPTIONS)
             if len(written) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
                 return written
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
+    return _walked(value, limit)
+
+
+def _walked(value: Any, limit: int) -> Frozen:
     plain = _Walk(limit).plain(value, 0)
     if plain is None or isinstance(plain, (str, bool, int, float)):
         return plain
@@ -89,10 +112,26 @@ def identifier(value: object) -> str | None:
         text = uuid.UUID.__str__(cast(uuid.UUID, value))
     else:
         return None
-    if len(text) <= _ID:
+    if len(text) <= LONGEST_ID:
         return text or None
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{text[: _ID - 17]}~{digest}"
+    return f"{text[: LONGEST_ID - 17]}~{digest}"
+
+
+def _is_flat(value: Any, kind: Any) -> bool:
+    """Return whether an object holds scalars only, or an array such objects: properties, chat messages."""
+    if len(value) > _FLAT:
+        return False
+    if kind is list:
+        try:
+            return _PLAIN.issuperset(map(type, chain.from_iterable(map(_values, value))))
+        except TypeError:  # not an array of objects
+            return False
+    for item in value.values():
+        kind = type(item)
+        if kind is not str and kind not in _PLAIN and (kind is not float or item - item != 0.0):
+            return False
+    return True
 
 
 def _room(value: Any, budget: int) -> int:

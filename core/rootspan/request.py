@@ -69,7 +69,7 @@ class RequestRoot:
         span.adopts = True
         span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
         self._span: OpenSpan = span
-        self._scope = Scope(span, span.holder, None)
+        self._scope = Scope(span, None, None)
         self.request_body: Body | None = None
         self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:

@@ -18,36 +18,7 @@ PAGES = (
     Page("Laptops", "A laptop is replaced after four years, or earlier when it breaks. Disks have to be encrypted."),
     Page("Working from home", "Work from home as often as your team agrees. A desk and a chair are paid for once."),
 )
-_COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "do",
-        "does",
-        "have",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "many",
-        "may",
-        "my",
-        "of",
-        "on",
-        "or",
-        "the",
-        "to",
-        "we",
-        "what",
-        "when",
-        "who",
-    ]
-)
+_COMMON = set(re.findall(r"\w+", "a an and are as at do for have how i in is it many may my of on or the to what when"))
 
 
 def search(query: str, limit: int = 2) -> list[Page]:

@@ -124,10 +124,13 @@ def newcomer() -> subprocess.CompletedProcess[str]:
 def test_once_ends_with_zero_when_everything_arrived(newcomer: subprocess.CompletedProcess[str]) -> None:
     assert (newcomer.returncode, newcomer.stderr) == (0, "")
     said = newcomer.stdout
-    turns = [turn for user in APPS[0].users for turn in user.turns]
+    users = [user for app in APPS for user in app.users]
+    turns = [turn for user in users for turn in user.turns]
+    failed = sum(turn.status >= 500 for turn in turns)
     traces, spans = sum(turn.traces for turn in turns), sum(turn.spans for turn in turns)
     assert said.endswith(f"✓ {len(turns)} requests made {traces} traces with {spans} spans, and all of them arrived.\n")
-    totals = rf"{traces} traces · {spans} spans · 4 sessions · 3 users · \d+ → \d+ tokens · \$0\.\d+ · 1 error\n"
+    counts = f"{len({user.convo_id for user in users})} sessions · {len({user.name for user in users})} users"
+    totals = rf"{traces} traces · {spans} spans · {counts} · \d+ → \d+ tokens · \$0\.\d+ · {failed} errors\n"
     assert re.search(totals, said)
     assert said.count("\n✓ ") == len(turns) + 1
 
@@ -153,7 +156,7 @@ def test_the_trees_show_what_happened(newcomer: subprocess.CompletedProcess[str]
     assert re.search(r"session (\S+)  user (\S+) .*\n.*\n  thumbs -?1 ", judged)
     sessions = re.findall(r"^\d\d:\d\d:\d\d  session (\S+)", newcomer.stdout, re.MULTILINE)
     groups = [session for at, session in enumerate(sessions) if sessions[at - 1 : at] != [session]]
-    assert sorted(groups) == sorted({user.convo_id for user in APPS[0].users})
+    assert sorted(groups) == sorted({user.convo_id for app in APPS for user in app.users})
 
 
 def test_a_receiver_that_drops_is_found_out(

@@ -765,6 +765,21 @@ def test_web_45_a_hook_that_needs_the_context_is_asked_while_it_is_there(capture
     assert [root.attributes["user.id"] for root in captured.roots] == ["u1", "u1"]
 
 
+@pytest.mark.parametrize("kind", ["event", "tool", "decision"])
+def test_the_first_child_has_what_the_hooks_say(captured: Captured, kind: str) -> None:
+    tracker = captured.tracker
+    app = Flask("shop")
+    Rootspan(app, tracker=tracker, user_id=lambda request: "u1")
+    track: dict[str, Callable[[], object]] = {
+        "event": lambda: tracker.track_ai("first"),
+        "tool": lambda: tracker.tool_span("first").finish(),
+        "decision": lambda: tracker.track_decision(reasoning="first"),
+    }
+    route(app, "/", lambda: track[kind]() or "ok")
+    get(app)
+    assert [span.attributes.get("user.id") for span in captured.spans] == ["u1", "u1"]
+
+
 def test_web_46_opentelemetry_sees_nothing_of_it(app: Flask, captured: Captured) -> None:
     provider = TracerProvider()
     host = provider.get_tracer("host")
