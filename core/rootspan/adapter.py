@@ -6,12 +6,26 @@
 from __future__ import annotations
 
 from rootspan import default_tracker
+from rootspan.arguments import sole
 from rootspan.body import Body
+from rootspan.grouped_settings import GroupedSettings
+from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
 from rootspan.request_options import RequestInfo, RequestOptions, header_of
 from rootspan.streamed import StreamedBody
 
-__all__ = ["Body", "RequestInfo", "RequestOptions", "RequestRoot", "StreamedBody", "header_of", "open_request"]
+__all__ = [
+    "Body",
+    "GroupedSettings",
+    "InputTee",
+    "RequestInfo",
+    "RequestOptions",
+    "RequestRoot",
+    "StreamedBody",
+    "header_of",
+    "open_request",
+    "sole",
+]
 
 
 def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | None:

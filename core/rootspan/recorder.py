@@ -210,6 +210,8 @@ class Recorder(Arguments):
         if parent is None:
             parent, identity, link = self.place(scope)
         else:
+            if isinstance(parent, OpenSpan) and parent.root.ask is not None:
+                parent.root.ask()
             identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
         if isinstance(parent, OpenSpan):
             parent.took()

@@ -186,7 +186,9 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         >>> header_of([(b"X-User", b"u1")])("x-user")
         'u1'
     """
-    pairs: list[tuple[bytes, bytes]] = list(headers) if isinstance(headers, (list, tuple)) else []
+    pairs: Any = ()
+    if isinstance(headers, (list, tuple)):
+        pairs = headers  # pyright: ignore[reportUnknownVariableType]
 
     def header(name: str) -> str | None:
         wanted = name.encode("latin-1")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, Final, cast
 
 import flask
 from flask import Flask, Response, has_request_context
 
-from rootspan import ConfigurationError, configure
-from rootspan.adapter import RequestOptions
+from rootspan.adapter import GroupedSettings
 from rootspan_flask.command import rootspan_command
 from rootspan_flask.following import current, start
 
@@ -19,8 +17,8 @@ __all__ = ["Rootspan"]
 
 logger = logging.getLogger("rootspan")
 
-_NAME: Final = "rootspan"  # in `app.extensions`; upper case in `app.config`
-_REQUEST_OPTIONS: Final = frozenset(field.name for field in fields(RequestOptions) if field.init)
+_NAME: Final = "rootspan"  # in `app.extensions`
+_SOURCE: Final = 'app.config["ROOTSPAN"]'  # or the arguments, under the same names
 
 
 class Rootspan:
@@ -45,7 +43,7 @@ class Rootspan:
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._options = options
-        _split(options)  # a mistake shows here, not in a factory that runs later
+        GroupedSettings(_SOURCE).read(options)  # a mistake shows here, not in a factory that runs later
         if app is not None:
             self.init_app(app)
 
@@ -59,33 +57,15 @@ class Rootspan:
         Raises:
             ConfigurationError: as above, also of `app.config["ROOTSPAN"]`.
         """
-        configured = cast("dict[str, Any]", app.config).get(_NAME.upper(), {})
-        if not isinstance(configured, Mapping):
-            raise ConfigurationError(
-                f"app.config['ROOTSPAN'] has to be a dict, not {configured!r}. Fix: {{'record': 'all'}}."
-            )
-        request_options, settings = _split({**configured, **self._options, **options})
-        if settings:
-            configure(**settings)
-        app.extensions[_NAME] = request_options
+        configured: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
+        given: Any = {**configured, **self._options, **options} if isinstance(configured, Mapping) else configured
+        app.extensions[_NAME] = GroupedSettings(_SOURCE).apply(given)
         app.cli.add_command(rootspan_command)
         # Signals hold the app weakly, and what is connected twice is called once.
         flask.request_started.connect(_started, app)
         flask.request_finished.connect(_finished, app)
         flask.got_request_exception.connect(_failed, app)
         flask.request_tearing_down.connect(_torn_down, app)
-
-
-def _split(options: Mapping[str, Any]) -> tuple[RequestOptions, dict[str, Any]]:
-    """Return what tells how to follow requests, and what tells how the default tracker delivers."""
-    settings = {name: value for name, value in options.items() if name not in _REQUEST_OPTIONS}
-    request_options = RequestOptions(**{name: options[name] for name in options if name not in settings})
-    if settings and request_options.tracker is not None:
-        raise ConfigurationError(
-            f"{min(settings)}= is an option of the tracker, and the one in tracker= has its own. "
-            f"Fix: tracker=rootspan.Tracker({min(settings)}=...)."
-        )
-    return request_options, settings
 
 
 def _receiver(function: Callable[..., None]) -> Callable[..., None]:

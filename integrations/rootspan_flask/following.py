@@ -8,8 +8,7 @@ from flask import Request, Response, has_request_context
 from flask import request as proxy
 from werkzeug.exceptions import HTTPException
 
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, StreamedBody, open_request
-from rootspan_flask.input import InputTee
+from rootspan.adapter import InputTee, RequestInfo, RequestOptions, RequestRoot, StreamedBody, open_request
 
 __all__ = ["Followed", "current", "start"]
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from rootspan import default_tracker
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, header_of, open_request
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, header_of, open_request, sole
 from rootspan.tracker import Tracker
 from rootspan_starlette.routes import template
 
@@ -160,7 +160,9 @@ class _Connection:
     async def send(self, message: Message) -> None:
         """Send for the application; the message with the last byte ends the span."""
         kind = message["type"].removeprefix("websocket.")  # its refusal is a whole HTTP response
-        if kind in ("http.response.start", "accept"):
+        if self._gone:
+            kind = ""  # it goes nowhere
+        elif kind in ("http.response.start", "accept"):
             message = self._starts(message, 101 if kind == "accept" else message.get("status", 200))
         elif kind == "http.response.body":
             self._root.write(message.get("body", b""), message.get("more_body", False))
@@ -197,7 +199,7 @@ class _Connection:
     def _ended(self, error: BaseException | None) -> None:
         if error is None and self._scope["type"] == "websocket":
             self._root.end()  # the server closes what the application left open
-        if error is not None and not (self._gone and isinstance(error, _LEFT)):
+        if error is not None and not (self._gone and isinstance(sole(error), _LEFT)):
             self._root.fail(error)
         elif self._started or self._gone:
             self._root.cancel()  # changes nothing where the answer was complete

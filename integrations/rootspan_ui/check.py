@@ -103,7 +103,7 @@ def check(
         screen.say(
             "Note: others can read a key on a command line, and the shell keeps it. Set ROOTSPAN_API_KEY instead.\n"
         )
-    verdict = _not_sent(way.settings)
+    verdict = _not_sent(way, settings is not None)
     if verdict is None:
         _introduce(screen, way)
         verdict = _sent(way)
@@ -151,10 +151,14 @@ def _say(screen: Screen, verdict: _Verdict) -> None:
         screen.say(f"  Fix: {(_INDENT + '     ').join(verdict.fix.splitlines())}")
 
 
-def _not_sent(settings: Settings) -> _Verdict | None:
+def _not_sent(way: _Way, in_code: bool) -> _Verdict | None:
     """Return why the configuration lets nothing be sent, None if it does."""
+    settings = way.settings
     if settings.disabled:
-        return _Verdict("rootspan is switched off by ROOTSPAN_DISABLED; nothing was sent.", "unset ROOTSPAN_DISABLED")
+        place = f"ROOTSPAN_DISABLED, or disabled= in {_IN_CODE}" if in_code else "ROOTSPAN_DISABLED"
+        return _Verdict(f"rootspan is switched off by {place}; nothing was sent.", f"unset {place}")
+    if not settings.otlp:
+        return _Verdict("exporters= take the place of OTLP, so there is no endpoint to check.", "pass endpoint= too")
     return None if settings.hold is None else _Verdict(settings.hold)
 
 

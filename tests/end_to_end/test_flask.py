@@ -944,7 +944,7 @@ def test_a_wrong_option_is_one_clear_error(options: dict[str, Any], place: str) 
     app = Flask("shop")
     app.config["ROOTSPAN"] = options if place == "config" else {}
     install = Rootspan().init_app if place == "init_app" else Rootspan
-    with pytest.raises(ConfigurationError, match="Fix: "):
+    with pytest.raises(ConfigurationError, match=r"Fix: "):
         install(app, **(options if place != "config" else {}))
 
 

@@ -23,7 +23,7 @@ WORK = Path(os.environ.get("TRANSPARENCY_DIR", ".transparency")).resolve()
 
 DJANGO_LABELS = (
     "handlers", "middleware", "middleware_exceptions", "requests_tests", "responses", "asgi", "async", "test_client",
-    "test_client_regress", "sessions_tests", "auth_tests", "csrf_tests", "streaming", "generic_views", "servers", "wsgi",
+    "test_client_regress", "sessions_tests", "auth_tests", "csrf_tests", "httpwrappers", "generic_views", "servers", "wsgi",
 )  # fmt: skip
 
 
@@ -76,10 +76,8 @@ def compare(suite: Suite) -> int:
     if not bare or recorded == "0":
         print(f"  {len(bare)} tests ran bare, {len(ours)} with us, {recorded} spans were recorded: see {WORK}")
         return -1
-    print(
-        f"  {len(bare)} tests, {sum('passed' in o or o == 'success' for o in bare.values())} pass bare; {recorded} spans",
-        flush=True,
-    )
+    passed = sum("passed" in outcome or outcome == "success" for outcome in bare.values())
+    print(f"  {len(bare)} tests, of which {passed} pass bare; {recorded} spans with us", flush=True)
     different = differences(bare, ours)
     if different:  # does each of them end like that every time?
         again = [run(suite, folder, with_us, sorted(different)) for with_us in (False, True)]

@@ -1,8 +1,8 @@
 """Puts an adapter into every app that a framework's own test suite makes, and writes down how each test ended.
 
-Loaded in both runs of a suite, as a plugin of pytest or by `sitecustomize`; `TRANSPARENCY_WITH` names the framework whose
-adapter goes in, and is empty in the bare run. What is patched here is the construction of apps: the adapters themselves
-are installed by their own gesture.
+Loaded in both runs of a suite, as a plugin of pytest or by `sitecustomize`; `TRANSPARENCY_WITH` names the framework
+whose adapter goes in, and is empty in the bare run. What is patched here is the construction of apps: the adapters
+themselves are installed by their own gesture.
 """
 
 from __future__ import annotations

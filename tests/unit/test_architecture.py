@@ -64,6 +64,8 @@ PARTS = {
     "delivery": "transport",
     "exporting": "transport",
     "body": "adapter",
+    "grouped_settings": "adapter",
+    "input_tee": "adapter",
     "proxies": "adapter",
     "request": "adapter",
     "request_options": "adapter",
@@ -77,8 +79,8 @@ PARTS = {
 """A module that another one was split into stands in its row."""
 
 FRAMEWORKS = {
-    "rootspan_django": {"django", "asgiref"},
-    "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # whose check is a command of the app's
+    "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
+    "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # likewise
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
 }
