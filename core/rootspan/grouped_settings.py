@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pkgutil import resolve_name
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rootspan import default_tracker
 from rootspan.errors import ConfigurationError
@@ -59,7 +59,7 @@ class GroupedSettings:
         """Return the adapter's options and those of the tracker, and change nothing; arguments as above."""
         if not isinstance(given, Mapping | None):
             raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
-        pairs = dict(cast("Mapping[Any, Any]", given or {}))
+        pairs = dict[Any, Any](given or {})
         values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in pairs.items()}}
         options = RequestOptions(**{name: value for name, value in values.items() if name in _WEB})
         tracking = {name: value for name, value in values.items() if name not in _WEB}

@@ -57,8 +57,9 @@ class Rootspan:
         Raises:
             ConfigurationError: as above, also of `app.config["ROOTSPAN"]`.
         """
-        configured: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
-        given: Any = {**configured, **self._options, **options} if isinstance(configured, Mapping) else configured
+        given: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
+        if isinstance(given, Mapping):
+            given = {**cast("dict[str, Any]", given), **self._options, **options}
         app.extensions[_NAME] = GroupedSettings(_SOURCE).apply(given)
         app.cli.add_command(rootspan_command)
         # Signals hold the app weakly, and what is connected twice is called once.

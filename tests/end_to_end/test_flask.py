@@ -914,6 +914,16 @@ def test_config_gives_options_and_arguments_win(captured: Captured) -> None:
     assert captured.one("from arguments").attributes["user.id"] == "u1"
 
 
+def test_config_may_come_from_the_environment(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_ROOTSPAN__record", "tracked")
+    app = Flask("shop")
+    app.config.from_prefixed_env()
+    Rootspan(app, tracker=captured.tracker)
+    route(app, "/", lambda: "ok")
+    assert get(app).text == "ok"
+    assert not captured.spans
+
+
 def test_config_may_hold_what_configure_takes(sink: Sink) -> None:
     with captured_spans(default=True):  # whatever was the default tracker is there again afterwards
         app = Flask("shop")

@@ -22,8 +22,9 @@ HERE = Path(__file__).parent
 WORK = Path(os.environ.get("TRANSPARENCY_DIR", ".transparency")).resolve()
 
 DJANGO_LABELS = (
-    "handlers", "middleware", "middleware_exceptions", "requests_tests", "responses", "asgi", "async", "test_client",
-    "test_client_regress", "sessions_tests", "auth_tests", "csrf_tests", "httpwrappers", "generic_views", "servers", "wsgi",
+    "asgi", "async", "auth_tests", "csrf_tests", "generic_views", "handlers", "httpwrappers", "middleware",
+    "middleware_exceptions", "requests_tests", "responses", "servers", "sessions_tests", "test_client",
+    "test_client_regress", "wsgi",
 )  # fmt: skip
 
 

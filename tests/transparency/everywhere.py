@@ -42,7 +42,7 @@ def note(test: str, outcome: object) -> None:
             file.write(json.dumps([test, outcome]) + "\n")
 
 
-tracker = rootspan.Tracker(exporters=[Nowhere()])
+tracker = rootspan.configure(exporters=[Nowhere()])
 
 
 def after(owner: type, name: str, then: Callable[..., Any]) -> None:
@@ -108,6 +108,10 @@ def into_django() -> None:
     """The middleware in front of whatever `settings.MIDDLEWARE` a test sets."""
     from django.conf import settings
     from django.core.handlers import base
+
+    from rootspan_django import configuration
+
+    configuration._GROUP.apply({"capture_body": True}, user_id=configuration.evaluated_user)
 
     class Settings:
         def __getattr__(self, name: str) -> Any:
