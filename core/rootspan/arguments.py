@@ -61,7 +61,11 @@ class Arguments:
             more: tuple[Any, ...] = _NOTHING_MORE
         else:
             more = (self.tags(tags), self.label(agent_name), self.frozen(properties))
-        identity: Identity = _identity(Identity, (self.id("user_id", user_id), self.id("convo_id", convo_id), *more))
+        if user_id is not None and (type(user_id) is not str or not 0 < len(user_id) <= LONGEST_ID):
+            user_id = self.id("user_id", user_id)
+        if convo_id is not None and (type(convo_id) is not str or not 0 < len(convo_id) <= LONGEST_ID):
+            convo_id = self.id("convo_id", convo_id)
+        identity: Identity = _identity(Identity, (user_id, convo_id, *more))
         return identity
 
     def defaults(self) -> Identity | None:
@@ -80,8 +84,8 @@ class Arguments:
 
     def id(self, name: str, value: object) -> str | None:
         """Return a user or conversation id as text."""
-        if value is None or (type(value) is str and 0 < len(value) <= LONGEST_ID):
-            return value
+        if value is None:
+            return None
         try:
             text = identifier(value)
         except Exception:
@@ -119,11 +123,6 @@ class Arguments:
     def frozen(self, value: Any) -> Frozen:
         """Return `value` as it is now."""
         return None if value is None else freeze(value, self.limit)
-
-    def weighed(self, value: Any, size: int) -> tuple[Frozen, int]:
-        """Return `value` as it is now, and `size` with what it adds."""
-        frozen = freeze(value, self.limit)
-        return frozen, size + len(frozen) if type(frozen) is str or type(frozen) is bytes else size
 
     def number(self, value: Any) -> Any:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""

@@ -87,14 +87,15 @@ class AsgiClient:
         self._app = app
         self._peer = peer
         self._loop = asyncio.new_event_loop()
-        self._answers: list[Answer] = []
 
     def __enter__(self) -> AsgiClient:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for answer in self._answers:  # an app ends before its loop does
-            answer.close()
+        if left := asyncio.all_tasks(self._loop):  # of answers that were neither read nor closed
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
@@ -117,9 +118,7 @@ class AsgiClient:
             "client": (self._peer, 50_000),
             "server": ("testserver", 80),
         }
-        answer = _AsgiAnswer(self._loop, self._app, scope, body)
-        self._answers.append(answer)
-        return answer
+        return _AsgiAnswer(self._loop, self._app, scope, body)
 
 
 class _AsgiAnswer(Answer):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.forks import forked, home
+from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.record import Record, SpanData
 
@@ -369,12 +370,11 @@ class Pipeline:
 def weigh(record: tuple[Any, ...]) -> int:
     """Return about how many bytes a queued record holds."""
     total = RECORD_BYTES
-    values = record[12:15]  # input, output, properties
-    if len(record) == _WHOLE and record[-1]:
-        values += tuple(record[-1].values())
-    for value in values:
-        if value is not None and (type(value) is str or type(value) is bytes):
-            total += len(value)
+    for value in record[12:15]:  # input, output, properties
+        if value is not None:
+            total += weight(value)
+    if len(record) == _WHOLE and record[-1] is not None:
+        total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
     return total
 
 

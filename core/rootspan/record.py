@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-__all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
+__all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kept", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
 
 Frozen: TypeAlias = "str | bytes | int | float | bool | None"
 """An immutable value: scalars as they are, `bytes` are the JSON text of what was a container or an object."""
+
+Kept: TypeAlias = "Frozen | dict[str, Any] | list[dict[str, str]]"
+"""What a record may hold: also a private copy of a flat container, which nobody changes any more."""
 
 AttributeValue: TypeAlias = (
     "str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]"
@@ -68,9 +71,9 @@ class Record(NamedTuple):
     convo_id: str | None
     model: str | None
     provider: str | None
-    input: Frozen
-    output: Frozen
-    properties: Frozen
+    input: Kept
+    output: Kept
+    properties: Kept
     start: int | None = None  # None: a point in time
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -14,7 +14,7 @@ from rootspan.arguments import Arguments, Error, failure, joined, merged
 from rootspan.forks import forked, home
 from rootspan.ids import new_ids, new_span_id
 from rootspan.pipeline import Pipeline, weigh
-from rootspan.record import NOBODY, Frozen, Identity, Kind
+from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 from rootspan.scope import (
     Enclosing,
     Holder,
@@ -83,7 +83,7 @@ class Recorder(Arguments):
         return parent, identity, None if parent is not None else span.root.ids
 
     def place_event(
-        self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Frozen, output: Frozen, rest: Any
+        self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
     ) -> tuple[str | None, Identity | None, SpanContext | str | None]:
         """Return the ids of the parent, the inherited identity and the link of an event in `scope`.
 

@@ -9,13 +9,11 @@ from contextvars import ContextVar
 from typing import Any, Final
 from weakref import ref
 
-from opentelemetry.trace import SpanContext, TraceFlags
-
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
+from rootspan.callers import caller_span, client_address
 from rootspan.functions import Activation, asteps, steps
-from rootspan.proxies import client_address
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
@@ -29,7 +27,6 @@ __all__ = ["RequestRoot"]
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
 )
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
@@ -75,9 +72,9 @@ class RequestRoot:
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        links = self._caller() if options.trace_context == "link" else None
-        if links is not None:
-            span.set(links=(links,))
+        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
+        if caller is not None:
+            span.set(links=(caller,))
 
     @property
     def trace_id(self) -> str:
@@ -103,8 +100,13 @@ class RequestRoot:
             current: returns the root of the current request, or None; a function of the adapter's module, for it is
                 kept as long as the tracker.
         """
-        self._look_up = ContextLookUp(current, self._recorder.variable)
-        self._recorder.look_up_with(self._look_up)
+        recorder = self._recorder
+        for known in recorder.enclosing.look_ups:
+            if isinstance(known, ContextLookUp) and known.current is current:
+                self._look_up = known
+                return
+        self._look_up = ContextLookUp(current, recorder.variable)
+        recorder.look_up_with(self._look_up)
 
     def span_for(self, variable: ContextVar[Scope | None]) -> OpenSpan | None:
         """Return the open span for the tracker of that context variable, None for another one."""
@@ -309,13 +311,6 @@ class RequestRoot:
             return self._info.header(name)
         except Exception:
             return None
-
-    def _caller(self) -> SpanContext | None:
-        """Return the caller's span, so that the two traces can be told to belong together; it decides nothing."""
-        match = _TRACEPARENT.fullmatch((self._header("traceparent") or "")[:200])
-        if match is None or not match[1].strip("0") or not match[2].strip("0"):
-            return None
-        return SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16) & 1))
 
     def _ask(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation."""

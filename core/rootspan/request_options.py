@@ -10,8 +10,8 @@ from fnmatch import translate
 from typing import Any, Final
 
 from rootspan import default_tracker
+from rootspan.callers import Trust, trust
 from rootspan.errors import ConfigurationError
-from rootspan.proxies import Trust, trust
 from rootspan.tracker import Tracker
 
 __all__ = ["Hook", "RequestInfo", "RequestOptions", "guarded", "header_of"]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanContext, get_current_span, propagation
 
-from rootspan.record import NOBODY, Frozen, Identity
+from rootspan.record import NOBODY, Frozen, Identity, Kept
 
 __all__ = [
     "Enclosing",
@@ -36,8 +36,8 @@ class OpenSpan:
 
     # Defaults of the class, so that opening a span sets only what it has.
     link: SpanContext | str | None = None
-    input: Frozen = None
-    output: Frozen = None
+    input: Kept = None
+    output: Kept = None
     properties: Frozen = None
     model: str | None = None
     provider: str | None = None
@@ -49,8 +49,8 @@ class OpenSpan:
     ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
     has_children = False
     usage_below = False
-    first_input: Frozen = None
-    last_output: Frozen = None
+    first_input: Kept = None
+    last_output: Kept = None
 
     def __init__(self, kind: str, name: str, ids: str, parent: OpenSpan | None, holder: Holder, start: int) -> None:
         self.kind = kind
@@ -81,7 +81,7 @@ class OpenSpan:
                 agent_name=own.agent_name or agent_name,
             )
 
-    def took_call(self, call_input: Frozen, call_output: Frozen, bought: bool) -> None:
+    def took_call(self, call_input: Kept, call_output: Kept, bought: bool) -> None:
         """Note an event or model call below: the root's input is the first one's, its output the last one's."""
         root = self.root
         if bought:

@@ -20,7 +20,7 @@ _stepping: ContextVar[tuple[OpenSpan, OpenSpan | None] | None] = ContextVar("roo
 
 @dataclass(frozen=True, slots=True)
 class ContextLookUp:
-    """Tells one tracker which request a framework's own context names; equal ones are registered once.
+    """Tells one tracker which request a framework's own context names.
 
     While a body is stepped the context is the one of the server's thread, which may name anybody's request or none:
     then the body's own counts, until the code inside enters another request.

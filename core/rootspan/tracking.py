@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.arguments import failure
 from rootspan.forks import forked, home
-from rootspan.freeze import freeze
+from rootspan.freeze import keep
 from rootspan.ids import new_span_id
 from rootspan.pipeline import RECORD_BYTES
 from rootspan.record import Kind
@@ -102,16 +102,17 @@ class Tracking:
             if type(input) is str and len(input) <= limit:
                 size += len(input)
             elif input is not None:
-                input, size = recorder.weighed(input, size)
+                input, more = keep(input, limit)
+                size += more
             if type(output) is str and len(output) <= limit:
                 size += len(output)
             elif output is not None:
-                output, size = recorder.weighed(output, size)
-            frozen = None
+                output, more = keep(output, limit)
+                size += more
+            kept = None
             if properties is not None:
-                frozen = freeze(properties, limit)
-                if type(frozen) is bytes:
-                    size += len(frozen)
+                kept, more = keep(properties, limit)
+                size += more
             if type(event) is not str or not event:
                 event = recorder.name(event)
             if model is not None and type(model) is not str:
@@ -122,7 +123,7 @@ class Tracking:
                 user_id = recorder.id("user_id", user_id)
             if convo_id is not None and type(convo_id) is not str:
                 convo_id = recorder.id("convo_id", convo_id)
-            rest: tuple[Any, ...] = ()
+            rest: tuple[Any, ...] | None = None
             link: SpanContext | str | None
             if (
                 prompt_tokens is not None or completion_tokens is not None or estimated_cost is not None
@@ -141,11 +142,11 @@ class Tracking:
                 inherited = recorder.fixed_defaults if recorder.defaults_are_fixed else recorder.defaults()
             else:
                 above, inherited, link = recorder.place_event(scope, user_id, convo_id, agent_name, input, output, rest)
-            record = (
+            record: tuple[Any, ...] = (
                 _EVENT, above, span_id, above, link, now, event, inherited, user_id, convo_id, model, provider,
-                input, output, frozen, *rest,
+                input, output, kept,
             )  # fmt: skip
-            recorder.pipeline.put(record, size)
+            recorder.pipeline.put(record if rest is None else record + rest, size)
         except Exception:
             recorder.own_error()
         return span_id

@@ -25,7 +25,6 @@ from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -691,6 +690,18 @@ def test_web_24_included_routers_and_mounted_fastapi_apps(captured: Captured, pa
     assert captured.one().name == name
 
 
+@pytest.mark.parametrize(("path", "name"), [("/p/m/7/in/8", "GET /p/m/{x}/in/{y}"), ("/p/m/m/in/in", None)])
+def test_web_24_a_mount_inside_an_included_router(captured: Captured, path: str, name: str | None) -> None:
+    """It is out of sight: its parts are known by their values, and where those look alike the name is less exact."""
+    app, router = FastAPI(), APIRouter()
+    router.mount("/m/{x}", Starlette(routes=[Route("/in/{y}", plain)]))
+    app.include_router(router, prefix="/p")
+    status, _ = fetch(wrapped(captured, app), path)
+    if status == 404:
+        pytest.skip("this FastAPI does not include mounts")
+    assert captured.one().name == name or (name is None and captured.one().name.startswith("GET /p/"))
+
+
 def test_web_25_no_route_is_matched_once_more(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 0
     matches = Route.matches
@@ -759,9 +770,6 @@ def socket_app(captured: Captured, **options: Any) -> Starlette:
     async def deny(socket: WebSocket) -> None:
         await socket.send_denial_response(JSONResponse({"why": "no"}, status_code=int(socket.path_params["code"])))
 
-    async def forbid(socket: WebSocket) -> None:
-        raise StarletteHTTPException(401)
-
     async def boom(socket: WebSocket) -> None:
         if socket.path_params["when"] == "after":
             await socket.accept()
@@ -779,7 +787,6 @@ def socket_app(captured: Captured, **options: Any) -> Starlette:
             WebSocketRoute("/talk/{room}", talk),
             WebSocketRoute("/refuse", refuse),
             WebSocketRoute("/deny/{code}", deny),
-            WebSocketRoute("/forbid", forbid),
             WebSocketRoute("/boom/{when}", boom),
             WebSocketRoute("/open", leave_open),
             WebSocketRoute("/disconnects", disconnects),
@@ -810,13 +817,13 @@ def test_a_socket_is_one_span_with_what_passed(captured: Captured) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/refuse", 403), ("/deny/418", 418), ("/deny/503", 503), ("/forbid", 401), ("/nowhere", 403)]
+    ("path", "status"), [("/refuse", 403), ("/deny/418", 418), ("/deny/503", 503), ("/nowhere", 403)]
 )
 def test_web_33_a_refused_handshake_has_its_status(captured: Captured, path: str, status: int) -> None:
     scope = {"type": "websocket", "path": path, "headers": [], "extensions": {"websocket.http.response": {}}}
     run(socket_app(captured), scope, [{"type": "websocket.connect"}])
     root = captured.one()
-    assert root.attributes["http.response.status_code"] in ({status, 403} if path == "/forbid" else {status})
+    assert root.attributes["http.response.status_code"] == status
     assert root.failed is (status >= 500)
     assert "rootspan.websocket.close_code" not in root.attributes
 

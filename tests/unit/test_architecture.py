@@ -64,9 +64,9 @@ PARTS = {
     "delivery": "transport",
     "exporting": "transport",
     "body": "adapter",
+    "callers": "adapter",
     "grouped_settings": "adapter",
     "input_tee": "adapter",
-    "proxies": "adapter",
     "request": "adapter",
     "request_options": "adapter",
     "streamed": "adapter",
@@ -75,6 +75,9 @@ PARTS = {
     "clients": "testing",
     "contract": "testing",
     "echo": "testing",
+    "option_cases": "testing",
+    "request_cases": "testing",
+    "serving": "testing",
 }
 """A module that another one was split into stands in its row."""
 
@@ -258,3 +261,10 @@ def test_continuous_integration_runs_the_command_that_the_readme_gives() -> None
     commands = re.findall(r"^(pip install .*tox.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(commands) == 1
     assert f"({commands[0]})" in script.read_text("utf-8")
+
+
+def test_the_page_about_web_requests_names_every_option() -> None:
+    options = importlib.import_module("rootspan.adapter").RequestOptions
+    table = (ROOT / "docs" / "web.md").read_text("utf-8").partition("| option |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert named == [name for name in inspect.signature(options).parameters if not name.startswith("_")]

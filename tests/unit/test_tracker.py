@@ -766,10 +766,10 @@ class TestConfiguration:
             Tracker(**options)
         assert "Fix:" in str(caught.value)
         assert "break" not in str(caught.value)
-        before = rootspan.default_tracker.__dict__.get("_recorder")
+        before = rootspan.default_tracker._recorder
         with pytest.raises(ConfigurationError, match=message):
             rootspan.configure(**options)
-        assert rootspan.default_tracker.__dict__.get("_recorder") is before
+        assert rootspan.default_tracker._recorder is before
 
     def test_a_mistake_in_the_environment_is_one_logged_error_at_first_use(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -1,12 +1,17 @@
-"""Who sent a request, where proxies stand in between."""
+"""Who sent a request: the address behind proxies, and the span in the caller's own trace."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Trust", "client_address", "trust"]
+from opentelemetry.trace import SpanContext, TraceFlags
+
+__all__ = ["Trust", "caller_span", "client_address", "trust"]
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _MOST_HOPS: Final = 30
 Trust: TypeAlias = "Callable[[IPv4Address | IPv6Address | None], bool]"
@@ -28,7 +33,7 @@ def trust(proxies: Sequence[str]) -> Trust:
 
 
 def client_address(peer: str | None, forwarded: str | None, trusted: Trust) -> str | None:
-    """Return the address nearest to us that no trusted proxy vouches against.
+    """Return the last address on the way to us that is no trusted proxy's.
 
     Args:
         peer: who holds the connection; None for a unix socket.
@@ -62,3 +67,17 @@ def _parsed(text: str) -> Any:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def caller_span(traceparent: str | None) -> SpanContext | None:
+    """Return the span that a `traceparent` header of W3C Trace Context names, None for what names none.
+
+    Example:
+        >>> caller_span("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").is_remote
+        True
+        >>> caller_span("hostile")
+    """
+    match = _TRACEPARENT.fullmatch((traceparent or "")[:200])
+    if match is None or not match[1].strip("0") or not match[2].strip("0"):
+        return None
+    return SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16) & 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rootspan.proxies import client_address, trust
+from rootspan.callers import client_address, trust
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 
