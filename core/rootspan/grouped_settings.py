@@ -51,16 +51,17 @@ class GroupedSettings:
         Raises:
             ConfigurationError: a name is unknown, a value is wrong, or a tracker of its own would be configured.
         """
-        self.options, tracking = self.read(given, **defaults)
+        options, tracking = self.read(given, **defaults)
         self._configure(tracking)
-        return self.options
+        self.options = options
+        return options
 
     def read(self, given: Any, **defaults: Any) -> tuple[RequestOptions, dict[str, Any]]:
         """Return the adapter's options and those of the tracker, and change nothing; arguments as above."""
+        named: Any = given or {}
         if not isinstance(given, Mapping | None):
             raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
-        pairs = dict[Any, Any](given or {})
-        values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in pairs.items()}}
+        values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in named.items()}}
         options = RequestOptions(**{name: value for name, value in values.items() if name in _WEB})
         tracking = {name: value for name, value in values.items() if name not in _WEB}
         if tracking and options.tracker is not None:

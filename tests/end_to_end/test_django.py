@@ -49,6 +49,7 @@ import django_site
 import rootspan
 from rootspan import ConfigurationError, Tracker
 from rootspan.testing import AsgiClient, Captured, WsgiClient, captured_spans
+from rootspan_django.asgi import with_lifespan
 from rootspan_django.middleware import RootspanMiddleware
 from sinks import Sink
 
@@ -978,6 +979,79 @@ def test_web_87_5_no_body_is_read_by_us(captured: Captured) -> None:
     assert said[0][0] == "200 OK"
 
 
+READERS: dict[str, Callable[[HttpRequest], bytes]] = {
+    "body": lambda request: request.body,
+    "read": lambda request: request.read(5) + request.read(),
+    "lines": lambda request: b"".join(request),
+    "readlines": lambda request: b"".join(request.readlines()),
+    "a copy beforehand": lambda request: (copy.deepcopy(request).body and b"") + request.body,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_the_view_reads_and_sends_becomes_input_and_output(captured: Captured, reader: str) -> None:
+    """web 7, 8"""
+    sent = b'{\n"message": "What is it?"\n}'
+
+    def view(request: HttpRequest) -> JsonResponse:
+        request.resolver_match = None
+        assert READERS[reader](request) == sent
+        return JsonResponse({"reply": "A test."})
+
+    with project(captured, path("x", view), middleware=[], capture_body=True):
+        Client().post("/x", sent, content_type="application/json")
+    root = captured.one()
+    assert (root.attributes["input.value"], root.attributes["output.value"]) == ("What is it?", "A test.")
+
+
+def test_a_body_that_the_view_does_not_read_is_not_recorded(captured: Captured) -> None:
+    """web 8, 66"""
+    with project(captured, path("x", fine), middleware=[], capture_body=True):
+        Client().post("/x", b'{"message": "Hi"}', content_type="application/json")
+        RootspanMiddleware(fine)(HttpRequest())  # which has no stream at all
+    assert not any("input.value" in root.attributes for root in captured.roots)
+
+
+def test_forms_are_parsed_as_before(captured: Captured) -> None:
+    """An upload goes by unrecorded, the fields of a plain form are what was asked."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        files = [file.read() for file in request.FILES.values()]
+        return HttpResponse(f"{request.POST['message']} {files}")
+
+    with project(captured, path("x", view), middleware=[], capture_body=True):
+        upload = io.BytesIO(b"secret bytes")
+        assert Client().post("/x", {"message": "Hi", "file": upload}).content == b"Hi [b'secret bytes']"
+        kind = "application/x-www-form-urlencoded"
+        assert Client().post("/x", "message=Hi+there", content_type=kind).content == b"Hi there []"
+    upload_root, form_root = captured.roots
+    assert "input.value" not in upload_root.attributes
+    assert form_root.attributes["input.value"] == "Hi there"
+
+
+def test_a_lifespan_delivers_at_shutdown(sink: Sink) -> None:
+    said: list[str] = []
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message["type"])
+        if message["type"] == "lifespan.startup.complete":
+            rootspan.track_ai("the last word", input="q")
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        said.append(scope["type"])
+
+    serving = with_lifespan(application)
+    with override_settings(ROOTSPAN={"endpoint": sink.url, "flush_interval": 3600.0}):
+        asyncio.run(serving({"type": "lifespan"}, receive, send))
+        assert [span.name for span in sink.spans] == ["the last word"]
+        asyncio.run(serving({"type": "http"}, receive, send))
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete", "http"]
+
+
 # Settings
 
 
@@ -1073,12 +1147,17 @@ def test_a_good_project_has_nothing_to_say() -> None:
     assert ids() == []
 
 
-def test_a_wrong_setting_is_an_error_of_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_an_error_of_the_checks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(settings, "ROOTSPAN", {"endpont": "x"}, raising=False)
     (message,) = checks.run_checks(tags=["rootspan"])
     assert (message.id, message.level) == ("rootspan.E001", checks.ERROR)
     assert message.msg == "There is no setting 'endpont' for settings.ROOTSPAN."
     assert message.hint == "did you mean 'endpoint'?"
+    with caplog.at_level("ERROR", "rootspan"):
+        django.apps.apps.get_app_config("rootspan_django").ready()  # as in a worker without any middleware
+    assert "There is no setting 'endpont' for settings.ROOTSPAN.\nFix: did you mean" in caplog.text
 
 
 @pytest.mark.parametrize(
