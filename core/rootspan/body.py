@@ -145,7 +145,10 @@ class Body:
         if len(kept) > self._limit or (kept is self._buffer and self._size > len(kept)):
             return f"{text}…[cut: {self._size} bytes went by]"
         if self._kind == "form":
-            fields = {name: values[0] for name, values in parse_qs(text, max_num_fields=1_000).items()}
+            try:
+                fields = {name: values[0] for name, values in parse_qs(text, max_num_fields=1_000).items()}
+            except ValueError:  # more fields than any chat has
+                return None
             return fields if any(name in fields for name in _ASKED) else None
         if self._kind == "json":
             try:

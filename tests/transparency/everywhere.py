@@ -34,6 +34,7 @@ class Nowhere(SpanExporter):
 
     def shutdown(self) -> None:
         note("recorded", Nowhere.spans)
+        note("lost", tracker.stats()["dropped"])
 
 
 def note(test: str, outcome: object) -> None:

@@ -165,6 +165,7 @@ def test_a_form_counts_where_a_chat_is_in_it() -> None:
     form = "application/x-www-form-urlencoded"
     assert body_of(form, b"question=Why+not%3F&csrf=abc").asked() == "Why not?"
     assert body_of(form, b"username=ann&password=secret").asked() is None
+    assert body_of(form, b"&".join(b"message=%d" % number for number in range(2_000))).asked() is None
 
 
 @pytest.mark.parametrize("chunk", ["text", b"text", bytearray(b"text"), memoryview(b"text")])
