@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from flask import Request, Response, has_request_context
@@ -13,6 +14,9 @@ from rootspan.adapter import InputTee, RequestInfo, RequestOptions, RequestRoot,
 __all__ = ["Followed", "current", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
+
+
+_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
 
 
 def start(options: RequestOptions) -> Followed | None:
@@ -36,10 +40,6 @@ def current() -> Followed | None:
     request = _request()
     followed: Followed | None = request.environ.get(_KEY)
     return followed if followed is not None and followed.request is request else None
-
-
-def _request() -> Request:
-    return cast(Request, cast(Any, proxy)._get_current_object())
 
 
 def _current_root() -> RequestRoot | None:

@@ -89,6 +89,17 @@ def test_web_64_an_untrusted_host_stays_a_400(app: Flask, captured: Captured) ->
     assert not root.failed
 
 
+@pytest.mark.parametrize("host", ["\x8a", "a b", "x" * 10_000, ":", "[::", "héllo"])
+def test_web_3_50_a_broken_host_changes_nothing(tracker: Tracker, captured: Captured, host: str) -> None:
+    bare, ours = Flask("shop"), Flask("shop")
+    Rootspan(ours, tracker=tracker, user_id=lambda request: request.host, capture_headers=["host", "x-odd"])
+    for app in (bare, ours):
+        route(app, "/", lambda: "ok")
+    answers = [get(app, host=host, **{"x-odd": "\xff" * 10_000}) for app in (bare, ours)]
+    assert answers[0] == answers[1]
+    assert captured.one().attributes["http.response.status_code"] == answers[0].status
+
+
 @pytest.mark.parametrize("served", [False, True])
 def test_web_65_the_app_is_freed_by_its_reference_count(tracker: Tracker, served: bool) -> None:
     gc.collect()
