@@ -77,7 +77,7 @@ class Followed:
             self.root.identify()  # when the body ends, Flask's context is gone
             # An error page is an iterator too, of one chunk and a known length.
             response.response = StreamedBody(body, self.root, self.end, "Content-Length" not in response.headers)
-        elif self.root.response_body is not None and not response.direct_passthrough:
+        elif self.root.response_body is not None and isinstance(body, (list, tuple)):
             for chunk in body:
                 self.root.write(chunk, more=False)
         response.call_on_close(self.end)
