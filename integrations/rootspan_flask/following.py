@@ -78,7 +78,7 @@ class Followed:
             # An error page is an iterator too, of one chunk and a known length.
             response.response = StreamedBody(body, self.root, self.end, "Content-Length" not in response.headers)
         elif self.root.response_body is not None and isinstance(body, (list, tuple)):
-            for chunk in body:
+            for chunk in cast("list[Any]", body):
                 self.root.write(chunk, more=False)
         response.call_on_close(self.end)
 
