@@ -101,8 +101,10 @@ class OptionCases(Serving):
         with self._served(record="tracked") as (client, captured):
             for path in ("/status/200", "/wp-admin", "/echo/ann", "/status/503", "/raise"):
                 client.request("GET", path).close()
+            told = client.request("GET", "/current").text  # an id that was handed out may be looked up
         kept = [root.attributes["http.response.status_code"] for root in captured.roots]
-        assert kept == [200, 503, 500]
+        assert kept == [200, 503, 500, 200]
+        assert captured.roots[-1].trace_id == told
 
     def test_a_conversation_header_is_taken_when_it_is_clean(self) -> None:
         for value, taken in (("c-1.2:3", "c-1.2:3"), ("two words", None), ("x" * 251, None), ("", None)):

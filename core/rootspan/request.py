@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final
 from weakref import ref
 
@@ -20,7 +21,7 @@ from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
 from rootspan.scope import OpenSpan, Scope
 from rootspan.streamed import ContextLookUp
 from rootspan.tracker import Tracker
-from rootspan.traffic import Traffic
+from rootspan.traffic import Streamed, Traffic
 
 __all__ = ["RequestRoot"]
 
@@ -43,43 +44,44 @@ class RequestRoot:
         status: the status that was sent.
     """
 
-    __slots__ = (
-        "__weakref__", "_attributes", "_broken", "_ended", "_error", "_info", "_look_up", "_method", "_options",
-        "_outcome", "_recorder", "_scope", "_span", "_tracker", "_traffic", "request_body", "response_body", "route",
-        "status",
-    )  # fmt: skip
+    # Defaults of the class, so that opening a root sets only what it has.
+    request_body: Body | None = None
+    response_body: Body | None = None
+    route: str | None = None
+    status: int | None = None
+    _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
+    _broken = False
+    _ended: int | None = None
+    _look_up: ContextLookUp | None = None
+    _error: tuple[str | None, str | None] | None = None
+    _outcome: str | None = None
+    _traffic: Traffic | None = None  # most answers are no stream
 
     def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
         recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
         self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
         self._method = info.method if info.method in _METHODS else "_OTHER"
-        self._attributes: dict[str, AttributeValue] = {}
-        self._error: tuple[str | None, str | None] | None = None
-        self._outcome: str | None = None
-        self._broken = False
-        self.route: str | None = None
-        self.status: int | None = None
-        self._ended: int | None = None
-        self._traffic = Traffic()
-        self._look_up: ContextLookUp | None = None
-        span = recorder.start(Kind.REQUEST, self._method, None)
+        span = self._span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
-        span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
-        self._span: OpenSpan = span
+        if options.asks:
+            span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
         self._scope = Scope(span, None, None)
-        self.request_body: Body | None = None
-        self.response_body: Body | None = None
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        caller = caller_span(self._header("traceparent")) if options.trace_context == "link" else None
-        if caller is not None:
+        if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
             span.set(links=(caller,))
 
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[:32]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over."""
+        return self._span.finished
 
     @property
     def response_header(self) -> tuple[str, str] | None:
@@ -152,7 +154,7 @@ class RequestRoot:
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Set a span attribute by its final name."""
-        self._attributes[name] = value
+        self._attributes = {**self._attributes, name: value}
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that ended the request; the first one counts, and it is not kept."""
@@ -186,17 +188,18 @@ class RequestRoot:
             body: `bytes`, anything like it, or `str`.
             more: whether another piece follows.
         """
-        self._traffic.write(len(body) if hasattr(body, "__len__") else 0, more)
+        if more or self._traffic is not None:
+            self._passing().write(len(body) if hasattr(body, "__len__") else 0)
         if self.response_body is not None:
             self.response_body.feed(body)
 
     def message_received(self, data: str | bytes) -> None:
         """Count a message of a WebSocket's client."""
-        self._traffic.received.add(data)
+        self._passing().received.add(data)
 
     def message_sent(self, data: str | bytes) -> None:
         """Count a message to a WebSocket's client."""
-        self._traffic.sent.add(data)
+        self._passing().sent.add(data)
 
     def close(self, code: int) -> None:
         """Note that a WebSocket closed, or was refused before it was accepted; both end it.
@@ -207,7 +210,7 @@ class RequestRoot:
         if self.status is None:
             self.set_status(403)
         elif self.status == 101:
-            self._attributes[semconv.WEBSOCKET_CLOSE_CODE] = code
+            self.set_attribute(semconv.WEBSOCKET_CLOSE_CODE, code)
             if code == _INTERNAL_ERROR:
                 self._fail_as(str(code))
             elif code in _VANISHED:
@@ -221,11 +224,11 @@ class RequestRoot:
 
     def stream(self, chunks: Iterable[Any]) -> Generator[Any]:
         """Step a streamed body inside the request, and finish with it."""
-        return steps(iter(chunks), _Streamed(self))
+        return steps(iter(chunks), Streamed(self))
 
     def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""
-        return asteps(chunks, _Streamed(self))
+        return asteps(chunks, Streamed(self))
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""
@@ -233,25 +236,31 @@ class RequestRoot:
         if span.finished:
             return
         try:
-            self._ask()
-            span.ask = None
-            properties = self._hooked("properties", self._options.properties)
-            if properties is not None:
-                recorder.update(span, None, None, properties)
+            if span.ask is not None:
+                self._ask()
+                span.ask = None
             if self._broken:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
-            self._read_bodies()
-            self._describe()
+            if self.status is not None and self.status >= 500:
+                self._fail_as(str(self.status))
             if self._options.record == "tracked" and not self._tracked():
                 recorder.forgo(span)
                 return
-            if self._error is None and self._outcome is None and self.status is not None and self.status >= 500:
-                self._fail_as(str(self.status))
+            properties = self._hooked("properties", self._options.properties)
+            if properties is not None:
+                recorder.update(span, None, None, properties)
+            self._read_bodies()
+            self._describe()
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
             recorder.own_error()
         finally:
             self._info = _OVER  # the framework's request may lead back to this root
+
+    def _passing(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic(self._span.start)
+        return self._traffic
 
     def _fail_as(self, kind: str) -> None:
         """Note a failure that no exception tells of, by its type; the first one counts."""
@@ -260,8 +269,8 @@ class RequestRoot:
 
     def _tracked(self) -> bool:
         span, identity = self._span, self._span.holder.identity
-        known = identity.user_id is not None or identity.convo_id is not None
-        return span.has_children or known or self._error is not None or (self.status or 0) >= 500
+        said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
+        return span.has_children or span.told or self._error is not None or any(value is not None for value in said)
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""
@@ -272,27 +281,23 @@ class RequestRoot:
             self.set_output(self.response_body.answered())
 
     def _describe(self) -> None:
-        attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: self._method}
+        more: dict[str, AttributeValue] = {} if self._traffic is None else self._traffic.attributes()
+        more.update(self._attributes)
         if self._method == "_OTHER":
-            attributes[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
-        if self.route is not None:
-            attributes[semconv.HTTP_ROUTE] = self.route
-        if self.status is not None:
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = self.status
-        attributes[semconv.URL_SCHEME] = self._info.scheme
-        attributes.update(self._traffic.attributes())
-        attributes.update(self._attributes)
-        self._span.set(attributes=attributes, host_attributes=self._from_outside() or None)
-        self._span.name = self._name()
+            more[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
+        name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+        if more:
+            fields = {"attributes": {**fields["attributes"], **more}}
+        span, options = self._span, self._options
+        span.name = name if options.event is None else self._named() or name
+        if options.looks_at_headers and (outside := self._from_outside()):
+            fields = {**fields, "host_attributes": outside}
+        span.fields = {**span.fields, **fields} if span.fields else fields
 
-    def _name(self) -> str:
-        event = self._options.event
-        if event is not None:
-            name = event if isinstance(event, str) else self._hooked("event", event)
-            if name:
-                return self._recorder.name(name)
-        method = "HTTP" if self._method == "_OTHER" else self._method
-        return method if self.route is None else f"{method} {self.route}"
+    def _named(self) -> str | None:
+        event: Any = self._options.event
+        name = event if isinstance(event, str) else self._hooked("event", event)
+        return self._recorder.name(name) if name else None
 
     def _from_outside(self) -> Mapping[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
@@ -342,21 +347,14 @@ def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
     return ask
 
 
-class _Streamed:
-    """Follows the body of a streamed response."""
-
-    def __init__(self, root: RequestRoot) -> None:
-        self._root = root
-
-    def start(self) -> Activation:
-        return self._root.activate()
-
-    def item(self, item: Any) -> None:
-        self._root.write(item)
-
-    def end(self, error: BaseException | None) -> None:
-        if isinstance(error, GeneratorExit):
-            self._root.cancel()
-        elif error is not None:
-            self._root.fail(error)
-        self._root.finish()
+@lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
+def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
+    attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
+    if route is not None:
+        attributes[semconv.HTTP_ROUTE] = route
+    if status is not None:
+        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    attributes[semconv.URL_SCHEME] = scheme
+    method = "HTTP" if method == "_OTHER" else method
+    return method if route is None else f"{method} {route}", {"attributes": attributes}

@@ -21,7 +21,7 @@ _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
 Hook = Callable[[Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost more than everything else here
 class RequestInfo:
     """What an adapter knows of a request when it starts.
 
@@ -82,6 +82,8 @@ class RequestOptions:
     trusted_proxies: Sequence[str] | None = None
     _excluded: Hook | None = field(init=False, default=None, repr=False)
     _trusted: Trust | None = field(init=False, default=None, repr=False)
+    _asks: bool = field(init=False, default=False, repr=False)
+    _looks_at_headers: bool = field(init=False, default=False, repr=False)
 
     def __post_init__(self) -> None:
         _one_of("record", self.record, ("all", "tracked"))
@@ -108,6 +110,18 @@ class RequestOptions:
             _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
         object.__setattr__(self, "_excluded", _exclusion(self.exclude))
         object.__setattr__(self, "_trusted", _trust(self.trusted_proxies))
+        object.__setattr__(self, "_asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None))
+        object.__setattr__(self, "_looks_at_headers", bool(self.capture_headers or self._trusted))
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request is asked for its user or conversation."""
+        return self._asks
+
+    @property
+    def looks_at_headers(self) -> bool:
+        """Whether something of the request's headers, or of who sent it, is recorded."""
+        return self._looks_at_headers
 
     @property
     def body_limit(self) -> int:
@@ -191,7 +205,8 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         pairs = headers  # pyright: ignore[reportUnknownVariableType]
 
     def header(name: str) -> str | None:
-        wanted = name.encode("latin-1")
-        return ", ".join(str(value, "latin-1") for key, value in pairs if key.lower() == wanted) or None
+        wanted, length = name.encode("latin-1"), len(name)
+        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+        return str(b", ".join(found), "latin-1") or None
 
     return header

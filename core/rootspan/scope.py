@@ -48,6 +48,7 @@ class OpenSpan:
     adopts = False  # takes what it lacks from its children
     ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
     has_children = False
+    told = False  # an id of it was asked for, and may be looked up later
     usage_below = False
     first_input: Kept = None
     last_output: Kept = None

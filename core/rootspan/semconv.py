@@ -108,6 +108,7 @@ ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
 STREAM_CHUNKS: Final = "rootspan.stream.chunks"
 STREAM_BYTES: Final = "rootspan.stream.bytes"
 STREAM_TIME_TO_FIRST_BYTE: Final = "rootspan.stream.time_to_first_byte"  # seconds
+STREAM_TIME_TO_LAST_BYTE: Final = "rootspan.stream.time_to_last_byte"  # seconds; the span's end unless it was cut
 STREAM_LONGEST_STALL: Final = "rootspan.stream.longest_stall"  # seconds
 WEBSOCKET_CLOSE_CODE: Final = "rootspan.websocket.close_code"
 WEBSOCKET_RECEIVED: Final = "rootspan.websocket.received"  # messages

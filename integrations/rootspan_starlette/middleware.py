@@ -141,7 +141,8 @@ class _Connection:
         except BaseException as error:
             self._ended(error)
             raise
-        self._ended(None)
+        if not self._root.finished:
+            self._ended(None)
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""
@@ -184,7 +185,8 @@ class _Connection:
         self._started = True
         self._trailers = message.get("trailers", False)
         self._root.set_status(status)
-        self._root.set_response_headers(header_of(message.get("headers")))
+        if self._root.response_body is not None:
+            self._root.set_response_headers(header_of(message.get("headers")))
         header = self._root.response_header
         if header is None:
             return message
@@ -208,6 +210,8 @@ class _Connection:
         self._finish()
 
     def _finish(self) -> None:
-        with contextlib.suppress(Exception):  # there are routers of all kinds
+        try:
             self._root.set_route(template(self._scope))
+        except Exception:  # there are routers of all kinds
+            self._root.set_route(None)
         self._root.finish()

@@ -1137,8 +1137,15 @@ def test_web_45_a_broken_hook_is_logged_once(captured: Captured, caplog: pytest.
     assert {message.split("=")[0].split()[-1] for message in said} == {"user_id", "convo_id", "exclude"}
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise OwnError("in a serialiser")
+
+    __str__ = __iter__ = __repr__  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("hook", ["user_id", "convo_id", "properties"])
-@pytest.mark.parametrize("value", [object(), [1], {"a": object()}, b"bytes", float("nan")])
+@pytest.mark.parametrize("value", [object(), [1], {"a": object()}, b"bytes", float("nan"), Unspeakable()])
 def test_web_45_a_hook_may_return_anything(captured: Captured, hook: str, value: Any) -> None:
     assert run(wrapped(captured, ok, **{hook: lambda request: value}))[1] == END
     assert len(captured.spans) == 1

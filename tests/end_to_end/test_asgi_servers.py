@@ -292,3 +292,29 @@ def test_web_83_a_collector_that_hangs_delays_neither_answers_nor_the_end(server
     started = time.monotonic()
     server.stop()
     assert time.monotonic() - started < 30  # 5 s are ours, at most twice: on the app's shutdown and at exit
+
+
+BARE = """
+    import rootspan
+    from rootspan_starlette import RootspanMiddleware, with_lifespan
+
+    async def bare(scope, receive, send):
+        assert scope["type"] == "http", "this app has no lifespan"
+        rootspan.track_ai("answer", convo_id=scope["path"][1:])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    app = with_lifespan(RootspanMiddleware(bare))
+"""
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
+def test_an_app_without_a_lifespan_delivers_at_its_end(name: str, tmp_path: Path, sink: Sink) -> None:
+    (tmp_path / "served.py").write_text(textwrap.dedent(BARE))
+    with Server(SERVERS[name], tmp_path, sink.url) as server:
+        for number in range(10):
+            assert server.get(f"/{number}") == (200, b"ok")
+        server.stop()
+        assert "no lifespan" not in server.log
+    found = roots(sink, "GET")
+    assert sorted(span.attributes["session.id"] for span in found) == [str(number) for number in range(10)]
