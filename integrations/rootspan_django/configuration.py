@@ -35,8 +35,8 @@ def evaluated_user(request: Any) -> Any:
     """Return the key of the user that the application itself has looked up; never look one up."""
     for name in ("user", "_acached_user"):  # the second is where `await request.auser()` keeps it
         user = request.__dict__.get(name)
-        if user is not None and getattr(user, "_wrapped", None) is not empty and user.is_authenticated:
-            return user.pk if isinstance(user.pk, int) else str(user.pk)
+        if getattr(user, "_wrapped", None) is not empty and getattr(user, "is_authenticated", False):
+            return user.pk if isinstance(user.pk, int | None) else str(user.pk)
     return None
 
 

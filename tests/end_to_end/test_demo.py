@@ -110,7 +110,12 @@ def run_once(app: App, **options: Any) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def newcomer() -> subprocess.CompletedProcess[str]:
     """`rootspan demo --once` in a shell whose own settings point elsewhere."""
-    elsewhere = {"ROOTSPAN_ENDPOINT": "http://127.0.0.1:1", "ROOTSPAN_SAMPLE_RATE": "0", "OTEL_SERVICE_NAME": "mine"}
+    elsewhere = {
+        "ROOTSPAN_ENDPOINT": "http://127.0.0.1:1",
+        "ROOTSPAN_SAMPLE_RATE": "0",
+        "OTEL_SERVICE_NAME": "mine",
+        "DJANGO_SETTINGS_MODULE": "mine.settings",
+    }
     return subprocess.run(
         [*COMMAND, "--once"],
         env={**os.environ, **elsewhere, "PYTHONUTF8": "1"},

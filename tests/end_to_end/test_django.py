@@ -491,14 +491,23 @@ def test_a_login_in_the_view_and_a_user_of_another_kind(captured: Captured, ann:
         request.user = Robot()
         return HttpResponse()
 
+    def named(request: HttpRequest) -> HttpResponse:
+        request.user = "a middleware of the host's own"  # type: ignore[assignment]
+        return HttpResponse()
+
+    def unsaved(request: HttpRequest) -> HttpResponse:
+        request.user = User(username="not saved yet")
+        return HttpResponse()
+
     def nobody(request: HttpRequest) -> HttpResponse:
         assert isinstance(request.user, AnonymousUser) or not request.user.is_authenticated
         return HttpResponse()
 
-    with project(captured, path("enter", enter), path("robot", robot), path("nobody", nobody)):
-        for name in ("enter", "robot", "nobody"):
+    views = {view.__name__: view for view in (enter, robot, named, unsaved, nobody)}
+    with project(captured, *(path(name, view) for name, view in views.items())):
+        for name in views:
             assert get(f"/{name}").status_code == 200
-    assert [span.attributes.get("user.id") for span in captured.spans] == [str(ann.pk), "robot-7", None]
+    assert [span.attributes.get("user.id") for span in captured.spans] == [str(ann.pk), "robot-7", None, None, None]
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="request.auser() came with Django 5.0")
@@ -947,6 +956,23 @@ def test_web_53_76_a_file_goes_out_as_it_is(captured: Captured, tmp_path: Path) 
     assert said[0][1]["Content-Length"] == "8"
     assert len(captured.spans) == 2
     assert not any("rootspan.outcome" in span.attributes for span in captured.spans)
+
+
+def test_web_53_a_file_under_asgi(captured: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "report.txt"
+    file.write_text("a report")
+
+    async def view(request: HttpRequest) -> FileResponse:
+        return FileResponse(file.open("rb"))
+
+    with project(captured, path("x", view)), AsgiClient(ASGIHandler()) as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Django's own about a sync iterator, as without us
+        answer = client.request("GET", "/x")
+        assert answer.body == b"a report"
+    assert answer.headers["content-length"] == "8"
+    root = captured.one()
+    assert root.attributes["http.response.status_code"] == 200
+    assert not {"rootspan.outcome", "rootspan.stream.chunks"} & set(root.attributes)
 
 
 def test_web_32_a_head_of_a_stream_is_complete(captured: Captured) -> None:

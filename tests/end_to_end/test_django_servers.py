@@ -27,6 +27,8 @@ import pytest
 pytest.importorskip("django", reason="the adapter's framework is not in this environment")
 pytest.importorskip("gunicorn", reason="the servers are not in this environment")
 pytest.importorskip("uvicorn", reason="the servers are not in this environment")
+pytest.importorskip("gevent", reason="the servers are not in this environment")
+pytest.importorskip("hypercorn", reason="the servers are not in this environment")
 
 import django
 
@@ -43,6 +45,9 @@ SERVERS = {
     "gunicorn-sync": [*GUNICORN, "--workers", "2"],
     "gunicorn-gthread": [*GUNICORN, "--worker-class", "gthread", "--threads", "4"],
     "gunicorn-preload": [*GUNICORN, "--preload", "--workers", "2", "--max-requests", "7"],
+    "gunicorn-uvicorn": ["-m", "gunicorn", ASGI, *GUNICORN[3:], "--worker-class", "uvicorn.workers.UvicornWorker"],
+    "gunicorn-gevent": [*GUNICORN, "--worker-class", "gevent"],
+    "hypercorn": ["-m", "hypercorn", ASGI, "--bind", "127.0.0.1:{port}"],
     "uvicorn": ["-m", "uvicorn", ASGI, "--port", "{port}", "--log-level", "warning"],
     "uvicorn-workers": ["-m", "uvicorn", ASGI, "--port", "{port}", "--log-level", "warning", "--workers", "2"],
 }
@@ -80,6 +85,12 @@ class Desk:
         answer = self.request(connection, "POST", "/api/login", body=given)
         assert answer.read() == b'{"name": "barbara"}'
         return f"sessionid={SimpleCookie(answer.getheader('set-cookie'))['sessionid'].value}"
+
+    def open_ticket(self, connection: HTTPConnection, subject: str) -> tuple[str, str]:
+        """Log in and open a ticket; return the session's cookie and the ticket's path in the API."""
+        cookie = self.log_in(connection)
+        answer = self.request(connection, "POST", "/api/tickets", cookie, {"subject": subject})
+        return cookie, f"/api/tickets/{json.loads(answer.read())['reference']}"
 
     def end(self) -> None:
         self.process.send_signal(self.stop)
@@ -148,17 +159,14 @@ def accounted(sink: Sink, desk: Desk) -> dict[str, Span]:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_every_request_is_accounted_for_once(started: Starting, sink: Sink, server: str) -> None:
-    """web 80, 81: keep-alive, several clients at once, a tool call, a stream, and a stop after the last answer."""
+    """web 80, 81, 82: keep-alive, several clients at once, a tool call, a stream, a stop after the last answer."""
     with started(server) as desk:
         connection = desk.connect()
-        cookie = desk.log_in(connection)
-        given = {"subject": f"Parcel {server}"}
-        answer = desk.request(connection, "POST", "/api/tickets", cookie, given)
-        ticket = json.loads(answer.read())["reference"]
-        said = desk.request(connection, "POST", f"/api/tickets/{ticket}/messages", cookie, {"message": "order 1042?"})
+        cookie, ticket = desk.open_ticket(connection, f"Parcel {server}")
+        said = desk.request(connection, "POST", f"{ticket}/messages", cookie, {"message": "order 1042?"})
         assert "left the warehouse" in json.loads(said.read())["reply"]
         asked = desk.traces[-1]
-        streamed = desk.request(connection, "POST", f"/api/tickets/{ticket}/stream", cookie, {"message": "How?"})
+        streamed = desk.request(connection, "POST", f"{ticket}/stream", cookie, {"message": "How?"})
         assert b'"done": true' in streamed.read()
         story = desk.traces[-1]
 
@@ -183,7 +191,7 @@ def test_every_request_is_accounted_for_once(started: Starting, sink: Sink, serv
     assert roots[asked].name == "POST /api/tickets/<slug:reference>/messages"
     for trace in (asked, story):
         spans = [span for span in sink.spans if span.trace_id == trace]
-        assert {span.attributes["session.id"] for span in spans} == {ticket}
+        assert {span.attributes["session.id"] for span in spans} == {ticket.rpartition("/")[2]}
         assert len({span.attributes["user.id"] for span in spans}) == 1
     assert roots[story].attributes["rootspan.stream.chunks"] == 22
     assert roots[story].attributes["output.value"].endswith("within 30 days.")
@@ -195,19 +203,17 @@ def test_every_request_is_accounted_for_once(started: Starting, sink: Sink, serv
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_client_that_goes_away_in_a_stream(started: Starting, sink: Sink, server: str) -> None:
     """web 16, 51"""
-    if server.startswith("uvicorn") and django.VERSION < (5, 0):
+    if SERVERS[server][2] == ASGI and django.VERSION < (5, 0):
         pytest.skip("Django 4.2 streams on when its client has gone")
     with started(server) as desk:
         connection = desk.connect()
-        cookie = desk.log_in(connection)
-        given = {"subject": f"Gone {server}"}
-        ticket = json.loads(desk.request(connection, "POST", "/api/tickets", cookie, given).read())["reference"]
+        cookie, ticket = desk.open_ticket(connection, f"Gone {server}")
         connection.close()
         mine = desk.connect()
         mine.connect()
         raw = mine.sock
         assert raw is not None
-        answer = desk.request(mine, "POST", f"/api/tickets/{ticket}/stream", cookie, {"message": "How?"})
+        answer = desk.request(mine, "POST", f"{ticket}/stream", cookie, {"message": "How?"})
         assert answer.readline().startswith(b"data: ")
         left = desk.traces[-1]
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a farewell
@@ -236,10 +242,8 @@ def test_a_stop_during_a_request(started: Starting, sink: Sink, server: str) -> 
     """The servers let it finish, but for `runserver`, whose Ctrl-C cuts it: that one is recorded as unfinished."""
     with started(server) as desk:
         connection = desk.connect()
-        cookie = desk.log_in(connection)
-        given = {"subject": f"Stop {server}"}
-        ticket = json.loads(desk.request(connection, "POST", "/api/tickets", cookie, given).read())["reference"]
-        answer = desk.request(connection, "POST", f"/api/tickets/{ticket}/stream", cookie, {"message": "How?"})
+        cookie, ticket = desk.open_ticket(connection, f"Stop {server}")
+        answer = desk.request(connection, "POST", f"{ticket}/stream", cookie, {"message": "How?"})
         assert answer.readline().startswith(b"data: ")
         desk.process.send_signal(desk.stop)
         rest = b""

@@ -21,6 +21,7 @@ import pytest
 
 pytest.importorskip("flask", reason="the extension's framework is not in this environment")
 pytest.importorskip("gunicorn", reason="gunicorn is not in this environment")
+pytest.importorskip("gevent", reason="a worker class of gunicorn's is not in this environment")
 
 from sinks import Sink, Span
 
@@ -74,6 +75,7 @@ def gunicorn(*options: str) -> tuple[str, ...]:
 SERVERS = {
     "gunicorn sync": Server(gunicorn()),
     "gunicorn gthread": Server(gunicorn("--worker-class", "gthread", "--threads", "4"), at_once=4),
+    "gunicorn gevent": Server(gunicorn("--worker-class", "gevent"), at_once=4),
     "gunicorn preload": Server(gunicorn("--preload", "--workers", "2")),
     "gunicorn max-requests": Server(gunicorn("--max-requests", "7")),
     # Its SIGTERM is Python's own, which ends a process at once; Ctrl-C is how it is stopped.
