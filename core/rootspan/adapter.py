@@ -12,6 +12,7 @@ from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
 from rootspan.request_options import RequestInfo, RequestOptions, header_of
+from rootspan.streamed import StreamedBody
 
 __all__ = [
     "Body",
@@ -20,6 +21,7 @@ __all__ = [
     "RequestInfo",
     "RequestOptions",
     "RequestRoot",
+    "StreamedBody",
     "header_of",
     "open_request",
     "sole",

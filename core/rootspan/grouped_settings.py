@@ -51,6 +51,13 @@ class GroupedSettings:
         Raises:
             ConfigurationError: a name is unknown, a value is wrong, or a tracker of its own would be configured.
         """
+        options, tracking = self.read(given, **defaults)
+        self._configure(tracking)
+        self.options = options
+        return options
+
+    def read(self, given: Any, **defaults: Any) -> tuple[RequestOptions, dict[str, Any]]:
+        """Return the adapter's options and those of the tracker, and change nothing; arguments as above."""
         named: Any = given or {}
         if not isinstance(given, Mapping | None):
             raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
@@ -62,9 +69,7 @@ class GroupedSettings:
                 f"{self._source} names a tracker, which has settings of its own; {min(tracking)!r} would change "
                 f"nothing. Fix: Tracker({min(tracking)}=...), or leave out 'tracker'."
             )
-        self._configure(tracking)
-        self.options = options
-        return options
+        return options, tracking
 
     def _value(self, name: Any, value: Any) -> Any:
         """Return a setting's value, with the function in place of its dotted path."""

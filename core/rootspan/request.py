@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
+from weakref import ref
 
 from rootspan import semconv
 from rootspan.arguments import outcome_of
@@ -16,7 +18,8 @@ from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import Scope
+from rootspan.scope import OpenSpan, Scope
+from rootspan.streamed import ContextLookUp
 from rootspan.tracker import Tracker
 from rootspan.traffic import Streamed, Traffic
 
@@ -49,6 +52,7 @@ class RequestRoot:
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
     _broken = False
     _ended: int | None = None
+    _look_up: ContextLookUp | None = None
     _error: tuple[str | None, str | None] | None = None
     _outcome: str | None = None
     _traffic: Traffic | None = None  # most answers are no stream
@@ -60,7 +64,7 @@ class RequestRoot:
         span = self._span = recorder.start(Kind.REQUEST, self._method, None)
         span.adopts = True
         if options.asks:
-            span.ask = self._ask
+            span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
         self._scope = Scope(span, None, None)
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
@@ -87,7 +91,49 @@ class RequestRoot:
 
     def activate(self) -> Activation:
         """Return a context manager that runs code inside the request; it may be entered again and again."""
-        return Activation(self._recorder.variable, self._scope)
+        variable = self._recorder.variable
+        scope = variable.get()  # made inside the request: what the code has left open there stays current
+        return Activation(variable, scope if scope is not None and self._encloses(scope) else self._scope)
+
+    def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
+        """Let a framework that knows which request the running code is in tell so, in place of an activation.
+
+        Args:
+            current: returns the root of the current request, or None; a function of the adapter's module, for it is
+                kept as long as the tracker.
+        """
+        recorder = self._recorder
+        for known in recorder.enclosing.look_ups:
+            if isinstance(known, ContextLookUp) and known.current is current:
+                self._look_up = known
+                return
+        self._look_up = ContextLookUp(current, recorder.variable)
+        recorder.look_up_with(self._look_up)
+
+    def span_for(self, variable: ContextVar[Scope | None]) -> OpenSpan | None:
+        """Return the open span for the tracker of that context variable, None for another one."""
+        return self._span if self._recorder.variable is variable else None
+
+    def in_context(self) -> tuple[OpenSpan, OpenSpan | None]:
+        """Return the span, and the one that the framework's context names now."""
+        return self._span, None if self._look_up is None else self._look_up.named()
+
+    def leave(self) -> None:
+        """Make current again what encloses the request, where the code inside has left something open."""
+        variable = self._recorder.variable
+        scope = inside = variable.get()
+        while scope is not None and self._encloses(scope):
+            scope = scope.outer
+        if scope is not inside:
+            variable.set(scope)
+
+    def _encloses(self, scope: Scope) -> bool:
+        return scope.span is not None and scope.span.root is self._span
+
+    def identify(self) -> None:
+        """Ask the hooks for user and conversation now, while the framework can tell; `finish` does so too."""
+        if not self._span.finished:
+            self._ask()
 
     def set_route(self, route: str | None) -> None:
         """Set the matched route's template."""
@@ -208,6 +254,8 @@ class RequestRoot:
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
             recorder.own_error()
+        finally:
+            self._info = _OVER  # the framework's request may lead back to this root
 
     def _passing(self) -> Traffic:
         if self._traffic is None:
@@ -285,6 +333,18 @@ class RequestRoot:
 
     def _hooked(self, name: str, hook: Hook | None) -> Any:
         return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
+
+
+_OVER: Final = RequestInfo(None, "", "")
+
+
+def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
+    def ask() -> None:
+        alive = root()
+        if alive is not None:
+            alive.identify()
+
+    return ask
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each

@@ -75,6 +75,10 @@ def _thumbs(score: int, comment: str) -> Turn:
     )
 
 
+def _ask(question: str, spans: int, path: str = "/api/ask", status: int = 200) -> Turn:
+    return Turn(question, path, {"question": question}, spans, status=status)
+
+
 def _judged(reference: str, score: int, comment: str) -> Turn:
     return replace(_thumbs(score, comment), path=f"/api/tickets/{reference}/feedback")
 
@@ -92,6 +96,7 @@ def _about(reference: str, message: str, spans: int = 2, last: str = "messages",
 
 
 _TOOL_CALL: Final = 4  # the request, the model that asks for the tool, the tool, the model that answers
+_SEARCHED: Final = 3  # the request, the tool, the model
 
 APPS: Final = (
     App(
@@ -144,6 +149,32 @@ APPS: Final = (
         ),
         hint="curl {url}/chat -H 'content-type: application/json' -H 'x-user-id: you' -H 'x-conversation-id: c1' \\\n"
         '       -d \'{{"message": "Where is my order 1042?"}}\'',
+    ),
+    App(
+        name="flask_search",
+        modules=("flask", "genai_prices"),
+        command=("-m", "flask", "--app", "{folder}/flask_search", "run", "--port", "{port}"),
+        users=(
+            User(
+                "margaret",
+                "margaret-handbook",
+                (
+                    _ask("How many days of holiday do I have?", _TOOL_CALL),
+                    _ask("May I work from home?", _SEARCHED, "/api/ask/stream"),
+                    _ask("Thank you.", 2),
+                ),
+            ),
+            User(
+                "ken",
+                "ken-handbook",
+                (
+                    _ask("Tell me everything.", 2, status=503),
+                    _ask("When is a laptop replaced?", _TOOL_CALL),
+                    _ask("Who pays for my lunch?", _SEARCHED, "/api/ask/stream"),
+                ),
+            ),
+        ),
+        hint="open {url} in a browser",
     ),
     App(
         name="django_support_desk",

@@ -136,7 +136,7 @@ def test_once_ends_with_zero_when_everything_arrived(newcomer: subprocess.Comple
     sessions, people = len({user.convo_id for user in users}), len({user.name for user in users})
     errors = sum(turn.status >= 500 for turn in turns)
     counts = rf"{traces} traces · {spans} spans · {sessions} sessions · {people} users"
-    totals = rf"{counts} · \d+ → \d+ tokens · \$0\.\d+ · {errors} errors?\n"
+    totals = rf"{counts} · [\d,]+ → \d+ tokens · \$0\.\d+ · {errors} errors?\n"
     assert re.search(totals, said)
     assert said.count("\n✓ ") == len(turns) + 1
 

@@ -69,6 +69,7 @@ PARTS = {
     "input_tee": "adapter",
     "request": "adapter",
     "request_options": "adapter",
+    "streamed": "adapter",
     "traffic": "adapter",
     "captured": "testing",
     "clients": "testing",
@@ -82,7 +83,7 @@ PARTS = {
 
 FRAMEWORKS = {
     "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
-    "rootspan_flask": {"flask", "werkzeug"},
+    "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # likewise
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
 }
