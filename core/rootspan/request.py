@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
@@ -14,12 +14,12 @@ from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
 from rootspan.callers import caller_span, client_address
-from rootspan.functions import Activation, asteps, steps
+from rootspan.functions import Activation, asteps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
 from rootspan.scope import OpenSpan, Scope
-from rootspan.streamed import ContextLookUp
+from rootspan.streamed import ContextLookUp, WholeBody
 from rootspan.tracker import Tracker
 from rootspan.traffic import Streamed, Traffic
 
@@ -222,9 +222,9 @@ class RequestRoot:
         if self._ended is None:
             self._ended = time.time_ns()
 
-    def stream(self, chunks: Iterable[Any]) -> Generator[Any]:
-        """Step a streamed body inside the request, and finish with it."""
-        return steps(iter(chunks), Streamed(self))
+    def stream(self, chunks: Iterable[Any]) -> WholeBody:
+        """Return a streamed body that is stepped inside the request and finishes it, with a `close` for the server."""
+        return WholeBody(chunks, self)
 
     def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""

@@ -12,7 +12,7 @@ from rootspan.scope import OpenSpan, Scope
 if TYPE_CHECKING:
     from rootspan.request import RequestRoot
 
-__all__ = ["ContextLookUp", "StreamedBody"]
+__all__ = ["ContextLookUp", "StreamedBody", "WholeBody"]
 
 _stepping: ContextVar[tuple[OpenSpan, OpenSpan | None] | None] = ContextVar("rootspan_stepping", default=None)
 """The request whose body is being stepped, and the one that the framework's context named when the step began."""
@@ -108,6 +108,32 @@ class StreamedBody:
     def __del__(self) -> None:
         self._stop()
         self._end()
+
+
+class WholeBody(StreamedBody):
+    """A streamed body whose end ends its request: exhausted, broken, or closed, be it before its first step.
+
+    Args:
+        chunks: the app's own iterable.
+        root: its request.
+    """
+
+    def __init__(self, chunks: Iterable[Any], root: RequestRoot) -> None:
+        super().__init__(chunks, root, root.finish)
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except BaseException:
+            self._root.finish()
+            raise
+
+    def close(self) -> None:
+        """Close the app's own iterable, inside the request, and end that."""
+        try:
+            super().close()
+        finally:
+            self._root.finish()
 
 
 def _nothing() -> None:

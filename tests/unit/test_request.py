@@ -119,6 +119,59 @@ def test_a_body_may_be_made_of_anything(captured: Captured, chunk: Any) -> None:
     assert "rootspan.stream.chunks" not in captured.one().attributes
 
 
+class Closable:
+    """An iterable of two chunks that knows how often it was closed, and in whose request."""
+
+    def __init__(self, captured: Captured, broken: bool = False) -> None:
+        self.captured = captured
+        self.broken = broken
+        self.closed: list[str | None] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"a"
+        if self.broken:
+            raise LookupError("no more")
+        yield b"b"
+
+    def close(self) -> None:
+        current = self.captured.tracker.current()
+        self.closed.append(None if current is None else current.trace_id)
+
+
+@pytest.mark.parametrize(
+    ("steps", "outcome"), [(0, None), (1, "cancelled"), (2, "cancelled"), (3, None)], ids=["unread", "1", "2", "whole"]
+)
+def test_web_74_a_body_ends_its_request_however_far_it_was_read(
+    captured: Captured, steps: int, outcome: str | None
+) -> None:
+    root, chunks = opened(captured), Closable(captured)
+    body = root.stream(chunks)
+    for _ in range(steps):
+        next(body, None)
+    body.close()
+    assert chunks.closed == [root.trace_id if steps < 3 else None]
+    assert captured.one().attributes.get("rootspan.outcome") == outcome
+    body.close()
+    assert len(chunks.closed) == 1
+
+
+def test_web_74_a_body_that_breaks_fails_its_request_at_once(captured: Captured) -> None:
+    root, chunks = opened(captured), Closable(captured, broken=True)
+    body = root.stream(chunks)
+    with pytest.raises(LookupError):
+        list(body)
+    assert captured.one().attributes["error.type"] == "LookupError"
+    body.close()
+    assert len(chunks.closed) == 1
+
+
+def test_web_74_a_body_that_nobody_closes_ends_its_request_when_it_is_dropped(captured: Captured) -> None:
+    body = opened(captured).stream([b"a", b"b"])
+    next(body)
+    del body
+    assert captured.one().attributes["rootspan.outcome"] == "cancelled"
+
+
 @pytest.mark.parametrize("data", ["ü", b"xy", 5])
 def test_messages_of_any_kind_are_counted(captured: Captured, data: Any) -> None:
     root = opened(captured, "WEBSOCKET")
