@@ -18,10 +18,11 @@ from rootspan.errors import ConfigurationError
 from rootspan.functions import Activation, asteps, steps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
+from rootspan.runs import Run, RunTree, trace_id_for
 from rootspan.scope import OpenSpan, Scope
 from rootspan.tracker import Tracker
 
-__all__ = ["RequestInfo", "RequestOptions", "RequestRoot", "open_request"]
+__all__ = ["RequestInfo", "RequestOptions", "RequestRoot", "Run", "RunTree", "open_request", "trace_id_for"]
 
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}

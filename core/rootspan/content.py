@@ -14,7 +14,7 @@ import orjson
 from rootspan import semconv
 from rootspan.draft import Draft
 from rootspan.lengths import dumps, fit_messages, is_array, is_object, label, valid
-from rootspan.messages import first, instructions, messages, unwrapped
+from rootspan.messages import first, instructions, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
@@ -46,6 +46,8 @@ def write_input(draft: Draft) -> None:
     kind = record.kind
     if kind != Kind.MODEL:
         _show(draft, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, value)
+    elif record.parent is None:  # backends read a trace's fields from its root
+        _show(draft, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, last_words(value, "user"))
     if kind in _CHATS:
         _write_input_messages(draft, value)
     elif kind == Kind.TOOL:
@@ -62,6 +64,8 @@ def write_output(draft: Draft) -> None:
     kind = record.kind
     if kind != Kind.MODEL:
         _show(draft, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, value)
+    elif record.parent is None:
+        _show(draft, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, last_words(value, "assistant"))
     if kind in _CHATS:
         _write_output_messages(draft, value)
     elif kind == Kind.TOOL:

@@ -36,12 +36,13 @@ _SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
 _ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
-def freeze(value: Any, limit: int) -> Frozen:
+def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
     """Return `value` as it is now, immutable and at most about `limit` characters long.
 
     Args:
         value: anything at all; generators are not consumed, lazy queries not evaluated.
         limit: characters kept; what is cut is noted with the original size.
+        nodes: how many values of a foreign object are looked at.
 
     Returns:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
@@ -63,7 +64,7 @@ def freeze(value: Any, limit: int) -> Frozen:
                 return written
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
-    plain = _Walk(limit).plain(value, 0)
+    plain = _Walk(limit, nodes).plain(value, 0)
     if plain is None or isinstance(plain, (str, bool, int, float)):
         return plain
     return _dumps(plain)
@@ -125,9 +126,9 @@ def _digits(number: int) -> str:
 class _Walk:
     """One budgeted walk over a value, which yields JSON-like values only."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, nodes: int) -> None:
         self.left = limit
-        self.nodes = _NODES
+        self.nodes = nodes
         self.path: set[int] = set()
 
     def plain(self, value: Any, depth: int) -> Any:

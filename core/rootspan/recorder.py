@@ -106,8 +106,10 @@ class Recorder(Arguments):
 
     # Spans with a lifetime
 
-    def start(self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY) -> OpenSpan:
-        """Open a span in `scope`; `identity` holds what was given for it explicitly."""
+    def start(
+        self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY, trace_id: str | None = None
+    ) -> OpenSpan:
+        """Open a span in `scope`; `identity` holds what was given for it explicitly, `trace_id` is for a root."""
         parent, inherited, link = self.place(scope)
         if parent is not None and identity == NOBODY and scope is not None and scope.holder is parent.holder:
             holder = parent.holder
@@ -118,6 +120,8 @@ class Recorder(Arguments):
         ids = new_ids()
         if parent is not None:
             ids = parent.ids[:32] + ids[32:]
+        elif trace_id is not None:
+            ids = trace_id + ids[32:]
         span = OpenSpan(kind, name, ids, parent, holder, time_ns())
         span.link = link
         self.open[ids] = span

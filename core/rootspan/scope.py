@@ -22,6 +22,7 @@ __all__ = [
     "host_span",
     "new_ids",
     "open_ancestor",
+    "within",
 ]
 
 _POOL_SIZE = 512
@@ -158,7 +159,7 @@ class Enclosing:
         if scope is None or not scope.pinned:
             for look_up in self.look_ups:
                 span = look_up()
-                if span is not None and not _within(scope, span):
+                if span is not None and not within(scope, span):
                     scope = Scope(span, span.holder, scope)
         return scope
 
@@ -171,7 +172,8 @@ class Enclosing:
             self.variable.set(outer)
 
 
-def _within(scope: Scope | None, span: OpenSpan) -> bool:
+def within(scope: Scope | None, span: OpenSpan) -> bool:
+    """Return whether a scope is in a span, or in one below it."""
     inner = scope.span if scope is not None else None
     while inner is not None:
         if inner is span:
