@@ -168,7 +168,9 @@ def answer(result: LLMResult, run_id: str, limit: int) -> Answer:
     texts = [choice.text for choice in choices]
     text = texts[0] if texts and isinstance(texts[0], str) else ""
     calls = getattr(first, "tool_calls", None) or ()
-    output: Any = shown or (texts[0] if len(texts) == 1 else texts or None)
+    output: Any = shown or [{"role": "assistant", "content": text} for text in texts]
+    if not shown and len(texts) < 2:
+        output = text or None
     return Answer(output, usage, {name: value for name, value in fields.items() if value}, attributes, calls, text)
 
 

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
 
+from rootspan.description import cut
 from rootspan.freeze import freeze, thaw
 from rootspan.lengths import DATA, SHORT, digest
 from rootspan.record import Frozen
@@ -24,6 +27,7 @@ __all__ = ["frozen_messages", "frozen_value", "last_said", "message"]
 STATE: Final = 65_536
 """Characters kept of a chain's input or output: a graph passes its whole state through every node."""
 
+_SLACK: Final = 65_536  # for the structure around what the budget left: nothing is to be cut a second time
 _NODES: Final = 1_000
 _DEPTH: Final = 30
 _HASHED: Final = 4_000_000  # characters of encoded bytes from which on a digest would hold up the event loop
@@ -40,12 +44,12 @@ def frozen_value(value: Any, limit: int = STATE, nodes: int = _NODES) -> Frozen:
     """Return an input, an output or a state as it is now; of a long list of messages the newest are kept."""
     if value is None or type(value) is str:
         return freeze(value, limit)
-    return freeze(_Budget(limit, nodes).plain(value), limit, nodes)
+    return freeze(_Budget(limit, nodes).plain(value), limit + _SLACK, nodes)
 
 
 def frozen_messages(messages: Iterable[BaseMessage], limit: int) -> Frozen:
     """Return a conversation as it is now."""
-    return freeze(_Budget(limit, 4 * _NODES).items(list(messages), 0), limit)
+    return freeze(_Budget(limit, 4 * _NODES).items(list(messages), 0), limit + _SLACK)
 
 
 def message(given: BaseMessage, limit: int) -> dict[str, Any]:
@@ -126,6 +130,8 @@ class _Budget:
             return self.fields(value, depth)
         if kind is list or kind is tuple:
             return self.items(value, depth)
+        if isinstance(value, PromptValue):
+            return self.items(value.to_messages(), depth)
         if is_command(value):
             parts = {"update": value.update, "goto": goto(value), "resume": value.resume}
             return self.fields({name: part for name, part in parts.items() if part}, depth)
@@ -146,19 +152,20 @@ class _Budget:
             elif text.startswith("data:") and ";base64," in text[:200]:
                 head, mark, data = text.partition(";base64,")
                 text = f"{head}{mark}{_digest(data)}"
-        if len(text) > self.left:
-            text = thaw(freeze(text, max(self.left, 0)))
+        if len(text) > self.left * 3 // 4:  # one long text leaves room for what stands beside it
+            text = cut(text, max(self.left * 3 // 4, 0))
         self.left -= len(text) + 8
         return text
 
     def fields(self, fields: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
-        for key, item in list(fields.items()) if len(fields) <= self.nodes else list(fields.items())[: self.nodes]:
+        for key, item in list(islice(fields.items(), max(self.nodes, 0) + 1)):
             if self.nodes < 0 or self.left < 0:
-                result["…"] = f"[cut: {len(fields) - len(result)} more]"
                 break
             result[key] = self.plain(item, depth, key)
             self.left -= 16
+        if len(result) < len(fields):
+            result["…"] = f"[cut: {len(fields) - len(result)} more]"
         return result
 
     def items(self, items: Any, depth: int) -> list[Any]:
