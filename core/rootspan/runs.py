@@ -104,7 +104,7 @@ class _Forest:
         self.current = current
         self.runs: dict[Hashable, Run] = {}
         self.roots: OrderedDict[int, Run] = OrderedDict()  # the one that was quiet for longest comes first
-        self.paused: OrderedDict[Hashable, tuple[str, int]] = OrderedDict()
+        self.paused: OrderedDict[Hashable, list[tuple[str, int]]] = OrderedDict()
         self.lock = threading.RLock()
 
     def running(self) -> Run | None:
@@ -308,16 +308,23 @@ class RunTree:
 
     def pause(self, key: Hashable, run: Run) -> None:
         """Note that a run waits for somebody, so that the one that goes on can be linked to it."""
+        paused = self._forest.paused
         if run.span is not None:
-            paused = self._forest.paused
-            paused[key] = (run.span.ids, time_ns())
-            while len(paused) > run.recorder.settings.max_open_sessions:
-                paused.popitem(last=False)
+            with self._forest.lock:
+                paused.setdefault(key, []).append((run.span.ids, time_ns()))
+                while len(paused) > run.recorder.settings.max_open_sessions:
+                    paused.popitem(last=False)
 
     def resume(self, key: Hashable) -> tuple[str, float] | None:
-        """Return the ids of the run that was paused under that key, and for how many seconds; once."""
-        found = self._forest.paused.pop(key, None)
-        return None if found is None else (found[0], (time_ns() - found[1]) / 1e9)
+        """Return the ids of the run that was paused under that key last, and for how many seconds; once."""
+        with self._forest.lock:
+            waiting = self._forest.paused.get(key)
+            if not waiting:
+                return None
+            ids, since = waiting.pop()
+            if not waiting:
+                del self._forest.paused[key]
+        return ids, (time_ns() - since) / 1e9
 
     def stats(self) -> dict[str, int]:
         """Return how many runs are open, and how many were closed for which reason without an end event."""

@@ -17,7 +17,7 @@ try:
     from langgraph.callbacks import GraphCallbackHandler as GraphHandler  # only such handlers hear of interrupts
 
     HAS_EVENTS: Final = True
-except ImportError:  # LangGraph is not there, or is older than these events
+except Exception:  # LangGraph is not there, is older than these events, or its import warns where warnings are errors
     GraphHandler = BaseCallbackHandler  # type: ignore[assignment, misc]
     HAS_EVENTS = False  # type: ignore[misc]  # pyright: ignore[reportConstantRedefinition]
 
