@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -15,7 +14,10 @@ from langchain_core.runnables.config import var_child_runnable_config
 from rootspan import semconv
 from rootspan.record import AttributeValue
 
-__all__ = ["DETAILS", "RunInfo", "Whose", "attempt", "node", "properties", "shown_by_default", "tags_of", "whose"]
+__all__ = [
+    "DETAILS", "NOBODY", "RunInfo", "Whose", "attempt", "awaiting_task", "current_run_id", "node", "properties",
+    "shown_by_default", "tags_of", "whose",
+]  # fmt: skip
 
 DETAILS: Final = ("full", "agent")
 _USERS: Final = ("user_id", "userId", "langfuse_user_id", "ls_user_id")
@@ -32,8 +34,7 @@ _DRIVERS: Final = ("ahandle_event", "_ahandle_event_for_handler")
 _SCALARS: Final = (str, int, float, bool)
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(NamedTuple):
     """What `include=` is given to decide whether a run gets a span.
 
     Args:
@@ -61,11 +62,15 @@ class Whose(NamedTuple):
     agent_name: Any = None
 
 
+NOBODY: Final = Whose()
+"""Nobody is named."""
+
+
 def whose(metadata: Mapping[str, Any]) -> Whose:
     """Return whose run it is."""
     agent = metadata.get("lc_agent_name")
     if _IDENTITY.isdisjoint(metadata):
-        return Whose(None, None, agent)
+        return NOBODY if agent is None else Whose(None, None, agent)
     return Whose(_first(metadata, _USERS), _first(metadata, _CONVOS), agent)
 
 
@@ -84,14 +89,15 @@ def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def tags_of(tags: Sequence[str] | None) -> tuple[str, ...]:
     """Return the host's own tags."""
-    return tuple(tag for tag in tags or () if not str(tag).startswith(_INTERNAL_TAGS))
+    return tuple([tag for tag in tags if not str(tag).startswith(_INTERNAL_TAGS)]) if tags else ()
 
 
 def attempt(tags: Sequence[str] | None) -> int | None:
     """Return which attempt of a retried run it is; the first one is not marked."""
-    found = next((tag for tag in tags or () if tag.startswith(_ATTEMPT)), "")
-    number = found[len(_ATTEMPT) :]
-    return int(number) if number.isdigit() else None
+    for tag in tags or ():
+        if tag.startswith(_ATTEMPT) and tag[len(_ATTEMPT) :].isdigit():
+            return int(tag[len(_ATTEMPT) :])
+    return None
 
 
 def node(metadata: Mapping[str, Any]) -> dict[str, AttributeValue]:

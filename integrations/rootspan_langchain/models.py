@@ -11,22 +11,27 @@ from typing import Any, Final, NamedTuple
 from langchain_core.outputs import LLMResult
 
 from rootspan import semconv
+from rootspan.freeze import freeze
 from rootspan.record import AttributeValue, Frozen
-from rootspan_langchain.values import frozen_value, message
+from rootspan_langchain.values import message
 
 __all__ = ["Answer", "Usage", "answer", "model_of", "offered", "parameters", "provider_of", "usage_of"]
 
 _MODELS: Final = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
-_PARAMETERS: Final = (
-    (semconv.GEN_AI_REQUEST_TEMPERATURE, ("temperature", "ls_temperature"), (int, float)),
-    (semconv.GEN_AI_REQUEST_TOP_P, ("top_p",), (int, float)),
-    (semconv.GEN_AI_REQUEST_TOP_K, ("top_k",), (int, float)),
-    (semconv.GEN_AI_REQUEST_MAX_TOKENS, ("max_tokens", "max_completion_tokens", "ls_max_tokens"), (int,)),
-    (semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY, ("frequency_penalty",), (int, float)),
-    (semconv.GEN_AI_REQUEST_PRESENCE_PENALTY, ("presence_penalty",), (int, float)),
-    (semconv.GEN_AI_REQUEST_SEED, ("seed",), (int,)),
-    (semconv.GEN_AI_REQUEST_CHOICE_COUNT, ("n",), (int,)),
-)
+_NUMBER: Final = (int, float)
+_PARAMETERS: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
+    "ls_temperature": (semconv.GEN_AI_REQUEST_TEMPERATURE, _NUMBER),
+    "temperature": (semconv.GEN_AI_REQUEST_TEMPERATURE, _NUMBER),
+    "top_p": (semconv.GEN_AI_REQUEST_TOP_P, _NUMBER),
+    "top_k": (semconv.GEN_AI_REQUEST_TOP_K, _NUMBER),
+    "ls_max_tokens": (semconv.GEN_AI_REQUEST_MAX_TOKENS, (int,)),
+    "max_tokens": (semconv.GEN_AI_REQUEST_MAX_TOKENS, (int,)),
+    "max_completion_tokens": (semconv.GEN_AI_REQUEST_MAX_TOKENS, (int,)),
+    "frequency_penalty": (semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY, _NUMBER),
+    "presence_penalty": (semconv.GEN_AI_REQUEST_PRESENCE_PENALTY, _NUMBER),
+    "seed": (semconv.GEN_AI_REQUEST_SEED, (int,)),
+    "n": (semconv.GEN_AI_REQUEST_CHOICE_COUNT, (int,)),
+}
 _FINISH: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
 _SUFFIXES: Final = ("Chat", "LLM")
 _TOOLS: Final = 65_536  # characters of the tools' definitions
@@ -56,7 +61,7 @@ class Answer(NamedTuple):
 
 def _first(names: Sequence[str], *sources: Any) -> Any:
     for source in sources:
-        if isinstance(source, Mapping):
+        if isinstance(source, dict):
             for name in names:
                 if source.get(name) is not None:
                     return source[name]
@@ -84,10 +89,11 @@ def provider_of(metadata: Mapping[str, Any], serialized: Any) -> Any:
 def parameters(metadata: Mapping[str, Any], given: Any) -> dict[str, AttributeValue]:
     """Return the parameters of a call under their attribute names."""
     found: dict[str, AttributeValue] = {}
-    for name, keys, kinds in _PARAMETERS:
-        value = _first(keys, given, metadata)
-        if type(value) in kinds:
-            found[name] = value
+    for source in (metadata, given):
+        for key in _PARAMETERS.keys() & source.keys() if isinstance(source, dict) else ():
+            name, kinds = _PARAMETERS[key]
+            if type(source[key]) in kinds:
+                found[name] = source[key]
     stop = _first(("stop", "stop_sequences", "ls_stop"), given, metadata)
     if isinstance(stop, (list, tuple)) and stop and all(type(item) is str for item in stop):
         found[semconv.GEN_AI_REQUEST_STOP_SEQUENCES] = list(stop)
@@ -107,12 +113,12 @@ def offered(given: Any) -> tuple[Frozen, list[str]]:
         name = inner.get("name") if isinstance(inner, Mapping) else getattr(inner, "name", None)
         if type(name) is str:
             names.append(name)
-    return frozen_value(tools, _TOOLS), names
+    return freeze(list(tools), _TOOLS), names
 
 
 def usage_of(given: Any) -> Usage:
     """Return LangChain's `usage_metadata`, or a provider's own counts, as tokens; the input is the gross number."""
-    if not isinstance(given, Mapping):
+    if not isinstance(given, dict):
         return Usage()
     before, after = given.get("input_token_details"), given.get("output_token_details")
     details = {

@@ -15,7 +15,7 @@ from rootspan.arguments import outcome_of
 from rootspan.record import NOBODY, Identity, Kind, SpanEvent
 from rootspan.scope import OpenSpan
 from rootspan_langchain import graphs, invocation, models
-from rootspan_langchain.notes import Notes, add, attach, text_of
+from rootspan_langchain.notes import Notes, add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.values import frozen_value, last_said
 
 __all__ = ["Recording"]
@@ -67,7 +67,8 @@ class Recording:
         fallback = Kind.INTERACTION if parent is None else Kind.STEP
         task = None if kind not in _KINDS else invocation.awaiting_task()
         identity = self._identity(parent, name, tags, metadata)
-        notes = Notes(ns, is_node, tree.recorder.limit if self.content else 0)
+        thread = metadata.get("thread_id") if parent is None else None
+        notes = Notes(ns, thread, is_node, tree.recorder.limit if self.content else 0)
         run = tree.start(run_id, parent, _KINDS.get(kind, fallback), name, identity, shown, task, notes)
         if run.span is not None:
             self._place(run.span, run_id, parent, tags, metadata, is_node)
@@ -100,10 +101,13 @@ class Recording:
             return recorder.identity(told.user_id or own.user_id, convo, agent, labels or None, properties or None)
         known = above.holder.identity
         before = (known.user_id, known.convo_id, known.agent_name)
+        labels = invocation.tags_of(tags)
+        if not labels and (told is invocation.NOBODY or told == before):
+            return NOBODY
         user, convo, agent = (
             None if value is None or str(value) == old else value for value, old in zip(told, before, strict=True)
         )
-        labels = tuple(tag for tag in invocation.tags_of(tags) if tag not in known.tags)
+        labels = tuple(tag for tag in labels if tag not in known.tags)
         if not labels and user is convo is agent is None:
             return NOBODY
         return recorder.identity(user, convo, agent, labels)
@@ -132,7 +136,7 @@ class Recording:
 
     def describe_call(self, span: OpenSpan, run: Run, serialized: Any, metadata: Any, given: Any) -> None:
         """Keep which model was asked, and how."""
-        run.on_close = self.keep_partial
+        run.on_close = keep_partial
         span.model = run.recorder.label(models.model_of(metadata, given, serialized))
         span.provider = run.recorder.label(models.provider_of(metadata, serialized))
         definitions, run.data.offered = models.offered(given)
@@ -168,9 +172,8 @@ class Recording:
 
     def pause(self, run: Run) -> None:
         """Note that a graph waits, where LangGraph sends no event that names its checkpoint."""
-        thread = ((run.span and run.span.fields) or {}).get("attributes", {}).get(semconv.LANGGRAPH_THREAD_ID)
-        if thread is not None:
-            self.tree.pause(thread, run)
+        if run.data.thread is not None:
+            self.tree.pause(run.data.thread, run)
 
     def interrupted(self, run: Run, interrupts: Any) -> None:
         """Keep what is waited for."""
@@ -184,35 +187,18 @@ class Recording:
         span.tokens = answer.usage[:3]
         span.set(**answer.fields)
         add(span, answer.attributes)
-        self._timed(run)
+        keep_time(run)
         if self.content:
             span.output = frozen_value(answer.output, run.recorder.limit)
         return answer
-
-    def _timed(self, run: Run) -> None:
-        if run.data.first is not None and run.span is not None:
-            seconds = (run.data.first - run.span.start) / 1e9
-            attach(run.span, GEN_AI_REQUEST_STREAM=True, GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK=seconds)
-
-    def keep_partial(self, run: Run) -> None:
-        """Keep what came of an answer until it broke off; such tokens are paid for as well."""
-        span, notes = run.span, run.data
-        if span is None:
-            return
-        self._timed(run)
-        if notes.pieces and span.output is None:
-            span.output = frozen_value("".join(notes.pieces), run.recorder.limit)
-        if notes.usages and span.tokens == (None, None, None):
-            counts = [sum(usage[part] or 0 for usage in notes.usages) for part in (0, 1)]
-            span.tokens = (counts[0], counts[1], None)
 
     def decide(self, run: Run, name: str, chosen: list[str], reasoning: str = "", others: Sequence[str] = ()) -> None:
         """Record what was chosen, below the agent that chose."""
         parent = run.nearest() if run.parent is None or name == "goto" else run.parent.nearest() or run.span
         if chosen and parent is not None:
+            told = {"reasoning": reasoning, "alternatives": frozen_value(list(others)) if others else None}
+            fields = {key: value for key, value in told.items() if value} if self.content else None
             output = frozen_value(chosen) if self.content else None
-            told = {"reasoning": reasoning or None, "alternatives": frozen_value(list(others)) if others else None}
-            fields = {key: value for key, value in told.items() if value is not None and self.content}
             run.recorder.step(Kind.DECISION, name, parent, None, output=output, fields=fields)
 
     def fail(self, run_id: Any, error: BaseException, response: Any = None) -> None:
@@ -227,7 +213,7 @@ class Recording:
                 told = self.answer(run, response).text
             if len(told) < sum(map(len, run.data.pieces)):  # an older LangChain leaves out the last piece
                 span.output = None
-            self.keep_partial(run)
+            keep_partial(run)
         if graphs.is_control_flow(error):
             self._move_on(run, error)
             return

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
@@ -37,6 +44,7 @@ _ONLY_MESSAGES: Final = frozenset({"messages", "jump_to", "__interrupt__"})
 _CONFIG: Final = frozenset({"callbacks", "configurable"})
 # What is part of the framework and no value: it may hold clients, keys and the whole run.
 _MACHINERY: Final = (BaseCallbackHandler, BaseCallbackManager, Runnable, BaseStore)
+_MESSAGES: Final = frozenset({AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage})
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 
 
@@ -162,8 +170,9 @@ class _Budget:
         for key, item in list(islice(fields.items(), max(self.nodes, 0) + 1)):
             if self.nodes < 0 or self.left < 0:
                 break
-            result[key] = self.plain(item, depth, key)
+            result[key] = item if type(item) in _PLAIN else self.plain(item, depth, key)
             self.left -= 16
+            self.nodes -= 1
         if len(result) < len(fields):
             result["…"] = f"[cut: {len(fields) - len(result)} more]"
         return result
@@ -177,28 +186,32 @@ class _Budget:
                 note = f"…[cut: {len(items) - len(result)} more]"
                 result.append({"role": "system", "content": note} if talk else note)
                 break
-            result.append(self.plain(item, depth))
+            if type(item) in _MESSAGES:
+                self.nodes -= 4
+                result.append(self.message(item, depth))
+            else:
+                result.append(self.plain(item, depth))
         if talk:
             result.reverse()
         return result
 
     def message(self, given: BaseMessage, depth: int) -> dict[str, Any]:
         """Return a message as role, content, tool calls and what it answers."""
-        role = given.role if given.type == "chat" else given.type  # type: ignore[attr-defined]  # a ChatMessage
-        content = self.plain(given.content, depth)
+        told = given.__dict__  # asking pydantic for a field that a class lacks costs more than all the rest
+        role = told["role"] if given.type == "chat" else given.type
+        said = told["content"]
+        content = self.text(said) if type(said) is str else self.plain(said, depth)
         fields: dict[str, Any] = {"role": _ROLES.get(role, role), "content": content}
-        calls = getattr(given, "tool_calls", None)
-        if calls and not _has_calls(content):
+        if (calls := told.get("tool_calls")) and not _has_calls(content):
             fields["tool_calls"] = self.items(calls, depth)
-        if given.name:
-            fields["name"] = given.name
-        answered = getattr(given, "tool_call_id", None)
-        if answered:
+        if name := told.get("name"):
+            fields["name"] = name
+        if answered := told.get("tool_call_id"):
             fields["tool_call_id"] = answered
-            if given.status == "error":  # type: ignore[attr-defined]  # a ToolMessage
+            if told.get("status") == "error":
                 fields["status"] = "error"
-        thought = given.additional_kwargs.get("reasoning_content") if given.additional_kwargs else None
-        if isinstance(thought, str) and thought:
+        more = told.get("additional_kwargs")
+        if more and type(thought := more.get("reasoning_content")) is str and thought:
             fields["reasoning_content"] = self.text(thought)
         return fields
 
