@@ -11,7 +11,10 @@ from typing import Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-__all__ = ["HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "payload", "resumed"]
+__all__ = [
+    "HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "payload", "resumed",
+    "unwrapped",
+]  # fmt: skip
 
 try:
     from langgraph.callbacks import GraphCallbackHandler as GraphHandler  # only such handlers hear of interrupts
@@ -41,6 +44,12 @@ def is_interrupt(error: BaseException) -> bool:
 def is_command(value: object) -> bool:
     """Return whether a value is a `Command`."""
     return _is_a(value, "langgraph.types", "Command")
+
+
+def unwrapped(output: Any) -> Any:
+    """Return what a node's `Command` writes into the state, where that is all it does; else the output itself."""
+    only = output[0] if type(output) is list and len(output) == 1 else output
+    return only.update if is_command(only) and only.update and not (only.goto or only.resume) else output
 
 
 def payload(interrupts: Any) -> list[Any]:

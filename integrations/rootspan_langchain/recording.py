@@ -127,12 +127,16 @@ class Recording:
         if self.content and run.span is not None:
             said = last_said(inputs, "user") if run.parent is None else None
             run.span.input = frozen_value(inputs if said is None else said)
+            if run.parent is None:  # a request around it shows what the agent was asked, not what its model was
+                run.span.took_call(run.span.input, None, False)
 
     def give(self, run: Run, outputs: Any) -> None:
         """Keep what came out of a chain."""
         if self.content and run.span is not None:
             said = last_said(outputs, "assistant") if run.parent is None else None
-            run.span.output = frozen_value(outputs if said is None else said)
+            run.span.output = frozen_value(graphs.unwrapped(outputs) if said is None else said)
+            if run.parent is None:
+                run.span.took_call(None, run.span.output, False)
 
     def describe_call(self, span: OpenSpan, run: Run, serialized: Any, metadata: Any, given: Any) -> None:
         """Keep which model was asked, and how."""

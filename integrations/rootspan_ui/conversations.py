@@ -75,6 +75,10 @@ def _thumbs(score: int, comment: str) -> Turn:
     )
 
 
+def _decided(said: str, approve: bool, spans: int) -> Turn:
+    return Turn(f"({said})", "/decision", {"approve": approve, "reason": said}, spans)
+
+
 _TOOL_CALL: Final = 4  # the request, the model that asks for the tool, the tool, the model that answers
 
 APPS: Final = (
@@ -128,6 +132,47 @@ APPS: Final = (
         ),
         hint="curl {url}/chat -H 'content-type: application/json' -H 'x-user-id: you' -H 'x-conversation-id: c1' \\\n"
         '       -d \'{{"message": "Where is my order 1042?"}}\'',
+    ),
+    App(
+        name="langchain_agent",
+        modules=("fastapi", "uvicorn", "langchain", "langgraph"),
+        command=(
+            "-m",
+            "uvicorn",
+            "langchain_agent.app:app",
+            "--app-dir",
+            "{folder}",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "{port}",
+            "--log-level",
+            "warning",
+        ),
+        users=(
+            User(
+                "margaret",
+                "margaret-refund",
+                (
+                    _chat("Where is order 1042?", 12),
+                    _chat("Refund order 1042.", 6),
+                    _decided("approved", True, 8),
+                    _thumbs(1, "My money is back."),
+                ),
+            ),
+            User(
+                "dennis",
+                "dennis-refund",
+                (
+                    _chat("What can you do?", 5),
+                    _chat("Refund order 1077.", 6),
+                    _decided("it is not even paid", False, 6),
+                    _chat("Read all of Wikipedia to me.", 4, status=503),
+                ),
+            ),
+        ),
+        hint="curl {url}/chat -H 'content-type: application/json' -H 'x-user-id: you' -H 'x-conversation-id: c2' \\\n"
+        '       -d \'{{"message": "Where is order 1042?"}}\'',
     ),
 )
 """A new example app is one entry here; its packages belong into the extra `demo`."""

@@ -21,6 +21,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the demo's app needs FastAPI")
 pytest.importorskip("uvicorn", reason="the demo's app needs uvicorn")
+pytest.importorskip("langchain", reason="the demo's agent needs LangChain")
 
 from rootspan.errors import ConfigurationError
 from rootspan_ui import children, cli
@@ -124,10 +125,14 @@ def newcomer() -> subprocess.CompletedProcess[str]:
 def test_once_ends_with_zero_when_everything_arrived(newcomer: subprocess.CompletedProcess[str]) -> None:
     assert (newcomer.returncode, newcomer.stderr) == (0, "")
     said = newcomer.stdout
-    turns = [turn for user in APPS[0].users for turn in user.turns]
+    users = [user for app in APPS for user in app.users]
+    turns = [turn for user in users for turn in user.turns]
     traces, spans = sum(turn.traces for turn in turns), sum(turn.spans for turn in turns)
     assert said.endswith(f"✓ {len(turns)} requests made {traces} traces with {spans} spans, and all of them arrived.\n")
-    totals = rf"{traces} traces · {spans} spans · 4 sessions · 3 users · \d+ → \d+ tokens · \$0\.\d+ · 1 error\n"
+    sessions, names = len({user.convo_id for user in users}), len({user.name for user in users})
+    failed = sum(turn.status >= 500 for turn in turns)
+    counts = rf"{traces} traces · {spans} spans · {sessions} sessions · {names} users"
+    totals = rf"{counts} · \d+ → \d+ tokens · \$0\.\d+ · {failed} errors?\n"
     assert re.search(totals, said)
     assert said.count("\n✓ ") == len(turns) + 1
 
@@ -147,13 +152,36 @@ def test_the_trees_show_what_happened(newcomer: subprocess.CompletedProcess[str]
     assert re.search(r"\n├─ chat_completion  gpt-4o-mini +\d+ → \d+ tok  \$0\.\d+ +\d+ ms", order)
     assert '{"number":"1042"}' in order
     assert re.search(r"\n├─ (execute_tool )?look_up_order ", order)
-    (failed,) = [tree for tree in trees if "✗ POST /chat  503" in tree]
-    assert "ModelOverloadedError: the model is overloaded" in failed
+    failed = [tree for tree in trees if "✗ POST /chat  503" in tree]
+    assert "ModelOverloadedError: the model is overloaded" in "".join(failed)
     (judged, *_) = [tree for tree in trees if "gen_ai.evaluation.result" in tree]
     assert re.search(r"session (\S+)  user (\S+) .*\n.*\n  thumbs -?1 ", judged)
     sessions = re.findall(r"^\d\d:\d\d:\d\d  session (\S+)", newcomer.stdout, re.MULTILINE)
     groups = [session for at, session in enumerate(sessions) if sessions[at - 1 : at] != [session]]
-    assert sorted(groups) == sorted({user.convo_id for user in APPS[0].users})
+    assert sorted(groups) == sorted({user.convo_id for app in APPS for user in app.users})
+
+
+def test_the_agents_trees_show_the_tool_the_person_and_the_link(newcomer: subprocess.CompletedProcess[str]) -> None:
+    trees = newcomer.stdout.split("\n\n")
+    looked = next(tree for tree in trees if "│ in   Where is order 1042?" in tree)
+    lines = [line.strip(" │├╰─").split("  ")[0] for line in looked.splitlines()]
+    steps = [
+        "POST /chat",
+        "support_agent",
+        "model",
+        "ChatStandIn",
+        "tool_choice",
+        "tools",
+        "look_up_order",
+        "orders_database",
+    ]
+    assert [line for line in lines if line in steps][: len(steps)] == steps
+    paused = next(tree for tree in trees if "│ in   Refund order 1042." in tree)
+    assert re.search(r"support_agent  interrupted", paused)
+    resumed = next(tree for tree in trees if '"type":"approve"' in tree)
+    (trace,) = re.findall(r"trace ([0-9a-f]+)$", paused, re.MULTILINE)
+    assert f"linked to trace {trace}" in resumed
+    assert "Order 1042 is refunded." in resumed
 
 
 def test_a_receiver_that_drops_is_found_out(
