@@ -13,7 +13,7 @@ from rootspan import Tracker, semconv
 from rootspan.adapter import Run, RunTree
 from rootspan.arguments import outcome_of
 from rootspan.record import NOBODY, Identity, Kind, SpanEvent
-from rootspan.scope import OpenSpan
+from rootspan.scope import Holder, OpenSpan
 from rootspan_langchain import graphs, invocation, models
 from rootspan_langchain.notes import Notes, add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.values import frozen_value, last_said
@@ -63,20 +63,29 @@ class Recording:
         parent, ns = tree.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
         above = None if parent is None else cast("Notes", parent.data)
         is_node = above is not None and ns is not None and above.ns != ns
+        if parent is not None and above is not None and is_node and not above.is_graph:
+            above.is_graph = True
+            self._call_agent(parent, metadata)
         shown = self._shown(name, kind, tags, metadata, parent is None, is_node)
         fallback = Kind.INTERACTION if parent is None else Kind.STEP
         task = None if kind not in _KINDS else invocation.awaiting_task()
-        identity = self._identity(parent, name, tags, metadata)
+        identity = self._identity(parent, tags, metadata)
         thread = metadata.get("thread_id") if parent is None else None
         notes = Notes(ns, thread, is_node, tree.recorder.limit if self.content else 0)
         run = tree.start(run_id, parent, _KINDS.get(kind, fallback), name, identity, shown, task, notes)
         if run.span is not None:
             self._place(run.span, run_id, parent, tags, metadata, is_node)
-        if parent is not None and above is not None and is_node and not above.is_graph:
-            above.is_graph = True
-            if parent.span is not None and not parent.ended:
-                parent.span.set(operation=semconv.Operation.INVOKE_AGENT)
         return run
+
+    def _call_agent(self, graph: Run, metadata: Any) -> None:
+        """Call a run an agent once its first node shows that it is a graph; an older LangChain does not name it."""
+        span = graph.span
+        if span is not None and not span.finished:
+            span.set(operation=semconv.Operation.INVOKE_AGENT)
+            if "lc_agent_name" not in metadata and span.name != "LangGraph":
+                span.holder = Holder(span.holder.identity._replace(agent_name=span.name))
+                if span.parent is not None:
+                    span.parent.took(agent_name=span.name)
 
     def _shown(self, name: str, kind: str, tags: Any, metadata: Any, is_root: bool, is_node: bool) -> bool:
         info = invocation.RunInfo(name, kind, tags, metadata, is_root, is_node)
@@ -86,19 +95,17 @@ class Recording:
             self.tree.recorder.warn("include", "the include= function raised %r; the run is recorded", error)
             return True
 
-    def _identity(self, parent: Run | None, name: str, tags: Any, metadata: Any) -> Identity:
+    def _identity(self, parent: Run | None, tags: Any, metadata: Any) -> Identity:
         """Return what this run says of whose it is, beside what it inherits."""
         told, own, recorder = invocation.whose(metadata), self._own, self.tree.recorder
         above = None if parent is None else parent.nearest()
         if parent is None or above is None or parent.owner is not self.tree:
             thread = metadata.get("thread_id") if parent is None else None
-            agent = told.agent_name
-            if agent is None and parent is None and metadata.get("ls_integration") == "langgraph":
-                agent = name if name != "LangGraph" else None
             properties = {**(self._properties or {}), **invocation.properties(metadata)} if parent is None else None
             labels = recorder.tags(self._tags) + invocation.tags_of(tags)
             convo = told.convo_id or own.convo_id or thread
-            return recorder.identity(told.user_id or own.user_id, convo, agent, labels or None, properties or None)
+            user, agent = told.user_id or own.user_id, told.agent_name
+            return recorder.identity(user, convo, agent, labels or None, properties or None)
         known = above.holder.identity
         before = (known.user_id, known.convo_id, known.agent_name)
         labels = invocation.tags_of(tags)

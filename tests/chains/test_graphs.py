@@ -326,7 +326,7 @@ def test_lc_47_building_an_agent_is_no_invocation(
 
 
 @needs_agents
-@pytest.mark.parametrize("is_async", [False, True])
+@either
 def test_lc_48_an_agent_is_one_tree_with_its_name_decisions_and_tokens(
     handler: RootspanCallbackHandler, trees: Collect, is_async: bool
 ) -> None:
