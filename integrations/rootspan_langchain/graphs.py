@@ -48,7 +48,7 @@ def is_command(value: object) -> bool:
 
 def unwrapped(output: Any) -> Any:
     """Return what a node's `Command` writes into the state, where that is all it does; else the output itself."""
-    only = output[0] if type(output) is list and len(output) == 1 else output
+    only: Any = output[0] if type(output) is list and len(output) == 1 else output
     return only.update if is_command(only) and only.update and not (only.goto or only.resume) else output
 
 
