@@ -515,3 +515,30 @@ def test_prompts_show_their_variables_and_what_became_of_them(handler: RootspanC
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Say yes"},
     ]
+
+
+def test_odd_states_and_commands_are_readable(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    types = pytest.importorskip("langgraph.types", reason="commands are LangGraph's")
+
+    class Shifting(dict):  # type: ignore[type-arg]
+        pass
+
+    class Locked(HumanMessage):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "content" or name == "__dict__":
+                raise RuntimeError("locked")
+            return super().__getattribute__(name)
+
+    values = {
+        "command": types.Command(update={"a": 1}, goto="next", resume=None),
+        "several": [types.Command(goto=["a", types.Send("b", {"x": 1})]), 1],
+        "shifting": Shifting(a=1),
+        "chat": {"messages": []},
+    }
+    RunnableLambda(lambda _: "x").invoke(values, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    assert given["command"] == {"update": {"a": 1}, "goto": ["next"]}
+    assert given["several"] == [{"goto": ["a", "b"]}, 1]
+    assert given["shifting"] == {"a": 1}
+    RunnableLambda(lambda _: {"messages": []}).invoke([Locked.model_construct(type="human")], config(handler))
+    assert "unreadable" in trees().roots[-1].attributes["input.value"]
