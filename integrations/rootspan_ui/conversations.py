@@ -81,23 +81,13 @@ def _decided(said: str, approve: bool, spans: int) -> Turn:
 
 _TOOL_CALL: Final = 4  # the request, the model that asks for the tool, the tool, the model that answers
 
+_UVICORN: Final = ("--app-dir", "{folder}", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
+
 APPS: Final = (
     App(
         name="fastapi_chat",
         modules=("fastapi", "uvicorn", "genai_prices"),
-        command=(
-            "-m",
-            "uvicorn",
-            "fastapi_chat.app:app",
-            "--app-dir",
-            "{folder}",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "{port}",
-            "--log-level",
-            "warning",
-        ),
+        command=("-m", "uvicorn", "fastapi_chat.app:app", *_UVICORN),
         users=(
             User(
                 "ada",
@@ -136,19 +126,7 @@ APPS: Final = (
     App(
         name="langchain_agent",
         modules=("fastapi", "uvicorn", "langchain", "langgraph"),
-        command=(
-            "-m",
-            "uvicorn",
-            "langchain_agent.app:app",
-            "--app-dir",
-            "{folder}",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "{port}",
-            "--log-level",
-            "warning",
-        ),
+        command=("-m", "uvicorn", "langchain_agent.app:app", *_UVICORN),
         users=(
             User(
                 "margaret",

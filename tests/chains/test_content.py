@@ -337,6 +337,18 @@ def test_lc_61_an_image_alone_keeps_size_and_digest(handler: RootspanCallbackHan
         assert root.attributes["input.value"] == "What is it?"
 
 
+def test_lc_61_an_image_in_a_state_is_elided_as_well(
+    handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rootspan_langchain.values._digests", dict.fromkeys(range(2_000), "old"))
+    image = bytes(range(256)) * 800
+    block: Any = {"type": "image", "mime_type": "image/png", "data": base64.b64encode(image).decode()}
+    RunnableLambda(lambda _: "x").invoke({"messages": [HumanMessage([block])], "n": 1}, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    digest = hashlib.sha256(image).hexdigest()[:16]
+    assert given["messages"][0]["content"][0]["data"] == f"[{len(image)} bytes, sha256 {digest}]"
+
+
 def test_lc_62_content_off_means_off(tracker: Tracker, trees: Collect) -> None:
     handler = RootspanCallbackHandler(tracker=tracker, capture_content=False, user_id="u1")
 
@@ -364,6 +376,24 @@ def test_lc_62_content_off_means_off(tracker: Tracker, trees: Collect) -> None:
     assert found.one("secretive").attributes["error.type"] == "ValueError"
     assert sum(span.attributes.get("gen_ai.usage.input_tokens", 0) for span in found.spans) == 20
     assert found.find("tool_choice")
+
+
+def test_lc_62_content_off_keeps_a_tools_result_out(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, capture_content=False)
+    lookup.invoke({"query": "hush"}, config(handler))
+    assert "output.value" not in trees().root.attributes
+
+
+def test_lc_09_the_longer_of_two_partial_answers_is_kept(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """An older LangChain leaves the last piece out of what it hands over with the error."""
+    from uuid import uuid4
+
+    run = uuid4()
+    handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
+    for piece in ("one ", "two"):
+        handler.on_llm_new_token(piece, run_id=run)
+    handler.on_llm_error(ValueError("x"), run_id=run, response=result(AIMessage("one ")))
+    assert messages(trees().root, "output")[0]["parts"][0]["content"] == "one two"
 
 
 def test_lc_62_content_off_for_the_whole_tracker(sink: Any) -> None:

@@ -469,3 +469,43 @@ def test_the_state_of_a_chat_is_shown_as_what_was_said(handler: RootspanCallback
     found = trees().roots
     assert [root.attributes["input.value"] for root in found[:3]] == ["hi"] * 3
     assert [root.attributes["output.value"] for root in found] == ["hello"] * 4
+
+
+def test_an_interrupt_without_content_and_of_an_unknown_run(tracker: Tracker, trees: Collect) -> None:
+    from types import SimpleNamespace
+    from uuid import uuid4
+
+    graph, handler = asking(), RootspanCallbackHandler(tracker=tracker, capture_content=False)
+    graph.invoke({"text": "x"}, config(handler, "t1"))
+    graph.invoke(Command(resume="hush"), config(handler, "t1"))
+    unknown = SimpleNamespace(run_id=uuid4(), checkpoint_id="c", interrupts=())
+    handler.on_interrupt(unknown)
+    handler.on_resume(unknown)
+    paused, resumed = trees().roots
+    assert paused.attributes["rootspan.outcome"] == "interrupted"
+    assert resumed.links == [(paused.trace_id, paused.span_id)]
+    assert "hush" not in str(resumed.attributes)
+    assert "really?" not in str(paused.attributes)
+
+
+def test_a_graph_names_the_request_around_it_and_may_be_hidden_itself(tracker: Tracker, trees: Collect) -> None:
+    graph = StateGraph(State)
+    graph.add_node("only", lambda state: {"seen": ["x"]})
+    graph.add_edge(START, "only")
+    made = graph.compile(name="planner")
+    with tracker.begin("turn"):
+        made.invoke({"text": "x"}, config(RootspanCallbackHandler(tracker=tracker)))
+    hiding = RootspanCallbackHandler(tracker=tracker, include=lambda run: run.is_node)
+    made.invoke({"text": "x"}, config(hiding))
+    found = trees()
+    assert found.one("turn").attributes["gen_ai.agent.name"] == "planner"
+    assert [root.name for root in found.roots] == ["turn", "only"]
+
+
+def test_paused_runs_are_bounded(sink: Any) -> None:
+    tracker = Tracker(endpoint=sink.url, max_open_sessions=3)
+    handler = RootspanCallbackHandler(tracker=tracker)
+    for number in range(5):
+        asking().invoke({"text": "x"}, config(handler, f"t{number}"))
+    assert len(handler._recording.tree._forest.paused) == 3
+    tracker.shutdown()
