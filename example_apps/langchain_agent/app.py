@@ -53,7 +53,7 @@ agent = create_agent(
     checkpointer=InMemorySaver(),
     middleware=[HumanInTheLoopMiddleware(interrupt_on={"refund": True})],
 )
-handler = RootspanCallbackHandler(detail="agent")  # one for all invocations
+handler = RootspanCallbackHandler(detail="agent", estimate_cost=True)  # one for all invocations
 
 
 class Question(BaseModel):

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from rootspan import Tracker, semconv
+from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import ConfigurationError
 from rootspan_langchain import graphs, invocation
@@ -47,11 +47,13 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         tags: labels, added to those of the invocation.
         properties: custom dimensions of the root, added to the invocation's own metadata.
         capture_content: False leaves out what was said: inputs, outputs, messages, tools' definitions, error texts.
+        estimate_cost: prices calls of models with `rootspan.calculate_cost`, which needs the extra `cost`.
         detail: `full`, or `agent` to leave out the runs that only pass on; their children take their place.
         include: a function of `RunInfo` that decides in place of `detail` whether a run gets a span.
 
     Raises:
         ConfigurationError: an option is of the wrong type.
+        MissingExtraError: `estimate_cost` without the extra `cost`.
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
@@ -72,6 +74,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         tags: Sequence[str] | None = None,
         properties: Mapping[str, Any] | None = None,
         capture_content: bool = True,
+        estimate_cost: bool = False,
         detail: str = "full",
         include: Callable[[invocation.RunInfo], object] | None = None,
     ) -> None:
@@ -84,7 +87,9 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             raise ConfigurationError("include= has to be a function of RunInfo. Fix: include=lambda run: True.")
         shows = include or functools.partial(invocation.shown_by_default, detail=detail)
         own = invocation.Whose(user_id, convo_id)
-        self._recording = Recording(tracker, own, tags, properties, bool(capture_content), shows)
+        if estimate_cost:
+            calculate_cost("gpt-4o", {"prompt_tokens": 1})  # loads the price list now, not during the first call
+        self._recording = Recording(tracker, own, tags, properties, bool(capture_content), shows, bool(estimate_cost))
 
     def disable(self) -> None:
         """Record no further invocation; what is open is recorded to its end."""
@@ -200,6 +205,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         run = self._recording.tree.find(event.run_id)
         if run is not None:
             self._recording.interrupted(run, event.interrupts)
+            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
             run.data.interrupted = True
             self._recording.tree.pause(event.checkpoint_id, run)
 
@@ -208,6 +214,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         """Link a graph that goes on to the run that was paused."""
         run = self._recording.tree.find(event.run_id)
         if run is not None:
+            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
             self._recording.resume(run, event.checkpoint_id)
 
     # Ends

@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from langchain_core.outputs import LLMResult
 
-from rootspan import semconv
+from rootspan import calculate_cost, semconv
 from rootspan.freeze import freeze
 from rootspan.record import AttributeValue, Frozen
 from rootspan_langchain.values import message
 
-__all__ = ["Answer", "Usage", "answer", "model_of", "offered", "parameters", "provider_of", "usage_of"]
+__all__ = ["Answer", "Usage", "answer", "cost_of", "model_of", "offered", "parameters", "provider_of", "usage_of"]
 
 _MODELS: Final = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
 _NUMBER: Final = (int, float)
@@ -57,6 +57,7 @@ class Answer(NamedTuple):
     attributes: dict[str, AttributeValue]
     calls: Sequence[Mapping[str, Any]]
     text: str
+    bought: Any  # the usage as it was told; None for what the cache answered
 
 
 def _first(names: Sequence[str], *sources: Any) -> Any:
@@ -160,14 +161,15 @@ def answer(result: LLMResult, run_id: str, limit: int) -> Answer:
                 shown[number]["finish_reason"] = str(reason)
     first: Any = messages[0] if messages else None
     meta: Any = getattr(first, "response_metadata", None) or {}
-    usage = usage_of(getattr(first, "usage_metadata", None) or _first(("token_usage", "usage"), told, meta))
+    bought = getattr(first, "usage_metadata", None) or _first(("token_usage", "usage"), told, meta)
+    usage = usage_of(bought)
     attributes: dict[str, AttributeValue] = {}
     identifier = meta.get("id") or getattr(first, "id", None)
     if type(identifier) is str and not identifier.startswith(_CACHED_IDS):
         attributes[semconv.GEN_AI_RESPONSE_ID] = identifier
     if _is_cached(first, usage, run_id):
         attributes[semconv.ROOTSPAN_RESPONSE_CACHED] = True
-        usage = Usage()  # bought when it was asked for the first time
+        usage, bought = Usage(), None  # bought when it was asked for the first time
     attributes.update(usage.audio)
     fields = {"response_model": _first(("model_name", "model", "model_id"), meta, told), "finish_reasons": reasons}
     fields.update(usage.details)
@@ -177,7 +179,15 @@ def answer(result: LLMResult, run_id: str, limit: int) -> Answer:
     output: Any = shown or [{"role": "assistant", "content": text} for text in texts]
     if not shown and len(texts) < 2:
         output = text or None
-    return Answer(output, usage, {name: value for name, value in fields.items() if value}, attributes, calls, text)
+    fields = {name: value for name, value in fields.items() if value}
+    return Answer(output, usage, fields, attributes, calls, text, bought)
+
+
+def cost_of(answer: Answer, model: str | None, provider: str | None) -> float | None:
+    """Return the price of a call by the price list, None where it is not known."""
+    named = answer.fields.get("response_model") or model
+    price = calculate_cost(named, answer.bought, provider=provider) if named and answer.bought else None
+    return None if price is None else float(price)
 
 
 def _is_cached(first: Any, usage: Usage, run_id: str) -> bool:

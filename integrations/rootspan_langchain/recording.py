@@ -35,6 +35,7 @@ class Recording:
         properties: custom dimensions of every root.
         content: whether what was said is recorded.
         shows: decides whether a run gets a span.
+        priced: whether a call of a model is given its price by the price list.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Recording:
         properties: Mapping[str, Any] | None,
         content: bool,
         shows: Callable[[invocation.RunInfo], object],
+        priced: bool = False,
     ) -> None:
         self.tree = RunTree(tracker, invocation.current_run_id)
         self.enabled = True
         self.content = content
-        self._own, self._tags, self._properties, self._shows = own, tags, properties, shows
+        self._own, self._tags, self._properties, self._shows, self._priced = own, tags, properties, shows, priced
 
     def begin(
         self, kind: str, serialized: Any, run_id: Any, parent_run_id: Any, tags: Any, metadata: Any, name: Any
@@ -196,6 +198,8 @@ class Recording:
         span = cast("OpenSpan", run.span)
         answer = models.answer(response, str(run.run_id), run.recorder.limit)
         span.tokens = answer.usage[:3]
+        if self._priced and answer.usage.cost is None:
+            span.tokens = (*span.tokens[:2], models.cost_of(answer, span.model, span.provider))
         span.set(**answer.fields)
         add(span, answer.attributes)
         keep_time(run)

@@ -125,7 +125,7 @@ APPS: Final = (
     ),
     App(
         name="langchain_agent",
-        modules=("fastapi", "uvicorn", "langchain", "langgraph"),
+        modules=("fastapi", "uvicorn", "genai_prices", "langchain", "langgraph"),
         command=("-m", "uvicorn", "langchain_agent.app:app", *_UVICORN),
         users=(
             User(

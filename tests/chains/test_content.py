@@ -25,7 +25,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
-from rootspan import Tracker
+from rootspan import MissingExtraError, Tracker
 from rootspan_langchain import RootspanCallbackHandler
 from scripted import USAGE, ChatScripted, ChatStreaming, Trees, calls
 
@@ -508,6 +508,29 @@ def test_several_chat_choices_each_with_its_reason(handler: RootspanCallbackHand
 def test_a_cost_that_the_provider_tells_is_on_the_model_span(handler: RootspanCallbackHandler, trees: Collect) -> None:
     told(handler, result(AIMessage("x"), token_usage={"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5}))
     assert trees().root.attributes["gen_ai.usage.cost"] == 0.5
+
+
+def test_calls_are_priced_on_request_and_on_model_spans_alone(tracker: Tracker, trees: Collect) -> None:
+    pytest.importorskip("genai_prices", reason="the price list")
+    handler = RootspanCallbackHandler(tracker=tracker, estimate_cost=True)
+    meta: Any = {"ls_provider": "openai", "ls_model_name": "gpt-4o-mini"}
+    told(handler, result(AIMessage("x", usage_metadata=USAGE)), metadata=meta, serialized={"name": "priced"})
+    RunnableLambda(str).invoke("x", config(handler))
+    told(handler, result(AIMessage("x", usage_metadata=USAGE)), metadata={"ls_model_name": "no-such-model"})
+    told(handler, result(AIMessage("x")), metadata=meta)
+    found = trees()
+    priced = [span for span in found.spans if "gen_ai.usage.cost" in span.attributes]
+    assert [span.name for span in priced] == ["priced"]
+    assert priced[0].attributes["gen_ai.usage.cost"] == pytest.approx((10 * 0.15 + 4 * 0.6) / 1e6)
+
+
+def test_without_a_price_list_the_option_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    monkeypatch.delitem(sys.modules, "genai_prices.data", raising=False)
+    with pytest.raises(MissingExtraError, match=r"rootspan\[cost\]"):
+        RootspanCallbackHandler(estimate_cost=True)
 
 
 def test_custom_events_and_retries_are_events_of_their_run(handler: RootspanCallbackHandler, trees: Collect) -> None:
