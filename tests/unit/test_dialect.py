@@ -113,6 +113,8 @@ def test_a_model_call_that_is_the_root_shows_the_last_words_as_text() -> None:
     assert (found["input.value"], found["output.value"]) == ("Hi", "Hello")
     assert found["input.mime_type"] == found["output.mime_type"] == "text/plain"
     assert len(json.loads(found["gen_ai.input.messages"])) == 2
+    request = attributes(Kind.REQUEST, input=CHAT, output={"hits": 3})
+    assert (request["input.value"], request["output.value"]) == ("Hi", '{"hits":3}')
     calls = [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": {}, "id": "1"}]}]
     assert json.loads(attributes(Kind.MODEL, output=calls)["output.value"]) == calls
 
