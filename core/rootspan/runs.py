@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
@@ -196,16 +197,25 @@ class _Forest:
 
 
 _forests: WeakKeyDictionary[Tracker, dict[Any, _Forest]] = WeakKeyDictionary()
-_FIRST_USE: Final = threading.Lock()
+_first_use = threading.Lock()
 
 
 def _forest(tracker: Tracker, current: Callable[[], Hashable]) -> _Forest:
     """Return the forest of a tracker: handlers that share a tracker see each other's runs."""
-    with _FIRST_USE:
+    with _first_use:
         forests = _forests.setdefault(tracker, {})
         if current not in forests:
             forests[current] = _Forest(current)
         return forests[current]
+
+
+def _after_fork() -> None:
+    """In a forked child: nobody is there to release what another thread held; the parent's runs are parents only."""
+    global _first_use
+    _first_use = threading.Lock()
+    for forests in list(_forests.values()):
+        for forest in forests.values():
+            forest.lock = threading.RLock()
 
 
 class RunTree:
@@ -336,3 +346,7 @@ class RunTree:
             "kept": len(own),
             **{reason: self.counts[reason] for reason in reasons},
         }
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

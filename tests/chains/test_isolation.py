@@ -6,6 +6,9 @@ import asyncio
 import contextvars
 import copy
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -465,8 +468,6 @@ def test_lc_39_what_is_tracked_inside_a_tool_lands_below_it(
     else:
         chain.invoke("q", config(handler))
     found = trees()
-    import sys
-
     if is_async and sys.version_info < (3, 11):
         pytest.skip("before Python 3.11 LangChain cannot set its variable for a coroutine, so nothing tells the tool")
     assert found.path(found.one("inside")) == ["agent", name, "inside"]
@@ -598,3 +599,49 @@ def test_it_derives_from_langchains_own_handler_and_runs_inline(handler: Rootspa
     assert isinstance(handler, BaseCallbackHandler)
     assert handler.run_inline
     assert not handler.raise_error
+
+
+FORKING = """
+import os, sys, threading, time
+from langchain_core.runnables import RunnableLambda
+import rootspan
+from rootspan_langchain import RootspanCallbackHandler
+
+handler = RootspanCallbackHandler(tracker=rootspan.Tracker(endpoint=sys.argv[1]))
+forest = handler._recording.tree._forest
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with forest.lock:
+        held.set()
+        forked.wait(20)
+
+def work(text, config):
+    threading.Thread(target=hold).start()
+    held.wait(20)
+    child = os.fork()
+    if child == 0:
+        RunnableLambda(str, name="in the child").invoke(text, config)
+        handler._recording.tree.tracker.shutdown()
+        os._exit(0)
+    forked.set()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+print(RunnableLambda(work, name="parent").invoke("x", {"callbacks": [handler]}))
+handler._recording.tree.tracker.shutdown()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_records_below_its_parents_run_and_waits_for_no_lock(sink: Sink) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, sink.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "0\n"
+    sink.wait(2, 20)
+    parent, child = sink.one("parent"), sink.one("in the child")
+    assert child.parent_id == parent.span_id
