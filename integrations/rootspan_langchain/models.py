@@ -174,7 +174,7 @@ def answer(result: LLMResult, run_id: str, limit: int) -> Answer:
     fields = {"response_model": _first(("model_name", "model", "model_id"), meta, told), "finish_reasons": reasons}
     fields.update(usage.details)
     texts = [choice.text for choice in choices]
-    text = texts[0] if texts and isinstance(texts[0], str) else ""
+    text = str(texts[0]) if texts else ""
     calls = getattr(first, "tool_calls", None) or ()
     output: Any = shown or [{"role": "assistant", "content": text} for text in texts]
     if not shown and len(texts) < 2:
