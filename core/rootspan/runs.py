@@ -143,7 +143,7 @@ class _Forest:
             for run in [run for run in newest.members.values() if run.ended]:
                 self._forget(run)
             for run in list(newest.members.values())[1:]:
-                if len(self.runs) <= most:
+                if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
                     break
                 self.cut(run, "closed_by_count", "abandoned")
                 self._forget(run)
@@ -162,8 +162,11 @@ class _Forest:
     def cut(self, run: Run, reason: str, outcome: str | None, end: int | None = None) -> None:
         """Close a run that no event will end."""
         if not run.ended:
-            if run.on_close is not None:
-                run.on_close(run)
+            try:
+                if run.on_close is not None:
+                    run.on_close(run)
+            except Exception:
+                run.recorder.own_error()
             run.owner.counts[reason] += 1
             self.close(run, outcome, None, end, below=False)
 

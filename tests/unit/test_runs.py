@@ -126,3 +126,22 @@ def test_what_was_paused_is_resumed_once_the_newest_first(hook: Hook) -> None:
     assert (newest[0][:32], oldest[0][:32]) == (trace_id_for("b"), trace_id_for("a"))
     assert oldest[1] >= 0
     assert hook.tree.resume("thread") is None
+
+
+def test_an_adapter_that_fails_to_close_a_run_costs_that_runs_notes_only(tracker: Tracker, sink: Sink) -> None:
+    hook = Hook(tracker, "u1", None)
+    hook.start("top", None, "top")
+    hook.start("below", "top", "below")
+    below = hook.tree.find("below")
+    assert below is not None
+
+    def fail(run: Any) -> None:
+        raise KeyError("a mistake")
+
+    below.on_close = fail
+    hook.end("top", ValueError("broken"))
+    assert hook.tree.stats()["kept"] == 0
+    assert tracker.flush(20)
+    assert sink.one("below").parent_id == sink.one("top").span_id
+    assert tracker.stats()["dropped"] == {"internal_error": 1}
+    tracker.shutdown()
