@@ -195,7 +195,7 @@ class RequestRoot:
         span.adopts = True
         span.ask = self._ask
         self._span: OpenSpan = span
-        self._scope = Scope(span, span.holder, None)
+        self._scope = Scope(span, None, None)
         links = self._caller() if options.trace_context == "link" else None
         if links is not None:
             span.set(links=(links,))

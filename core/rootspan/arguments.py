@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
-from rootspan.freeze import freeze, identifier, thaw
+from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
 from rootspan.settings import Settings
 
@@ -15,10 +15,11 @@ __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "ou
 
 logger = logging.getLogger("rootspan")
 
-_LABEL: Final = 1_000  # characters of a name, a model or an error type
 _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
+_NOTHING_MORE: Final = ((), None, None)  # no tags, agent and properties
+_identity: Any = tuple.__dict__["__new__"]  # half the price of calling the class
 Error: TypeAlias = "tuple[str | None, str | None]"
 """Type and message of a failure."""
 
@@ -53,13 +54,18 @@ class Arguments:
         properties: object = None,
     ) -> Identity:
         """Return host values as an identity; what cannot be used is left out with one warning."""
-        return Identity(
-            self.id("user_id", user_id),
-            self.id("convo_id", convo_id),
-            self.tags(tags),
-            self.label(agent_name),
-            None if properties is None else freeze(properties, self.limit),
-        )
+        if agent_name is None and tags is None and properties is None:
+            if user_id is None and convo_id is None:
+                return NOBODY
+            more: tuple[Any, ...] = _NOTHING_MORE
+        else:
+            more = (self.tags(tags), self.label(agent_name), self.frozen(properties))
+        if user_id is not None and (type(user_id) is not str or not 0 < len(user_id) <= LONGEST_ID):
+            user_id = self.id("user_id", user_id)
+        if convo_id is not None and (type(convo_id) is not str or not 0 < len(convo_id) <= LONGEST_ID):
+            convo_id = self.id("convo_id", convo_id)
+        identity: Identity = _identity(Identity, (user_id, convo_id, *more))
+        return identity
 
     def defaults(self) -> Identity | None:
         """Return the identity that `configure` gave, asking its getters."""
@@ -105,8 +111,8 @@ class Arguments:
     def label(self, value: object) -> str | None:
         """Return a short name as text."""
         if value is None or type(value) is str:
-            return value if value is None or len(value) <= _LABEL else value[:_LABEL]
-        frozen = freeze(value, _LABEL)
+            return value if value is None or len(value) <= LABEL else value[:LABEL]
+        frozen = freeze(value, LABEL)
         return frozen.decode() if isinstance(frozen, bytes) else str(frozen)
 
     def name(self, value: object) -> str:
@@ -121,7 +127,7 @@ class Arguments:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""
         if value is None or type(value) is int or type(value) is float:
             return value
-        return float(value) if type(value) is Decimal else freeze(value, _LABEL)
+        return float(value) if type(value) is Decimal else freeze(value, LABEL)
 
     def nanoseconds(self, seconds: object) -> int:
         """Return a duration given in seconds, 0 for what is none."""
@@ -141,11 +147,11 @@ class Arguments:
 
     def rare(
         self,
-        tags: object,
-        agent_name: object,
-        response_model: object,
-        finish_reasons: object,
-        operation: object,
+        tags: object = None,
+        agent_name: object = None,
+        response_model: object = None,
+        finish_reasons: object = None,
+        operation: object = None,
         *tokens: object,
     ) -> dict[str, Any]:
         """Return the fields of an event that few events have, None omitted."""

@@ -6,11 +6,11 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable
 from typing import Final
 
 from rootspan import dialect
 from rootspan.errors import ConfigurationError
+from rootspan.forks import after_fork
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.recorder import Recorder
@@ -39,20 +39,17 @@ def record_with(settings: Settings) -> Recorder:
     def shape(record: Record) -> SpanData:
         return dialect.to_span(record, settings, redactor)
 
-    def pipeline(on_fork: Callable[[], None]) -> Pipeline:
-        return Pipeline(
-            shape,
-            sinks(settings),
-            limit=settings.max_queue_bytes,
-            interval=settings.flush_interval,
-            batch_size=settings.batch_size,
-            sample_rate=settings.sample_rate,
-            on_loss=settings.on_loss,
-            on_fork=on_fork,
-            disabled=settings.disabled,
-            unchosen=settings.otlp and not settings.endpoint_chosen,
-        )
-
+    pipeline = Pipeline(
+        shape,
+        sinks(settings),
+        limit=settings.max_queue_bytes,
+        interval=settings.flush_interval,
+        batch_size=settings.batch_size,
+        sample_rate=settings.sample_rate,
+        on_loss=settings.on_loss,
+        disabled=settings.disabled,
+        unchosen=settings.otlp and not settings.endpoint_chosen,
+    )
     recorder = Recorder(settings, pipeline)
     _recorders.add(recorder)
     return recorder
@@ -72,11 +69,10 @@ def _at_exit() -> None:
         recorder.close(EXIT_SECONDS, at_exit=True)
 
 
-def _after_fork() -> None:
+@after_fork
+def _start_afresh() -> None:
     for recorder in list(_recorders):
-        recorder.pipeline.after_fork()
+        recorder.start_afresh()
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
@@ -13,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from rootspan import default_tracker
 from rootspan.arguments import Error
+from rootspan.forks import after_fork
 from rootspan.record import NOBODY, Identity
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope, within
@@ -212,7 +212,8 @@ def _forest(tracker: Tracker, current: Callable[[], Hashable]) -> _Forest:
         return forests[current]
 
 
-def _after_fork() -> None:
+@after_fork
+def _renew_locks() -> None:
     """In a forked child: nobody is there to release what another thread held; the parent's runs are parents only."""
     global _first_use
     _first_use = threading.Lock()
@@ -303,7 +304,7 @@ class RunTree:
             return parent.root.scope
         if scope is not None and within(scope, span):  # an interaction that was opened inside that run
             return scope
-        return Scope(span, span.holder, None)
+        return Scope(span, None, None)
 
     def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
         """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""
@@ -349,7 +350,3 @@ class RunTree:
             "kept": len(own),
             **{reason: self.counts[reason] for reason in reasons},
         }
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

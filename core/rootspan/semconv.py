@@ -115,6 +115,7 @@ ROOTSPAN_SESSION_REASONING_TOKENS: Final = "rootspan.session.reasoning_tokens"
 ROOTSPAN_SESSION_COST: Final = "rootspan.session.cost"
 ROOTSPAN_METRIC: Final = "rootspan.metric"  # a prefix
 ROOTSPAN_TARGET_SPAN_ID: Final = "rootspan.target.span_id"
+ROOTSPAN_TARGET_TRACE_ID: Final = "rootspan.target.trace_id"
 ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
 ROOTSPAN_RUN_ID: Final = "rootspan.run.id"  # the framework's own
 ROOTSPAN_RUN_ATTEMPT: Final = "rootspan.run.attempt"

@@ -266,8 +266,8 @@ def test_a_receiver_that_does_not_start_is_quoted(
     tiny: Callable[..., App], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = tiny("hello")
-    assert run_once(app, receiver=[*RECEIVER, "--host", "no-such-host.invalid"])[0] == 1
-    assert "ended by itself with status 2. It said last:\n  rootspan tail: The host" in capsys.readouterr().err
+    assert run_once(app, receiver=[*RECEIVER, "--port", "70000"])[0] == 1
+    assert "ended by itself with status 2. It said last:\n  rootspan tail: The port" in capsys.readouterr().err
     monkeypatch.setattr(children, "_READY", 0.5)
     assert run_once(app, receiver=[sys.executable, "-c", "import time; time.sleep(60)"])[0] == 1
     assert "did not say within 0.5 s where it listens" in capsys.readouterr().err

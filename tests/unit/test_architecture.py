@@ -24,7 +24,7 @@ PACKAGES = [CORE, *INTEGRATIONS]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "semconv", "record"},
+    {"errors", "semconv", "record", "forks"},
     {"freeze", "redaction", "cost", "settings"},
     {"dialect", "encode"},
     {"transport", "spool"},
@@ -43,6 +43,7 @@ LAYERS = (
 """A module of core imports only from rows above its own, and from the other parts of the same whole."""
 
 PARTS = {
+    "ids": "forks",
     "description": "freeze",
     "marks": "redaction",
     "denied_keys": "redaction",
