@@ -11,12 +11,13 @@ from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
 from rootspan.settings import Settings
 
-__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of"]
+__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
 
 logger = logging.getLogger("rootspan")
 
 _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
+_GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
 _NOTHING_MORE: Final = ((), None, None)  # no tags, agent and properties
 _identity: Any = tuple.__dict__["__new__"]  # half the price of calling the class
@@ -218,8 +219,19 @@ def failure(error: object, kind: Frozen = None) -> Error:
     return str(kind) if kind else None, frozen.decode() if isinstance(frozen, bytes) else str(frozen)
 
 
+def sole(error: BaseException) -> BaseException:
+    """Return the exception in a group of one, which is all that a task group says of it; any other as it is."""
+    while type(error).__name__ in _GROUPS:  # by name: before Python 3.11 they are a library's
+        inside: Any = getattr(error, "exceptions", ())
+        if len(inside) != 1:
+            break
+        error = inside[0]
+    return error
+
+
 def outcome_of(error: BaseException) -> tuple[str, Error | None]:
     """Return the outcome that an exception leaving a span means, and the failure if it is one."""
+    error = sole(error)
     for kind in type(error).__mro__:  # by name: asyncio costs its import, trio may not be there
         if (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS:
             return "cancelled", None

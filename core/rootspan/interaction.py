@@ -159,16 +159,18 @@ class Step(Opening):
     @property
     def span_id(self) -> str:
         """The span id, 16 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[32:]
 
     @property
     def event_id(self) -> str:
         """The same as `span_id`."""
-        return self._span.ids[32:]
+        return self.span_id
 
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[:32]
 
     @property

@@ -73,6 +73,8 @@ class Recorder(Arguments):
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
+        if span.root.ask is not None:  # before the identity is read: the first child has it, too
+            span.root.ask()
         identity = scope.holder.identity
         if not span.finished:
             return span, identity, None
@@ -210,6 +212,8 @@ class Recorder(Arguments):
         if parent is None:
             parent, identity, link = self.place(scope)
         else:
+            if isinstance(parent, OpenSpan) and parent.root.ask is not None:
+                parent.root.ask()
             identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
         if isinstance(parent, OpenSpan):
             parent.took()
@@ -312,21 +316,13 @@ class Recorder(Arguments):
         if not home[0]:
             forked()
         span_id = new_span_id()
-        identity = inherited if inherited is not None else self._identity_here()
+        identity = inherited if inherited is not None else self.place(self.scope())[1]
         record = (
             Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, identity, own.user_id, own.convo_id, None,
             None, None, None, None, None, None, None, None, None, None, fields,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
         return span_id
-
-    def _identity_here(self) -> Identity | None:
-        """Return the identity of the running code, asking an adapter for what it was not asked yet."""
-        scope = self.scope()
-        span = self.place(scope)[0]
-        if span is not None and span.root.ask is not None:
-            span.root.ask()
-        return self.place(scope)[1]
 
     # Sessions by id
 

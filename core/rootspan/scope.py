@@ -49,6 +49,7 @@ class OpenSpan:
     adopts = False  # takes what it lacks from its children
     ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
     has_children = False
+    told = False  # an id of it was asked for, and may be looked up later
     usage_below = False
     first_input: Kept = None
     last_output: Kept = None
@@ -74,8 +75,6 @@ class OpenSpan:
         self.has_children = True
         root = self.root
         root.has_children = True
-        if root.ask is not None:
-            root.ask()
         if root.adopts and (user_id or convo_id or agent_name):
             own = root.holder.identity
             root.holder.identity = own._replace(
