@@ -12,6 +12,7 @@ from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
 from rootspan.request_options import RequestInfo, RequestOptions, header_of
+from rootspan.runs import Run, RunTree, trace_id_for
 from rootspan.streamed import StreamedBody
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "RequestInfo",
     "RequestOptions",
     "RequestRoot",
+    "Run",
+    "RunTree",
     "StreamedBody",
     "header_of",
     "open_request",
     "sole",
+    "trace_id_for",
 ]
 
 

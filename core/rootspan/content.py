@@ -14,7 +14,7 @@ import orjson
 from rootspan import semconv
 from rootspan.draft import Draft
 from rootspan.lengths import dumps, fit_messages, is_array, is_object, label, valid
-from rootspan.messages import first, instructions, messages, unwrapped
+from rootspan.messages import first, instructions, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
@@ -44,8 +44,8 @@ def write_input(draft: Draft) -> None:
     if record.input is None or not draft.plan.capture or (value := draft.reveal("input", record.input)) is None:
         return
     kind = record.kind
-    if kind != Kind.MODEL:
-        _show(draft, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, value)
+    if kind != Kind.MODEL or record.parent is None:
+        _show(draft, semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, _shown(kind, value, "user"))
     if kind in _CHATS:
         _write_input_messages(draft, value)
     elif kind == Kind.TOOL:
@@ -60,14 +60,23 @@ def write_output(draft: Draft) -> None:
     if record.output is None or not draft.plan.capture or (value := draft.reveal("output", record.output)) is None:
         return
     kind = record.kind
-    if kind != Kind.MODEL:
-        _show(draft, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, value)
+    if kind != Kind.MODEL or record.parent is None:
+        _show(draft, semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, _shown(kind, value, "assistant"))
     if kind in _CHATS:
         _write_output_messages(draft, value)
     elif kind == Kind.TOOL:
         attributes[semconv.GEN_AI_TOOL_CALL_RESULT] = _json_text(draft, value)
     elif kind == Kind.RETRIEVAL and is_array(value):
         attributes[semconv.GEN_AI_RETRIEVAL_DOCUMENTS] = attributes[semconv.OUTPUT_VALUE]
+
+
+def _shown(kind: str, value: Any, role: str) -> Any:
+    """Return the text to show for a conversation where backends read a trace's fields: on a root that is no event."""
+    if kind == Kind.MODEL:
+        return last_words(value, role)
+    # What a request has adopted from a model call below; a body of its own stays as it is.
+    talk = kind == Kind.REQUEST and is_array(value) and value and is_object(value[-1]) and "role" in value[-1]
+    return last_words(value, role) if talk else value
 
 
 def _show(draft: Draft, name: str, mime: str, value: Any) -> None:

@@ -47,19 +47,20 @@ _copy: Final = dict[Any, Any].copy
 _ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
-def freeze(value: Any, limit: int) -> Frozen:
+def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
     """Return `value` as it is now, immutable and at most about `limit` characters long.
 
     Args:
         value: anything at all; generators are not consumed, lazy queries not evaluated.
         limit: characters kept; what is cut is noted with the original size.
+        nodes: how many values of a foreign object are looked at.
 
     Returns:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
     kind: Any = type(value)
     if kind is dict or kind is list:
-        return _container(value, limit)
+        return _container(value, limit, nodes)
     if kind is str:
         text: str = value
         return text if len(text) <= limit else cut(text, limit)
@@ -69,7 +70,7 @@ def freeze(value: Any, limit: int) -> Frozen:
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)
-    return _walked(value, limit)
+    return _walked(value, limit, nodes)
 
 
 def keep(value: Any, limit: int) -> tuple[Kept, int]:
@@ -118,7 +119,7 @@ def weight(kept: Kept) -> int:
     return 0
 
 
-def _container(value: Any, limit: int) -> Frozen:
+def _container(value: Any, limit: int, nodes: int) -> Frozen:
     """Return the JSON text of an exact dict or list; what orjson must not or cannot write takes the walk."""
     try:
         if _room(value, limit) >= 0:
@@ -127,7 +128,7 @@ def _container(value: Any, limit: int) -> Frozen:
                 return written
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
-    return _walked(value, limit)
+    return _walked(value, limit, nodes)
 
 
 def _exact(written: bytes) -> bytes:
@@ -135,8 +136,8 @@ def _exact(written: bytes) -> bytes:
     return b"".join((written, b""))
 
 
-def _walked(value: Any, limit: int) -> Frozen:
-    plain = _Walk(limit).plain(value, 0)
+def _walked(value: Any, limit: int, nodes: int) -> Frozen:
+    plain = _Walk(limit, nodes).plain(value, 0)
     if plain is None or isinstance(plain, (str, bool, int, float)):
         return plain
     return _exact(_dumps(plain))
@@ -198,9 +199,9 @@ def _digits(number: int) -> str:
 class _Walk:
     """One budgeted walk over a value, which yields JSON-like values only."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, nodes: int) -> None:
         self.left = limit
-        self.nodes = _NODES
+        self.nodes = nodes
         self.path: set[int] = set()
 
     def plain(self, value: Any, depth: int) -> Any:

@@ -36,7 +36,7 @@ SHORT: Final = 256
 
 _NARROW: Final = 40  # a text is not cut to less: the mark would be longer than what is left
 _CUT: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
-_ELIDED: Final = re.compile(r"\[\d+ bytes, sha256 [0-9a-f]{16}\]\Z")
+_ELIDED: Final = re.compile(r"\[\d+ bytes(, sha256 [0-9a-f]{16})?\]\Z")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from rootspan.lengths import DATA, digest, dumps, is_array, is_object, valid
 
-__all__ = ["first", "instructions", "messages", "unwrapped"]
+__all__ = ["first", "instructions", "last_words", "messages", "unwrapped"]
 
 _ROLES: Final = {
     "ai": "assistant",
@@ -284,3 +284,9 @@ def messages(value: Any, role: str) -> list[dict[str, Any]]:
 def instructions(value: Any) -> list[dict[str, Any]]:
     """Return system instructions as GenAI parts."""
     return [part for message in messages(value, "system") for part in message["parts"]]
+
+
+def last_words(value: Any, role: str) -> Any:
+    """Return the text of the last message, or the value itself where that has none."""
+    parts = messages(value, role)[-1]["parts"]
+    return "\n".join(part["content"] for part in parts if part.get("type") == "text") or value

@@ -135,8 +135,10 @@ class Recorder(Arguments):
 
     # Spans with a lifetime
 
-    def start(self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY) -> OpenSpan:
-        """Open a span in `scope`; `identity` holds what was given for it explicitly."""
+    def start(
+        self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY, trace_id: str | None = None
+    ) -> OpenSpan:
+        """Open a span in `scope`; `identity` holds what was given for it explicitly, `trace_id` is for a root."""
         if not home[0]:
             forked()
         parent, inherited, link = self.place(scope)
@@ -146,7 +148,7 @@ class Recorder(Arguments):
             holder = parent.holder
         else:
             holder = Holder(identity if inherited is None else merged(inherited, identity))
-        ids = new_ids(None if parent is None else parent.ids)
+        ids = new_ids(trace_id if parent is None else parent.ids)
         span = self.open[ids] = OpenSpan(kind, name, ids, parent, holder, time_ns())
         if link is not None:
             span.link = link

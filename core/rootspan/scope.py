@@ -19,6 +19,7 @@ __all__ = [
     "ScopeLookup",
     "host_span",
     "open_ancestor",
+    "within",
 ]
 
 
@@ -153,7 +154,7 @@ class Enclosing:
         scope = self.variable.get()
         for look_up in self.look_ups:
             span = look_up()
-            if span is not None and not _within(scope, span):
+            if span is not None and not within(scope, span):
                 scope = Scope(span, None, scope)
         return scope
 
@@ -166,7 +167,8 @@ class Enclosing:
             self.variable.set(outer)
 
 
-def _within(scope: Scope | None, span: OpenSpan) -> bool:
+def within(scope: Scope | None, span: OpenSpan) -> bool:
+    """Return whether a scope is in a span, or in one below it."""
     inner = scope.span if scope is not None else None
     while inner is not None:
         if inner is span:

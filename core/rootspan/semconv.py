@@ -20,7 +20,19 @@ STATUS_ERROR: Final = 2
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+GEN_AI_REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+GEN_AI_REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+GEN_AI_REQUEST_SEED: Final = "gen_ai.request.seed"
+GEN_AI_REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"
+GEN_AI_REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+GEN_AI_REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
 GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds
 GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
 GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
@@ -44,6 +56,7 @@ GEN_AI_USAGE_COST: Final = "gen_ai.usage.cost"
 GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
 GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
 GEN_AI_TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+GEN_AI_TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 GEN_AI_TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 GEN_AI_TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
@@ -105,6 +118,20 @@ ROOTSPAN_METRIC: Final = "rootspan.metric"  # a prefix
 ROOTSPAN_TARGET_SPAN_ID: Final = "rootspan.target.span_id"
 ROOTSPAN_TARGET_TRACE_ID: Final = "rootspan.target.trace_id"
 ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
+ROOTSPAN_RUN_ID: Final = "rootspan.run.id"  # the framework's own
+ROOTSPAN_RUN_ATTEMPT: Final = "rootspan.run.attempt"
+ROOTSPAN_EVENT_DATA: Final = "rootspan.event.data"
+ROOTSPAN_RESPONSE_CACHED: Final = "rootspan.response.cached"
+ROOTSPAN_USAGE_INPUT_AUDIO_TOKENS: Final = "rootspan.usage.input_audio_tokens"
+ROOTSPAN_USAGE_OUTPUT_AUDIO_TOKENS: Final = "rootspan.usage.output_audio_tokens"
+ROOTSPAN_INTERRUPT_PAYLOAD: Final = "rootspan.interrupt.payload"
+ROOTSPAN_INTERRUPT_ANSWER: Final = "rootspan.interrupt.answer"
+ROOTSPAN_INTERRUPT_WAITED: Final = "rootspan.interrupt.waited"  # seconds
+LANGGRAPH_NODE: Final = "rootspan.langgraph.node"
+LANGGRAPH_STEP: Final = "rootspan.langgraph.step"
+LANGGRAPH_THREAD_ID: Final = "rootspan.langgraph.thread_id"
+LANGGRAPH_CHECKPOINT_ID: Final = "rootspan.langgraph.checkpoint_id"
+LANGGRAPH_CHECKPOINT_NS: Final = "rootspan.langgraph.checkpoint_ns"
 STREAM_CHUNKS: Final = "rootspan.stream.chunks"
 STREAM_BYTES: Final = "rootspan.stream.bytes"
 STREAM_TIME_TO_FIRST_BYTE: Final = "rootspan.stream.time_to_first_byte"  # seconds
@@ -255,12 +282,16 @@ CONTENT: Final = frozenset(
         GEN_AI_SYSTEM_INSTRUCTIONS,
         GEN_AI_TOOL_CALL_ARGUMENTS,
         GEN_AI_TOOL_CALL_RESULT,
+        GEN_AI_TOOL_DEFINITIONS,
         GEN_AI_RETRIEVAL_DOCUMENTS,
         GEN_AI_RETRIEVAL_QUERY_TEXT,
         GEN_AI_EVALUATION_EXPLANATION,
         ROOTSPAN_DECISION_REASONING,
         ROOTSPAN_DECISION_ALTERNATIVES,
         ROOTSPAN_SESSION_NAME,
+        ROOTSPAN_EVENT_DATA,
+        ROOTSPAN_INTERRUPT_PAYLOAD,
+        ROOTSPAN_INTERRUPT_ANSWER,
         EXCEPTION_MESSAGE,
         EXCEPTION_STACKTRACE,
         URL_QUERY,

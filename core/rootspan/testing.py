@@ -2,7 +2,7 @@
 
 `captured_spans` collects in memory what a tracker records. `WebContract` holds the cases that every web adapter runs
 through its own tiny echo app, whose views are the methods of `Echo` and whose requests an `AsgiClient` or a
-`WsgiClient` sends.
+`WsgiClient` sends. `RunTreeContract` does the same for adapters of chains and agents.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from rootspan.captured import Captured, CapturedSpan, captured_spans
 from rootspan.clients import Answer, AsgiClient, Client, WsgiClient
 from rootspan.contract import WebContract
 from rootspan.echo import Echo
+from rootspan.run_cases import RunTreeContract
 
 __all__ = [
     "Answer",
@@ -19,6 +20,7 @@ __all__ = [
     "CapturedSpan",
     "Client",
     "Echo",
+    "RunTreeContract",
     "WebContract",
     "WsgiClient",
     "captured_spans",

@@ -95,26 +95,20 @@ def _about(reference: str, message: str, spans: int = 2, last: str = "messages",
     return Turn(message, f"/api/tickets/{reference}/{last}", {"message": message}, spans, status=status)
 
 
+def _decided(said: str, approve: bool, spans: int) -> Turn:
+    return Turn(f"({said})", "/decision", {"approve": approve, "reason": said}, spans)
+
+
 _TOOL_CALL: Final = 4  # the request, the model that asks for the tool, the tool, the model that answers
 _SEARCHED: Final = 3  # the request, the tool, the model
+
+_UVICORN: Final = ("--app-dir", "{folder}", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning")
 
 APPS: Final = (
     App(
         name="fastapi_chat",
         modules=("fastapi", "uvicorn", "genai_prices"),
-        command=(
-            "-m",
-            "uvicorn",
-            "fastapi_chat.app:app",
-            "--app-dir",
-            "{folder}",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "{port}",
-            "--log-level",
-            "warning",
-        ),
+        command=("-m", "uvicorn", "fastapi_chat.app:app", *_UVICORN),
         users=(
             User(
                 "ada",
@@ -205,6 +199,35 @@ APPS: Final = (
             ),
         ),
         hint="open {url} in a browser, as barbara, with the password: desk",
+    ),
+    App(
+        name="langchain_agent",
+        modules=("fastapi", "uvicorn", "genai_prices", "langchain", "langgraph"),
+        command=("-m", "uvicorn", "langchain_agent.app:app", *_UVICORN),
+        users=(
+            User(
+                "margaret",
+                "margaret-refund",
+                (
+                    _chat("Where is order 1042?", 12),
+                    _chat("Refund order 1042.", 6),
+                    _decided("approved", True, 8),
+                    _thumbs(1, "My money is back."),
+                ),
+            ),
+            User(
+                "dennis",
+                "dennis-refund",
+                (
+                    _chat("What can you do?", 5),
+                    _chat("Refund order 1077.", 6),
+                    _decided("it is not even paid", False, 6),
+                    _chat("Read all of Wikipedia to me.", 4, status=503),
+                ),
+            ),
+        ),
+        hint="curl {url}/chat -H 'content-type: application/json' -H 'x-user-id: you' -H 'x-conversation-id: c2' \\\n"
+        '       -d \'{{"message": "Where is order 1042?"}}\'',
     ),
 )
 """A new example app is one entry here; its packages belong into the extra `demo`."""

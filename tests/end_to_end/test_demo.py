@@ -21,6 +21,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the demo's app needs FastAPI")
 pytest.importorskip("uvicorn", reason="the demo's app needs uvicorn")
+pytest.importorskip("langchain", reason="the demo's agent needs LangChain")
 
 from rootspan.errors import ConfigurationError
 from rootspan_ui import children, cli
@@ -156,13 +157,36 @@ def test_the_trees_show_what_happened(newcomer: subprocess.CompletedProcess[str]
     assert re.search(r"\n├─ chat_completion  gpt-4o-mini +\d+ → \d+ tok  \$0\.\d+ +\d+ ms", order)
     assert '{"number":"1042"}' in order
     assert re.search(r"\n├─ (execute_tool )?look_up_order ", order)
-    (failed,) = [tree for tree in trees if "✗ POST /chat  503" in tree]
-    assert "ModelOverloadedError: the model is overloaded" in failed
+    failed = [tree for tree in trees if "✗ POST /chat  503" in tree]
+    assert "ModelOverloadedError: the model is overloaded" in "".join(failed)
     (judged, *_) = [tree for tree in trees if "gen_ai.evaluation.result" in tree]
     assert re.search(r"session (\S+)  user (\S+) .*\n.*\n  thumbs -?1 ", judged)
     sessions = re.findall(r"^\d\d:\d\d:\d\d  session (\S+)", newcomer.stdout, re.MULTILINE)
     groups = [session for at, session in enumerate(sessions) if sessions[at - 1 : at] != [session]]
     assert sorted(groups) == sorted({user.convo_id for app in APPS for user in app.users})
+
+
+def test_the_agents_trees_show_the_tool_the_person_and_the_link(newcomer: subprocess.CompletedProcess[str]) -> None:
+    trees = newcomer.stdout.split("\n\n")
+    looked = next(tree for tree in trees if "│ in   Where is order 1042?" in tree)
+    lines = [line.strip(" │├╰─").split("  ")[0] for line in looked.splitlines()]
+    steps = [
+        "POST /chat",
+        "support_agent",
+        "model",
+        "ChatStandIn",
+        "tool_choice",
+        "tools",
+        "look_up_order",
+        "orders_database",
+    ]
+    assert [line for line in lines if line in steps][: len(steps)] == steps
+    paused = next(tree for tree in trees if "│ in   Refund order 1042." in tree)
+    assert re.search(r"support_agent  interrupted", paused)
+    resumed = next(tree for tree in trees if '"type":"approve"' in tree)
+    (trace,) = re.findall(r"trace ([0-9a-f]+)$", paused, re.MULTILINE)
+    assert f"linked to trace {trace}" in resumed
+    assert "Order 1042 is refunded." in resumed
 
 
 def test_a_receiver_that_drops_is_found_out(

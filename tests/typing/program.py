@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing_extensions import assert_type
 
 import rootspan
+from rootspan_langchain import RootspanCallbackHandler
 
 tracker = rootspan.configure(api_key="k", endpoint="https://collector.example.com", service_name="shop-assistant")
 assert_type(tracker, rootspan.Tracker)
@@ -59,3 +60,8 @@ async def program() -> None:
         assert_type(part, str)
     async with rootspan.begin(event="user_turn") as turn:
         assert_type(turn, rootspan.Interaction)
+
+
+handler = RootspanCallbackHandler(user_id="u1", convo_id=7, detail="agent", include=lambda run: run.type == "model")
+assert_type(handler.trace_id_for("0f9d3a52-7f0e-4b52-9d6c-3b1f6d0d9f11"), str)
+assert_type(handler.stats(), dict[str, int])

@@ -102,9 +102,21 @@ def test_dicts_and_lists_are_json_in_input_and_output() -> None:
 
 def test_a_model_call_that_an_integration_saw_carries_messages_only() -> None:
     """dialect 4"""
-    found = attributes(Kind.MODEL, input=CHAT, output="Hello", model="gpt-4o")
+    found = attributes(Kind.MODEL, parent=IDS, input=CHAT, output="Hello", model="gpt-4o")
     assert not {"input.value", "output.value", "input.mime_type", "output.mime_type"} & set(found)
     assert {"gen_ai.input.messages", "gen_ai.output.messages"} <= set(found)
+
+
+def test_a_model_call_that_is_the_root_shows_the_last_words_as_text() -> None:
+    """dialect 3, 4"""
+    found = attributes(Kind.MODEL, input=CHAT, output=[{"role": "assistant", "content": "Hello"}])
+    assert (found["input.value"], found["output.value"]) == ("Hi", "Hello")
+    assert found["input.mime_type"] == found["output.mime_type"] == "text/plain"
+    assert len(json.loads(found["gen_ai.input.messages"])) == 2
+    request = attributes(Kind.REQUEST, input=CHAT, output={"hits": 3})
+    assert (request["input.value"], request["output.value"]) == ("Hi", '{"hits":3}')
+    calls = [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "args": {}, "id": "1"}]}]
+    assert json.loads(attributes(Kind.MODEL, output=calls)["output.value"]) == calls
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,352 @@
+"""The contract's second door: trees of runs keyed by run id, never by a context variable, bounded in count and age."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
+from hashlib import blake2b
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from rootspan import default_tracker
+from rootspan.arguments import Error
+from rootspan.forks import after_fork
+from rootspan.record import NOBODY, Identity
+from rootspan.recorder import Recorder
+from rootspan.scope import OpenSpan, Scope, within
+from rootspan.tracker import Tracker
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Run", "RunTree", "trace_id_for"]
+
+_SCATTERED: Final = ("failure", "cancelled", "abandoned")  # ends after which nothing below will be told to end
+
+
+def trace_id_for(run_id: Any) -> str:
+    """Return the trace id of a run that is a root, hours later and in any process.
+
+    Args:
+        run_id: the framework's run id: a UUID, or its text.
+
+    Returns:
+        32 hexadecimal characters.
+
+    Example:
+        >>> len(trace_id_for("0f9d3a52-7f0e-4b52-9d6c-3b1f6d0d9f11"))
+        32
+    """
+    # Hashed, because sampling reads the first digits, which in a UUID of version 7 are the time.
+    return blake2b(str(run_id).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+class Run:
+    """One run of a framework: a span of ours, or one that is hidden and whose children hang below its parent.
+
+    Attributes:
+        span: the open span; None where the run is hidden.
+        data: the adapter's own notes.
+        on_close: called before the run is closed without an end event, to keep what is known so far.
+    """
+
+    __slots__ = (
+        "copies", "data", "ended", "heard", "members", "on_close", "open", "owner", "parent", "recorder", "root",
+        "run_id", "scope", "span", "streams", "touched", "unwatch",
+    )  # fmt: skip
+
+    def __init__(self, run_id: Hashable, parent: Run | None, owner: RunTree, recorder: Recorder, data: Any) -> None:
+        self.run_id = run_id
+        self.parent = parent
+        self.owner = owner
+        self.recorder = recorder
+        self.root: Run = self if parent is None else parent.root
+        self.span: OpenSpan | None = None
+        self.scope: Scope | None = None  # where the children of a hidden root are
+        self.data = data
+        self.on_close: Callable[[Run], object] | None = None
+        self.unwatch: Callable[[], object] | None = None
+        self.ended = False
+        self.streams = False  # tokens came: a consumer holds it, maybe in another task than the one that began
+        self.copies = 1  # how often the handler is listed
+        self.heard = 0
+        self.members: dict[Hashable, Run] = {}  # of a root: everything in its tree
+        self.open = 0  # of a root: how many of these have not ended
+        self.touched = 0  # of a root: nanoseconds since the epoch of the last start in its tree
+
+    def repeated(self) -> bool:
+        """Return whether an event was heard before: a handler that is listed twice hears everything twice."""
+        self.heard += 1
+        return self.copies > 1 and self.heard % self.copies != 1
+
+    def nearest(self) -> OpenSpan | None:
+        """Return the span of the run, or of the nearest one above that has any."""
+        run: Run | None = self
+        while run is not None:
+            if run.span is not None:
+                return run.span
+            run = run.parent
+        return None
+
+    def is_below(self, other: Run) -> bool:
+        """Return whether `other` is the run itself or one above it."""
+        run: Run | None = self
+        while run is not None and run is not other:
+            run = run.parent
+        return run is other
+
+
+class _Forest:
+    """Every run of one tracker that has not ended, or whose root has not."""
+
+    def __init__(self, current: Callable[[], Hashable]) -> None:
+        self.current = current
+        self.runs: dict[Hashable, Run] = {}
+        self.roots: OrderedDict[int, Run] = OrderedDict()  # the one that was quiet for longest comes first
+        self.paused: OrderedDict[Hashable, list[tuple[str, int]]] = OrderedDict()
+        self.lock = threading.RLock()
+
+    def running(self) -> Run | None:
+        """Return the run that the code is in, as the framework tells it."""
+        try:
+            return self.runs.get(self.current())
+        except Exception:  # the host may have put anything there
+            return None
+
+    def look_up(self) -> OpenSpan | None:
+        """Return the span of the run that the code is in."""
+        run = self.running()
+        return None if run is None else run.nearest()
+
+    def add(self, run: Run) -> None:
+        """Keep a run, within the bounds of count and age."""
+        settings, root = run.recorder.settings, run.root
+        with self.lock:
+            self.runs[run.run_id] = root.members[run.run_id] = run
+            root.open += 1
+            root.touched = time_ns()
+            self.roots[id(root)] = root
+            self.roots.move_to_end(id(root))
+            self._bound(root, settings.max_open_sessions, int(settings.session_timeout * 1e9))
+
+    def _bound(self, newest: Run, most: int, longest: int) -> None:
+        while (oldest := next(iter(self.roots.values()))) is not newest:
+            if newest.touched - oldest.touched > longest:
+                self._drop(oldest, "closed_by_age")
+            elif len(self.runs) > most:
+                self._drop(oldest, "closed_by_count")
+            else:
+                return
+        if len(self.runs) > most:  # all of one tree
+            for run in [run for run in newest.members.values() if run.ended]:
+                self._forget(run)
+            for run in list(newest.members.values())[1:]:
+                if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
+                    break
+                self.cut(run, "closed_by_count", "abandoned")
+                self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        run.root.members.pop(run.run_id, None)
+        if self.runs.get(run.run_id) is run:
+            del self.runs[run.run_id]
+
+    def _drop(self, root: Run, reason: str) -> None:
+        """Close what is open in a tree, as of the last that was heard of it, and forget it."""
+        for run in reversed(list(root.members.values())):
+            self.cut(run, reason, "abandoned", root.touched)
+        self._release(root)
+
+    def cut(self, run: Run, reason: str, outcome: str | None, end: int | None = None) -> None:
+        """Close a run that no event will end."""
+        if not run.ended:
+            try:
+                if run.on_close is not None:
+                    run.on_close(run)
+            except Exception:
+                run.recorder.own_error()
+            run.owner.counts[reason] += 1
+            self.close(run, outcome, None, end, below=False)
+
+    def close(
+        self, run: Run, outcome: str | None, error: Error | None = None, end: int | None = None, below: bool = True
+    ) -> None:
+        """End a run and record it; what is open below one that did not end well ends with it."""
+        with self.lock:
+            if run.ended:
+                return
+            run.ended = True
+            if below and outcome in _SCATTERED:
+                for other in reversed(list(run.root.members.values())):
+                    if not other.ended and other.is_below(run):
+                        self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome, end)
+            root = run.root
+            root.open -= 1
+            if root.open == 0 and root.ended:
+                self._release(root)
+        if run.span is not None:
+            run.recorder.finish(run.span, outcome, error, end)
+            run.span.input = run.span.output = run.span.fields = None  # recorded; only the place in the tree is kept
+        if run.unwatch is not None:
+            run.unwatch()
+        run.on_close = run.unwatch = None
+
+    def _release(self, root: Run) -> None:
+        for run in list(root.members.values()):
+            self._forget(run)
+        self.roots.pop(id(root), None)
+
+
+_forests: WeakKeyDictionary[Tracker, dict[Any, _Forest]] = WeakKeyDictionary()
+_first_use = threading.Lock()
+
+
+def _forest(tracker: Tracker, current: Callable[[], Hashable]) -> _Forest:
+    """Return the forest of a tracker: handlers that share a tracker see each other's runs."""
+    with _first_use:
+        forests = _forests.setdefault(tracker, {})
+        if current not in forests:
+            forests[current] = _Forest(current)
+        return forests[current]
+
+
+@after_fork
+def _renew_locks() -> None:
+    """In a forked child: nobody is there to release what another thread held; the parent's runs are parents only."""
+    global _first_use
+    _first_use = threading.Lock()
+    for forests in list(_forests.values()):
+        for forest in forests.values():
+            forest.lock = threading.RLock()
+
+
+class RunTree:
+    """The runs of one handler; what it does is safe from any thread and any task.
+
+    Args:
+        tracker: who records; the default tracker if None.
+        current: returns the id of the run that the code is in, as the framework tells it, or None.
+    """
+
+    def __init__(self, tracker: Tracker | None, current: Callable[[], Hashable]) -> None:
+        self.tracker = tracker or default_tracker
+        self.counts: Counter[str] = Counter()
+        self._forest = _forest(self.tracker, current)
+
+    @property
+    def recorder(self) -> Recorder:
+        """What records, as configured now."""
+        return self.tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
+
+    def is_known(self, run_id: Hashable) -> bool:
+        """Return whether the run is open already: its handler is listed twice, or there are two of them."""
+        run = self._forest.runs.get(run_id)
+        if run is None or run.ended:
+            return False
+        if run.owner is self:
+            run.copies += 1
+        return True
+
+    def find(self, run_id: Hashable) -> Run | None:
+        """Return an open run that this handler started, or None: nothing to do."""
+        run = self._forest.runs.get(run_id)
+        return run if run is not None and run.owner is self and not run.ended else None
+
+    def parent(self, parent_id: Hashable) -> Run | None:
+        """Return the run above one that starts: the one it names, else the one that the code is in."""
+        return self._forest.running() if parent_id is None else self._forest.runs.get(parent_id)
+
+    def start(
+        self,
+        run_id: Hashable,
+        parent: Run | None,
+        kind: str,
+        name: str,
+        identity: Identity = NOBODY,
+        shown: bool = True,
+        task: asyncio.Task[Any] | None = None,
+        data: Any = None,
+    ) -> Run:
+        """Open a run; a root is isolated, or a child of the request or the interaction around it.
+
+        Args:
+            run_id: the framework's id.
+            parent: what `parent` returned.
+            kind: one of `rootspan.record.Kind`.
+            name: the span name.
+            identity: what is known of user and conversation, beside what is inherited.
+            shown: False for a run that gets no span; its children hang below its parent.
+            data: the adapter's own notes.
+            task: the task that awaits it; the run is closed when that ends and no event did it.
+        """
+        recorder = self.recorder
+        recorder.look_up_with(self._forest.look_up)
+        run = Run(run_id, parent, self, recorder, data)
+        scope = self._scope(recorder, parent)
+        if shown:
+            run.span = recorder.start(kind, recorder.name(name), scope, identity, trace_id_for(run_id))
+            run.span.adopts = run.span.parent is None
+        else:
+            run.scope = scope if parent is None else parent.scope
+        self._forest.add(run)
+        if task is not None:
+            self._watch(run, task)
+        return run
+
+    def _scope(self, recorder: Recorder, parent: Run | None) -> Scope | None:
+        scope = recorder.variable.get()
+        if parent is None:
+            return scope
+        span = parent.nearest()
+        if span is None:
+            return parent.root.scope
+        if scope is not None and within(scope, span):  # an interaction that was opened inside that run
+            return scope
+        return Scope(span, None, None)
+
+    def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
+        """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""
+
+        def done(task: asyncio.Task[Any]) -> None:
+            if task.cancelled() or not run.streams:
+                self._forest.cut(run, "closed_by_task", "cancelled")
+
+        task.add_done_callback(done)
+        run.unwatch = lambda: task.remove_done_callback(done)  # a task may live for long
+
+    def end(self, run: Run, outcome: str | None = None, error: Error | None = None) -> None:
+        """End a run and record it; a second call changes nothing."""
+        self._forest.close(run, outcome, error)
+
+    def pause(self, key: Hashable, run: Run) -> None:
+        """Note that a run waits for somebody, so that the one that goes on can be linked to it."""
+        paused = self._forest.paused
+        if run.span is not None:
+            with self._forest.lock:
+                paused.setdefault(key, []).append((run.span.ids, time_ns()))
+                while len(paused) > run.recorder.settings.max_open_sessions:
+                    paused.popitem(last=False)
+
+    def resume(self, key: Hashable) -> tuple[str, float] | None:
+        """Return the ids of the run that was paused under that key last, and for how many seconds; once."""
+        with self._forest.lock:
+            waiting = self._forest.paused.get(key)
+            if not waiting:
+                return None
+            ids, since = waiting.pop()
+            if not waiting:
+                del self._forest.paused[key]
+        return ids, (time_ns() - since) / 1e9
+
+    def stats(self) -> dict[str, int]:
+        """Return how many runs are open, and how many were closed for which reason without an end event."""
+        reasons = ("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task")
+        with self._forest.lock:
+            own = [run for run in self._forest.runs.values() if run.owner is self]
+        return {
+            "open": sum(not run.ended for run in own),
+            "kept": len(own),
+            **{reason: self.counts[reason] for reason in reasons},
+        }

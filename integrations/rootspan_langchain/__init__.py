@@ -1,0 +1,18 @@
+"""rootspan for LangChain and LangGraph: each invocation is one isolated root span with its whole tree below."""
+
+from __future__ import annotations
+
+from rootspan.errors import MissingExtraError
+
+try:
+    import langchain_core as langchain_core  # only whether it is there
+except ImportError as error:
+    raise MissingExtraError(
+        "rootspan_langchain needs langchain-core, which is not installed. Fix: pip install 'rootspan[langchain]'"
+    ) from error
+
+from rootspan_langchain.automatic import install, uninstall
+from rootspan_langchain.handler import RootspanCallbackHandler
+from rootspan_langchain.invocation import RunInfo
+
+__all__ = ["RootspanCallbackHandler", "RunInfo", "install", "uninstall"]

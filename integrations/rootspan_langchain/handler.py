@@ -1,0 +1,295 @@
+"""The callback handler: turns the events of one invocation into a root span with a whole, truthful tree below it."""
+
+# LangChain's events carry whatever the host passed, so what they hold is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# Signatures here are wider than LangChain's own, which grow from release to release:
+# pyright: reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from rootspan import Tracker, calculate_cost, semconv
+from rootspan.adapter import trace_id_for
+from rootspan.errors import ConfigurationError
+from rootspan_langchain import graphs, invocation
+from rootspan_langchain.notes import attach, text_of
+from rootspan_langchain.recording import Recording
+from rootspan_langchain.values import frozen_messages, frozen_value
+
+__all__ = ["RootspanCallbackHandler"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _guarded(method: _Method) -> _Method:
+    @functools.wraps(method)
+    def call(self: RootspanCallbackHandler, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            self._recording.tree.recorder.own_error()  # pyright: ignore[reportPrivateUsage]  # a method of its own
+
+    return cast("_Method", call)
+
+
+class RootspanCallbackHandler(graphs.GraphHandler):
+    """Records each invocation of a runnable, an agent or a graph as one isolated root with its tree; never raises.
+
+    One handler serves any number of invocations, threads and tasks. Pass it on `invoke`, `batch` or `stream`.
+
+    Args:
+        tracker: who records; the default tracker if None.
+        user_id: who; `str`, `int` or `UUID`. An invocation's metadata (`user_id`) wins over it.
+        convo_id: which conversation, likewise (`session_id`, `conversation_id`); it wins over a `thread_id`.
+        tags: labels, added to those of the invocation.
+        properties: custom dimensions of the root, added to the invocation's own metadata.
+        capture_content: False leaves out what was said: inputs, outputs, messages, tools' definitions, error texts.
+        estimate_cost: prices calls of models with `rootspan.calculate_cost`, which needs the extra `cost`.
+        detail: `full`, or `agent` to leave out the runs that only pass on; their children take their place.
+        include: a function of `RunInfo` that decides in place of `detail` whether a run gets a span.
+
+    Raises:
+        ConfigurationError: an option is of the wrong type.
+        MissingExtraError: `estimate_cost` without the extra `cost`.
+
+    Example:
+        >>> from langchain_core.runnables import RunnableLambda
+        >>> handler = RootspanCallbackHandler(user_id="u1", convo_id="c1")
+        >>> RunnableLambda(str.upper).invoke("hi", config={"callbacks": [handler]})
+        'HI'
+    """
+
+    raise_error = False
+    run_inline = True  # in the task or thread of the run; LangChain drops other handlers when one is inline
+
+    def __init__(
+        self,
+        *,
+        tracker: Tracker | None = None,
+        user_id: object = None,
+        convo_id: object = None,
+        tags: Sequence[str] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        capture_content: bool = True,
+        estimate_cost: bool = False,
+        detail: str = "full",
+        include: Callable[[invocation.RunInfo], object] | None = None,
+    ) -> None:
+        super().__init__()
+        if tracker is not None and not isinstance(tracker, Tracker):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError("tracker= has to be a rootspan.Tracker. Fix: tracker=rootspan.Tracker(...).")
+        if detail not in invocation.DETAILS:
+            raise ConfigurationError("detail= has to be 'full' or 'agent'. Fix: detail='full'.")
+        if include is not None and not callable(include):
+            raise ConfigurationError("include= has to be a function of RunInfo. Fix: include=lambda run: True.")
+        shows = include or functools.partial(invocation.shown_by_default, detail=detail)
+        own = invocation.Whose(user_id, convo_id)
+        if estimate_cost:
+            calculate_cost("gpt-4o", {"prompt_tokens": 1})  # loads the price list now, not during the first call
+        self._recording = Recording(tracker, own, tags, properties, bool(capture_content), shows, bool(estimate_cost))
+
+    def disable(self) -> None:
+        """Record no further invocation; what is open is recorded to its end."""
+        self._recording.enabled = False
+
+    def __deepcopy__(self, memo: object) -> RootspanCallbackHandler:
+        return self  # a copied configuration means the same handler
+
+    def __copy__(self) -> RootspanCallbackHandler:
+        return self
+
+    def stats(self) -> dict[str, int]:
+        """Return how many runs are open, and how many were closed without an end event, by reason."""
+        return self._recording.tree.stats()
+
+    @staticmethod
+    def trace_id_for(run_id: Any) -> str:
+        """Return the trace id of a root run, 32 hexadecimal characters: feedback needs no look-up."""
+        return trace_id_for(run_id)
+
+    # Starts
+
+    @_guarded
+    def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
+        metadata: Any = None, run_type: Any = None, name: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Open a chain, a graph, a node, a prompt or a parser."""
+        run = self._recording.begin(run_type or "chain", serialized, run_id, parent_run_id, tags, metadata, name)
+        if run is None or run.span is None:
+            return
+        answer = graphs.resumed(inputs)
+        self._recording.take(run, inputs if answer is None else answer)
+        if answer is not None:
+            attach(run.span, ROOTSPAN_INTERRUPT_ANSWER=text_of(run.span.input))
+            if not graphs.HAS_EVENTS and run.parent is None:
+                self._recording.resume(run, (metadata or {}).get("thread_id"))
+
+    @_guarded
+    def on_chat_model_start(self, serialized: Any, messages: Any, **event: Any) -> None:
+        """Open a call of a chat model."""
+        limit = self._recording.tree.recorder.limit
+        self._call(serialized, lambda: frozen_messages(messages[0] if messages else [], limit), "chat", **event)
+
+    @_guarded
+    def on_llm_start(self, serialized: Any, prompts: Any, **event: Any) -> None:
+        """Open a call of a model that completes text."""
+        limit = self._recording.tree.recorder.limit
+        self._call(serialized, lambda: frozen_value(prompts[0] if prompts else None, limit), "text_completion", **event)
+
+    def _call(
+        self, serialized: Any, asked: Callable[[], Any], operation: str, *, run_id: Any, parent_run_id: Any = None,
+        tags: Any = None, metadata: Any = None, invocation_params: Any = None, name: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        run = self._recording.begin("model", serialized, run_id, parent_run_id, tags, metadata, name)
+        if run is None or run.span is None:
+            return
+        run.span.set(operation=operation)
+        self._recording.describe_call(run.span, run, serialized, metadata or {}, invocation_params)
+        if self._recording.content:
+            run.span.input = asked()
+
+    @_guarded
+    def on_tool_start(
+        self, serialized: Any, input_str: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
+        metadata: Any = None, inputs: Any = None, name: Any = None, tool_call_id: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Open a tool call."""
+        run = self._recording.begin("tool", serialized, run_id, parent_run_id, tags, metadata, name)
+        if run is not None and run.span is not None:
+            run.span.set(tool_description=(serialized or {}).get("description"), call_id=tool_call_id)
+            if self._recording.content:
+                run.span.input = frozen_value(input_str if inputs is None else inputs)
+
+    @_guarded
+    def on_retriever_start(
+        self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
+        metadata: Any = None, name: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        """Open a retrieval."""
+        run = self._recording.begin("retriever", serialized, run_id, parent_run_id, tags, metadata, name)
+        if run is not None and run.span is not None and self._recording.content:
+            run.span.input = frozen_value(query)
+
+    # In between
+
+    @_guarded
+    def on_llm_new_token(self, token: Any, *, run_id: Any, chunk: Any = None, **kwargs: Any) -> None:
+        """Note when the first token came, and what was said so far; tokens are no events."""
+        text = token if type(token) is str else getattr(chunk, "text", "")
+        usage = getattr(getattr(chunk, "message", None), "usage_metadata", None)
+        self._recording.token(run_id, text, "token", usage)
+
+    @_guarded
+    def on_stream_event(self, event: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """The same for the events of `stream_events(version="v3")`."""
+        if event.get("event") == "content-block-delta":
+            self._recording.token(run_id, event.get("delta", {}).get("text", ""), "event")
+
+    @_guarded
+    def on_custom_event(self, name: Any, data: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """Keep an event of the host's own on the run's span."""
+        self._recording.event(run_id, str(name), {semconv.ROOTSPAN_EVENT_DATA: text_of(frozen_value(data))})
+
+    @_guarded
+    def on_retry(self, retry_state: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """Note that a model's own client tries again."""
+        self._recording.event(run_id, "retry", {semconv.ROOTSPAN_RUN_ATTEMPT: retry_state.attempt_number})
+
+    @_guarded
+    def on_interrupt(self, event: Any) -> None:
+        """Note what a graph waits for; LangGraph sends this to the handlers of graphs alone."""
+        run = self._recording.tree.find(event.run_id)
+        if run is not None:
+            self._recording.interrupted(run, event.interrupts)
+            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
+            run.data.interrupted = True
+            self._recording.tree.pause(event.checkpoint_id, run)
+
+    @_guarded
+    def on_resume(self, event: Any) -> None:
+        """Link a graph that goes on to the run that was paused."""
+        run = self._recording.tree.find(event.run_id)
+        if run is not None:
+            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
+            self._recording.resume(run, event.checkpoint_id)
+
+    # Ends
+
+    @_guarded
+    def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = None, **kwargs: Any) -> None:
+        """End a chain."""
+        run = self._recording.tree.find(run_id)
+        if run is None:
+            return
+        if run.data.is_node:
+            self._recording.decide(run, "goto", graphs.goto(outputs))
+        if inputs is not None:  # of a stream, whose input is known at its end
+            self._recording.take(run, inputs)
+        self._recording.give(run, outputs)
+        if run.data.interrupted and not graphs.HAS_EVENTS:
+            self._recording.pause(run)
+        self._recording.tree.end(run, "interrupted" if run.data.interrupted else None)
+
+    @_guarded
+    def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """End a call of a model."""
+        run = self._recording.tree.find(run_id)
+        if run is None:
+            return
+        if run.span is not None:
+            answer = self._recording.answer(run, response)
+            names = [str(call.get("name")) for call in answer.calls]
+            others = [name for name in run.data.offered if name not in names]
+            self._recording.decide(run, "tool_choice", names, answer.text, others)
+        self._recording.tree.end(run)
+
+    @_guarded
+    def on_tool_end(self, output: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """End a tool call; a `ToolMessage` with the status `error` is a failure, though nothing was raised."""
+        run = self._recording.tree.find(run_id)
+        if run is None:
+            return
+        content = getattr(output, "content", output) if getattr(output, "tool_call_id", None) else output
+        if run.span is not None:
+            run.span.set(call_id=getattr(output, "tool_call_id", None))
+            if self._recording.content:
+                run.span.output = frozen_value(content)
+        self._recording.decide(run, "goto", graphs.goto(output))
+        if getattr(output, "status", None) == "error":
+            message = text_of(frozen_value(content, 10_000)) if self._recording.content else None
+            self._recording.tree.end(run, "failure", ("ToolMessage", message))
+        else:
+            self._recording.tree.end(run)
+
+    @_guarded
+    def on_retriever_end(self, documents: Any, *, run_id: Any, **kwargs: Any) -> None:
+        """End a retrieval."""
+        run = self._recording.tree.find(run_id)
+        if run is not None:
+            if run.span is not None and self._recording.content:
+                run.span.output = frozen_value(list(documents or ()))
+            self._recording.tree.end(run)
+
+    @_guarded
+    def on_chain_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
+        """End a chain that raised, was cancelled, interrupted or handed over."""
+        self._recording.fail(run_id, error)
+
+    @_guarded
+    def on_tool_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
+        """End a tool call that raised, likewise."""
+        self._recording.fail(run_id, error)
+
+    @_guarded
+    def on_retriever_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
+        """End a retrieval that raised."""
+        self._recording.fail(run_id, error)
+
+    @_guarded
+    def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **kwargs: Any) -> None:
+        """End a call of a model that raised, with what had come of its answer."""
+        self._recording.fail(run_id, error, response)

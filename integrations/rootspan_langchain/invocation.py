@@ -1,0 +1,135 @@
+"""What a start event tells about a run: its name, whose it is, which agent and node, and whether it gets a span."""
+
+# Metadata holds whatever the host put there:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from rootspan import semconv
+from rootspan.record import AttributeValue
+
+__all__ = [
+    "DETAILS", "NOBODY", "RunInfo", "Whose", "attempt", "awaiting_task", "current_run_id", "node", "properties",
+    "shown_by_default", "tags_of", "whose",
+]  # fmt: skip
+
+DETAILS: Final = ("full", "agent")
+_USERS: Final = ("user_id", "userId", "langfuse_user_id", "ls_user_id")
+_CONVOS: Final = (
+    "session_id", "conversation_id", "convo_id", "sessionId", "conversationId", "langfuse_session_id",
+)  # fmt: skip
+_IDENTITY: Final = frozenset((*_USERS, *_CONVOS))
+_FRAMEWORK: Final = ("ls_", "lc_", "langgraph_", "langfuse_", "checkpoint_", "__pregel", "LANG", "REVISION")
+_OWN: Final = frozenset({*_IDENTITY, "thread_id", "revision_id", "run_id", "assistant_id", "graph_id"})
+_INTERNAL_TAGS: Final = ("seq:step:", "map:key:", "graph:step:", "retry:attempt:", "langsmith:", "condition:")
+_HIDDEN: Final = "langsmith:hidden"
+_ATTEMPT: Final = "retry:attempt:"
+_DRIVERS: Final = ("ahandle_event", "_ahandle_event_for_handler")
+_SCALARS: Final = (str, int, float, bool)
+
+
+class RunInfo(NamedTuple):
+    """What `include=` is given to decide whether a run gets a span.
+
+    Args:
+        name: the run's name.
+        type: `chain`, `prompt`, `parser`, `model`, `tool` or `retriever`.
+        tags: LangChain's tags, its own included.
+        metadata: LangChain's metadata.
+        is_root: whether nothing is known above it.
+        is_node: whether it is a node of a graph.
+    """
+
+    name: str
+    type: str
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    is_root: bool
+    is_node: bool
+
+
+class Whose(NamedTuple):
+    """User, conversation and agent, as far as an invocation's metadata names them."""
+
+    user_id: Any = None
+    convo_id: Any = None
+    agent_name: Any = None
+
+
+NOBODY: Final = Whose()
+"""Nobody is named."""
+
+
+def whose(metadata: Mapping[str, Any]) -> Whose:
+    """Return whose run it is."""
+    agent = metadata.get("lc_agent_name")
+    if _IDENTITY.isdisjoint(metadata):
+        return NOBODY if agent is None else Whose(None, None, agent)
+    return Whose(_first(metadata, _USERS), _first(metadata, _CONVOS), agent)
+
+
+def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((metadata[name] for name in names if metadata.get(name) is not None), None)
+
+
+def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the host's own metadata; what is no scalar is left out, because its text may show a credential."""
+    return {
+        name: value
+        for name, value in metadata.items()
+        if type(value) in _SCALARS and name not in _OWN and not name.startswith(_FRAMEWORK)
+    }
+
+
+def tags_of(tags: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the host's own tags."""
+    return tuple([tag for tag in tags if not str(tag).startswith(_INTERNAL_TAGS)]) if tags else ()
+
+
+def attempt(tags: Sequence[str] | None) -> int | None:
+    """Return which attempt of a retried run it is; the first one is not marked."""
+    for tag in tags or ():
+        if tag.startswith(_ATTEMPT) and tag[len(_ATTEMPT) :].isdigit():
+            return int(tag[len(_ATTEMPT) :])
+    return None
+
+
+def node(metadata: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Return where in its graph a node stands."""
+    found: dict[str, Any] = {
+        semconv.LANGGRAPH_NODE: metadata.get("langgraph_node"),
+        semconv.LANGGRAPH_STEP: metadata.get("langgraph_step"),
+        semconv.LANGGRAPH_CHECKPOINT_NS: metadata.get("langgraph_checkpoint_ns"),
+        semconv.LANGGRAPH_CHECKPOINT_ID: metadata.get("checkpoint_id"),
+    }
+    return {name: value for name, value in found.items() if type(value) in (str, int) and value != ""}
+
+
+def shown_by_default(info: RunInfo, detail: str) -> bool:
+    """Return whether a run gets a span: never what LangGraph calls hidden, in `agent` no step that only passes on."""
+    if _HIDDEN in info.tags:
+        return False
+    if detail == "full" or info.type in ("model", "tool", "retriever"):
+        return True
+    return info.is_root or info.is_node or info.name == info.metadata.get("lc_agent_name")
+
+
+def current_run_id() -> Any:
+    """Return the id of the run that the code is in: LangChain's own variable, which is read and never set."""
+    config = var_child_runnable_config.get()
+    return None if config is None else getattr(config.get("callbacks"), "parent_run_id", None)
+
+
+def awaiting_task() -> asyncio.Task[Any] | None:
+    """Return the task that awaits what starts now; an older LangChain starts chat models in a task of their own."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None
+    return None if task is None or getattr(task.get_coro(), "__name__", "") in _DRIVERS else task

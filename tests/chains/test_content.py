@@ -1,0 +1,597 @@
+"""Models, tokens and what was said: edge cases 48 to 62, and 65."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import CallbackManager, adispatch_custom_event, dispatch_custom_event
+from langchain_core.documents import Document
+from langchain_core.globals import set_llm_cache
+from langchain_core.language_models import FakeListLLM
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+from pydantic import BaseModel
+
+from rootspan import MissingExtraError, Tracker
+from rootspan_langchain import RootspanCallbackHandler
+from scripted import USAGE, ChatScripted, ChatStreaming, Trees, calls
+
+Collect = Callable[[], Trees]
+CORE = tuple(map(int, version("langchain-core").split(".")[:2]))
+
+
+def config(handler: Any, **more: Any) -> Any:
+    return {"callbacks": [handler], **more}
+
+
+def messages(span: Any, side: str = "input") -> Any:
+    return json.loads(span.attributes[f"gen_ai.{side}.messages"])
+
+
+def told(handler: RootspanCallbackHandler, result: LLMResult, **start: Any) -> None:
+    """One call of a model, as its events."""
+    from uuid import uuid4
+
+    run = uuid4()
+    handler.on_chat_model_start(start.pop("serialized", {"name": "m"}), [[]], run_id=run, **start)
+    handler.on_llm_end(result, run_id=run)
+
+
+def result(message: AIMessage, **llm_output: Any) -> LLMResult:
+    return LLMResult(generations=[[ChatGeneration(message=message)]], llm_output=llm_output or None)
+
+
+def test_lc_48_tokens_are_on_the_model_spans_alone(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    model = ChatScripted(script=["a", "b"])
+    (RunnableLambda(str) | model | RunnableLambda(lambda said: said.content) | model).invoke("x", config(handler))
+    found = trees()
+    bought = [span for span in found.spans if any("usage" in name for name in span.attributes)]
+    assert {span.name for span in bought} == {"ChatScripted"}
+    assert sum(span.attributes["gen_ai.usage.input_tokens"] for span in bought) == 20
+
+
+def test_lc_49_missing_usage_is_absent_and_two_reports_count_once(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    told(handler, result(AIMessage("no usage")))
+    told(handler, result(AIMessage("both", usage_metadata=USAGE), token_usage={"prompt_tokens": 10}))
+    told(handler, result(AIMessage("old"), token_usage={"prompt_tokens": 7, "completion_tokens": 3}))
+    told(handler, result(AIMessage("odd"), token_usage="many"))
+    found = [
+        (root.attributes.get("gen_ai.usage.input_tokens"), root.attributes.get("gen_ai.usage.output_tokens"))
+        for root in trees().roots
+    ]
+    assert found == [(None, None), (10, 4), (7, 3), (None, None)]
+
+
+def test_lc_50_streamed_usage(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    list(ChatStreaming(script=["one two"]).stream("x", config(handler)))
+    attributes = trees().root.attributes
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (10, 4)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lc_50_a_graph_that_streams_messages_counts_once(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    pytest.importorskip("langgraph", reason="a graph")
+    from langgraph.graph import START, MessagesState, StateGraph
+
+    model = ChatStreaming(script=["one two three"])
+
+    def say(state: Any, config: Any) -> Any:
+        return {"messages": [model.invoke(state["messages"], config)]}
+
+    async def asay(state: Any, config: Any) -> Any:
+        return {"messages": [await model.ainvoke(state["messages"], config)]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("say", RunnableLambda(say, afunc=asay, name="say"))  # type: ignore[arg-type, call-overload]
+    graph.add_edge(START, "say")
+    made, given = graph.compile(), {"messages": [("user", "hi")]}
+
+    async def consume() -> None:
+        async for _ in made.astream(given, config(handler), stream_mode="messages"):  # type: ignore[arg-type]
+            pass
+
+    asyncio.run(consume()) if is_async else list(made.stream(given, config(handler), stream_mode="messages"))  # type: ignore[arg-type]
+    found = trees()
+    assert len(found.models()) == 1
+    assert found.models()[0].attributes["gen_ai.usage.input_tokens"] == 10
+    assert found.models()[0].attributes["gen_ai.response.time_to_first_chunk"] > 0
+    assert found.root.attributes["output.value"] == "one two three"
+
+
+def test_lc_51_the_parts_of_usage_are_kept_and_the_input_stays_gross(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    usage: Any = {
+        "input_tokens": 100, "output_tokens": 50, "total_tokens": 150,
+        "input_token_details": {"cache_read": 60, "cache_creation": 10, "audio": 5},
+        "output_token_details": {"reasoning": 20, "audio": 7},
+    }  # fmt: skip
+    told(handler, result(AIMessage("x", usage_metadata=usage)))
+    attributes = trees().root.attributes
+    assert {name: value for name, value in attributes.items() if "usage" in name} == {
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 50,
+        "gen_ai.usage.cache_read.input_tokens": 60,
+        "gen_ai.usage.cache_creation.input_tokens": 10,
+        "gen_ai.usage.reasoning.output_tokens": 20,
+        "rootspan.usage.input_audio_tokens": 5,
+        "rootspan.usage.output_audio_tokens": 7,
+    }
+
+
+@pytest.fixture
+def llm_cache() -> Iterator[None]:
+    set_llm_cache(InMemoryCache())
+    yield
+    set_llm_cache(None)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lc_52_an_answer_from_the_cache_is_flagged_and_not_bought_again(
+    handler: RootspanCallbackHandler, trees: Collect, llm_cache: None, is_async: bool
+) -> None:
+    model = ChatScripted(script=["cached"])
+    for _ in range(2):
+        asyncio.run(model.ainvoke("x", config(handler))) if is_async else model.invoke("x", config(handler))
+    bought, cached = trees().roots
+    assert bought.attributes["gen_ai.usage.input_tokens"] == 10
+    assert "rootspan.response.cached" not in bought.attributes
+    assert cached.attributes["rootspan.response.cached"] is True
+    assert not any("usage" in name for name in cached.attributes)
+    assert cached.attributes["output.value"] == "cached"
+
+
+def test_lc_53_provider_and_model_are_told_or_the_classes_and_never_guessed(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    answer = result(AIMessage("x"))
+    told(handler, answer, metadata={"ls_provider": "amazon_bedrock", "ls_model_name": "claude-9"})
+    told(handler, answer, invocation_params={"model": "gpt-9"}, serialized={"id": ["langchain", "chat", "ChatOpenAI"]})
+    told(handler, answer, serialized={"kwargs": {"model_name": "m-1"}, "name": "own"})
+    told(handler, answer, serialized=None)
+    found = [
+        (root.attributes.get("gen_ai.provider.name"), root.attributes.get("gen_ai.request.model"))
+        for root in trees().roots
+    ]
+    assert found == [("aws.bedrock", "claude-9"), ("openai", "gpt-9"), (None, "m-1"), (None, None)]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_lc_54_request_and_response_model_are_two(
+    handler: RootspanCallbackHandler, trees: Collect, streaming: bool
+) -> None:
+    if streaming:
+        list(ChatStreaming(script=["a b"]).stream("x", config(handler)))
+    else:
+        meta = {"model_name": "gpt-4o-mini-0709", "finish_reason": "stop", "id": "chatcmpl-1"}
+        message = AIMessage("a b", response_metadata=meta)
+        ChatScripted(script=[message], temperature=0.5).invoke("x", config(handler), stop=["END"])
+    attributes = trees().root.attributes
+    assert attributes["gen_ai.request.model"] == "gpt-4o-mini"
+    assert attributes["gen_ai.response.model"] == "gpt-4o-mini-0709"
+    assert attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    if not streaming:
+        assert attributes["gen_ai.response.id"] == "chatcmpl-1"
+        assert attributes["gen_ai.request.temperature"] == 0.5
+        assert attributes["gen_ai.request.stop_sequences"] == ["END"]
+        assert "gen_ai.request.stream" not in attributes
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lc_55_56_the_first_token_is_timed_in_place_and_no_token_is_an_event(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    model = ChatStreaming(script=["one two three four five"], delay=0.02)
+
+    async def consume() -> None:
+        async for _ in model.astream("x", config(handler)):
+            pass
+
+    asyncio.run(consume()) if is_async else list(model.stream("x", config(handler)))
+    span = trees().root
+    first = span.attributes["gen_ai.response.time_to_first_chunk"]
+    assert 0.02 <= first < (span.end - span.start) / 1e9
+    assert span.attributes["gen_ai.request.stream"] is True
+    assert span.events == []
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+@pytest.mark.skipif(CORE < (1, 4), reason="stream_events of version v3 came with langchain-core 1.4")
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lc_55_events_of_the_third_version_are_timed_and_kept_in_part(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    model: Any = ChatStreaming(script=["one two three"], delay=0.01)
+
+    async def consume() -> None:
+        stream = await model.astream_events("x", config(handler), version="v3")
+        async for _ in stream:
+            pass
+        await asyncio.sleep(0.05)
+
+    if is_async:
+        asyncio.run(consume())
+    else:
+        list(model.stream_events("x", config(handler), version="v3"))
+    span = trees().root
+    assert span.attributes["gen_ai.response.time_to_first_chunk"] >= 0.01
+    assert messages(span, "output")[0]["parts"][0]["content"] == "one two three"
+
+
+class Bomb:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def test_lc_57_one_bad_value_costs_itself_only(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    cycle: dict[str, Any] = {"good": 1}
+    cycle["self"] = cycle
+    RunnableLambda(lambda _: {"bomb": Bomb(), "fine": "yes"}).invoke({"cycle": cycle, "bomb": Bomb()}, config(handler))
+    root = trees().root
+    given, came = json.loads(root.attributes["input.value"]), json.loads(root.attributes["output.value"])
+    assert given["cycle"] == {"good": 1, "self": "…[cycle]"}
+    assert "unreadable" in given["bomb"]
+    assert came["fine"] == "yes"
+    assert root.status_code == 0
+
+
+def test_lc_58_unusual_values_stay_readable(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy's own values")
+
+    class Model(BaseModel):
+        name: str
+        price: Decimal
+
+    value = {
+        "array": numpy.array([1, 2]), "scalar": numpy.float32(1.5), "bytes": b"text", "nan": float("nan"),
+        "model": Model(name="m", price=Decimal("2.5")), "when": datetime.datetime(2026, 1, 2),
+        ("a", 1): "tuple key", 7: "int key", "set": {1}, "big": 10**30,
+        "doc": Document("page", metadata={"a": 1}), "runnable": RunnableLambda(str),
+    }  # fmt: skip
+    RunnableLambda(lambda _: "x").invoke(value, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    assert given["array"] == [1, 2]
+    assert given["scalar"] == 1.5
+    assert given["bytes"] == "text"
+    assert given["model"] == {"name": "m", "price": "2.5"}
+    assert given["when"].startswith("2026-01-02")
+    assert given["7"] == "int key"
+    assert given['["a",1]'] == "tuple key"
+    assert given["nan"] in (None, "NaN")
+    assert given["doc"] == {"content": "page", "metadata": {"a": 1}}
+    assert given["runnable"] == "<langchain_core.runnables.base.RunnableLambda>"
+    assert given["big"] == str(10**30)
+
+
+def test_lc_59_what_belongs_to_the_framework_is_never_written_out(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    inner = config(handler, configurable={"api_key": "hush"})
+    value = {"config": inner, "handler": handler, "manager": CallbackManager([]), "text": "x"}
+    RunnableLambda(lambda _: "x").invoke(value, config(handler))
+    root = trees().root
+    assert "hush" not in str(root.attributes)
+    given = json.loads(root.attributes["input.value"])
+    assert given["config"] == "<RunnableConfig>"
+    assert given["handler"] == "<rootspan_langchain.handler.RootspanCallbackHandler>"
+    assert given["manager"] == "<langchain_core.callbacks.manager.CallbackManager>"
+
+
+def test_lc_60_lone_surrogates_are_replaced(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    ChatScripted(script=["out \udc80"]).invoke([HumanMessage("in \ud800")], config(handler, tags=["t\ud800"]))
+    root = trees().root
+    assert root.attributes["input.value"] == "in �"
+    assert root.attributes["output.value"] == "out �"
+
+
+def test_lc_61_large_texts_are_cut_and_images_elided_with_their_size(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    image = bytes(range(256)) * 8_000
+    data = base64.b64encode(image).decode()
+    content: Any = [
+        {"type": "text", "text": "x" * 5_000_000},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+        {"type": "image", "source_type": "base64", "mime_type": "image/png", "data": data},
+    ]
+    ChatScripted(script=["ok"]).invoke([HumanMessage(content)], config(handler))
+    text = trees().root.attributes["gen_ai.input.messages"]
+    assert len(text) < 1_200_000
+    assert "cut from 5000000 characters" in text
+    assert text.count(f"[{len(image)} bytes, sha256 ") == 2
+
+
+def test_lc_61_an_image_alone_keeps_size_and_digest(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    image = bytes(range(256)) * 8_000
+    data = base64.b64encode(image).decode()
+    content: Any = [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+        {"type": "image", "source_type": "base64", "mime_type": "image/png", "data": data},
+        {"type": "image", "source_type": "base64", "mime_type": "image/png", "data": data * 3},
+    ]
+    for _ in range(2):
+        ChatScripted(script=["ok"]).invoke([HumanMessage(content)], config(handler))
+    digest = hashlib.sha256(image).hexdigest()[:16]
+    for root in trees().roots:
+        parts = messages(root)[0]["parts"]
+        assert parts[1]["content"] == parts[2]["content"] == f"[{len(image)} bytes, sha256 {digest}]"
+        assert parts[3]["content"] == f"[{len(data) * 9 // 4} bytes]"
+        assert root.attributes["input.value"] == "What is it?"
+
+
+def test_lc_61_an_image_in_a_state_is_elided_as_well(
+    handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rootspan_langchain.values._digests", dict.fromkeys(range(2_000), "old"))
+    image = bytes(range(256)) * 800
+    block: Any = {"type": "image", "mime_type": "image/png", "data": base64.b64encode(image).decode()}
+    RunnableLambda(lambda _: "x").invoke({"messages": [HumanMessage([block])], "n": 1}, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    digest = hashlib.sha256(image).hexdigest()[:16]
+    assert given["messages"][0]["content"][0]["data"] == f"[{len(image)} bytes, sha256 {digest}]"
+
+
+def test_lc_62_content_off_means_off(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, capture_content=False, user_id="u1")
+
+    @tool
+    def secretive(query: str) -> str:
+        """Fail."""
+        raise ValueError("hush error")
+
+    def call(given: Any, config: Any) -> Any:
+        dispatch_custom_event("custom", {"data": "hush event"}, config=config)
+        with pytest.raises(ValueError, match="hush"):
+            secretive.invoke({"query": "hush query"}, config)
+        return given
+
+    prompt = ChatPromptTemplate.from_messages([("system", "hush system"), ("human", "{variable}")])
+    script = [calls("secretive", text="hush thought", query="hush")]
+    model = ChatScripted(script=script).bind_tools([secretive])
+    (prompt | RunnableLambda(call) | model).invoke({"variable": "hush value"}, config(handler))
+    list(ChatStreaming(script=["hush one two"]).stream("hush in", config(handler)))
+    stream = ChatStreaming(script=["hush one two"]).stream("hush in", config(handler))
+    next(stream)
+    stream.close()
+    found = trees()
+    assert "hush" not in str([(span.attributes, span.events, span.status_message) for span in found.spans])
+    assert found.one("secretive").attributes["error.type"] == "ValueError"
+    assert sum(span.attributes.get("gen_ai.usage.input_tokens", 0) for span in found.spans) == 20
+    assert found.find("tool_choice")
+
+
+def test_lc_62_content_off_keeps_a_tools_result_out(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, capture_content=False)
+    lookup.invoke({"query": "hush"}, config(handler))
+    assert "output.value" not in trees().root.attributes
+
+
+def test_lc_09_the_longer_of_two_partial_answers_is_kept(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """An older LangChain leaves the last piece out of what it hands over with the error."""
+    from uuid import uuid4
+
+    run = uuid4()
+    handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
+    for piece in ("one ", "two"):
+        handler.on_llm_new_token(piece, run_id=run)
+    handler.on_llm_error(ValueError("x"), run_id=run, response=result(AIMessage("one ")))
+    assert messages(trees().root, "output")[0]["parts"][0]["content"] == "one two"
+
+
+def test_lc_62_content_off_for_the_whole_tracker(sink: Any) -> None:
+    tracker = Tracker(endpoint=sink.url, capture_content=False)
+    handler = RootspanCallbackHandler(tracker=tracker)
+    ChatScripted(script=["hush out"]).bind_tools([lookup]).invoke("hush in", config(handler))
+    with pytest.raises(KeyError):
+        RunnableLambda(lambda _: {}["hush key"]).invoke("hush", config(handler))
+    assert "hush" not in str([(s.attributes, s.events, s.status_message) for s in Trees(tracker, sink).spans])
+    tracker.shutdown()
+
+
+@tool
+def lookup(query: str) -> str:
+    """hush description"""
+    return query
+
+
+class StatusError(Exception):
+    def __init__(self, message: str, status_code: int) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class ResponseError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__("bad answer")
+        self.response = type("Response", (), {"status_code": status})()
+
+
+def test_lc_65_type_message_and_status_of_an_error(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    for error in (StatusError("rate limited", 429), ResponseError(503), ValueError("plain")):
+        with pytest.raises(type(error)):
+            ChatScripted(script=[error]).invoke("x", config(handler))
+    limited, bad, plain = trees().roots
+    assert limited.attributes["error.type"].endswith("StatusError")
+    assert limited.status_message == "rate limited"
+    assert limited.attributes["http.response.status_code"] == 429
+    assert bad.attributes["http.response.status_code"] == 503
+    assert "http.response.status_code" not in plain.attributes
+    assert plain.events[0][0] == "exception"
+
+
+def test_messages_keep_roles_tool_calls_names_and_thoughts(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    thinking: Any = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool_use", "id": "c1", "name": "search", "input": {"q": "x"}},
+    ]
+    conversation = [
+        SystemMessage("Be brief."),
+        HumanMessage("hi", name="ada"),
+        AIMessage(thinking, tool_calls=[{"name": "search", "args": {"q": "x"}, "id": "c1"}]),
+        ToolMessage("found", tool_call_id="c1"),
+        ToolMessage("failed", tool_call_id="c2", status="error"),
+        ChatMessage("noted", role="user"),
+        AIMessage("done", additional_kwargs={"reasoning_content": "so be it"}),
+    ]
+    ChatScripted(script=["ok"]).invoke(conversation, config(handler))
+    shown = messages(trees().root)
+    assert [one["role"] for one in shown] == ["system", "user", "assistant", "tool", "tool", "user", "assistant"]
+    assert shown[1]["name"] == "ada"
+    assert [part["type"] for part in shown[2]["parts"]] == ["reasoning", "text", "tool_call"]
+    assert shown[2]["parts"][2] == {"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": "x"}}
+    assert shown[3]["parts"] == [{"type": "tool_call_response", "id": "c1", "response": "found"}]
+    assert [part["type"] for part in shown[6]["parts"]] == ["reasoning", "text"]
+
+
+def test_a_very_long_conversation_keeps_its_newest_messages(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    many = [HumanMessage(f"message {number}") for number in range(3_000)]
+    RunnableLambda(lambda given: "x").invoke({"messages": many, "other": 1}, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])["messages"]
+    assert given[-1]["content"] == "message 2999"
+    assert given[0]["content"] == f"…[cut: {3_001 - len(given)} more]"
+
+
+def test_long_dicts_and_lists_say_what_was_cut(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    RunnableLambda(lambda _: [1] * 3_000).invoke({str(n): n for n in range(3_000)}, config(handler))
+    root = trees().root
+    assert "more]" in root.attributes["input.value"]
+    assert "more]" in root.attributes["output.value"]
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep]
+    RunnableLambda(lambda _: "x").invoke(deep, config(handler))
+    assert "cut: too large" in trees().roots[-1].attributes["input.value"]
+
+
+def test_a_completion_model_and_several_choices(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    FakeListLLM(responses=["completed"]).invoke("to complete", config(handler))
+    two = [Generation(text="a", generation_info={"finish_reason": "length"}), Generation(text="b")]
+    told(handler, LLMResult(generations=[two], llm_output={"model_name": "m"}))
+    one, several = trees().roots
+    assert one.attributes["gen_ai.operation.name"] == "text_completion"
+    assert (one.attributes["input.value"], one.attributes["output.value"]) == ("to complete", "completed")
+    assert several.attributes["gen_ai.response.finish_reasons"] == ["length"]
+    assert len(messages(several, "output")) == 2
+
+
+def test_several_chat_choices_each_with_its_reason(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    choices = [
+        ChatGeneration(message=AIMessage("a", response_metadata={"finish_reason": "stop"})),
+        ChatGeneration(message=AIMessage("b"), generation_info={"finish_reason": "length"}),
+    ]
+    told(handler, LLMResult(generations=[choices]), invocation_params={"n": 2, "stop": "END", "tools": ["odd", {}]})
+    root = trees().root
+    assert [one["finish_reason"] for one in messages(root, "output")] == ["stop", "length"]
+    assert root.attributes["gen_ai.request.choice.count"] == 2
+    assert root.attributes["gen_ai.request.stop_sequences"] == ["END"]
+
+
+def test_a_cost_that_the_provider_tells_is_on_the_model_span(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    told(handler, result(AIMessage("x"), token_usage={"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5}))
+    assert trees().root.attributes["gen_ai.usage.cost"] == 0.5
+
+
+def test_calls_are_priced_on_request_and_on_model_spans_alone(tracker: Tracker, trees: Collect) -> None:
+    pytest.importorskip("genai_prices", reason="the price list")
+    handler = RootspanCallbackHandler(tracker=tracker, estimate_cost=True)
+    meta: Any = {"ls_provider": "openai", "ls_model_name": "gpt-4o-mini"}
+    told(handler, result(AIMessage("x", usage_metadata=USAGE)), metadata=meta, serialized={"name": "priced"})
+    RunnableLambda(str).invoke("x", config(handler))
+    told(handler, result(AIMessage("x", usage_metadata=USAGE)), metadata={"ls_model_name": "no-such-model"})
+    told(handler, result(AIMessage("x")), metadata=meta)
+    found = trees()
+    priced = [span for span in found.spans if "gen_ai.usage.cost" in span.attributes]
+    assert [span.name for span in priced] == ["priced"]
+    assert priced[0].attributes["gen_ai.usage.cost"] == pytest.approx((10 * 0.15 + 4 * 0.6) / 1e6)
+
+
+def test_without_a_price_list_the_option_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    monkeypatch.delitem(sys.modules, "genai_prices.data", raising=False)
+    with pytest.raises(MissingExtraError, match=r"rootspan\[cost\]"):
+        RootspanCallbackHandler(estimate_cost=True)
+
+
+def test_custom_events_and_retries_are_events_of_their_run(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    def work(text: str, config: Any) -> str:
+        for number in range(150):
+            dispatch_custom_event("progress", {"done": number}, config=config)
+        return text
+
+    async def awork(text: str, config: Any) -> str:
+        await adispatch_custom_event("half", Bomb(), config=config)
+        return text
+
+    RunnableLambda(work).invoke("x", config(handler))
+    asyncio.run(RunnableLambda(awork).ainvoke("x", config(handler)))
+    first, second = trees().roots
+    assert len(first.events) == 100
+    assert first.events[3] == ("progress", {"rootspan.event.data": '{"done":3}'})
+    assert second.events[0][0] == "half"
+    from types import SimpleNamespace
+    from uuid import uuid4
+
+    run = uuid4()
+    handler.on_llm_start({}, ["x"], run_id=run)
+    handler.on_retry(SimpleNamespace(attempt_number=2), run_id=run)
+    handler.on_llm_end(LLMResult(generations=[]), run_id=run)
+    assert trees().roots[-1].events == [("retry", {"rootspan.run.attempt": 2})]
+
+
+def test_prompts_show_their_variables_and_what_became_of_them(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "Say {word}")])
+    (prompt | ChatScripted(script=["ok"])).invoke({"word": "yes"}, config(handler))
+    span = trees().one("ChatPromptTemplate")
+    assert json.loads(span.attributes["input.value"]) == {"word": "yes"}
+    assert json.loads(span.attributes["output.value"]) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Say yes"},
+    ]
+
+
+def test_odd_states_and_commands_are_readable(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    types = pytest.importorskip("langgraph.types", reason="commands are LangGraph's")
+
+    class Shifting(dict):  # type: ignore[type-arg]
+        pass
+
+    class Locked(HumanMessage):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "content" or name == "__dict__":
+                raise RuntimeError("locked")
+            return super().__getattribute__(name)
+
+    values = {
+        "command": types.Command(update={"a": 1}, goto="next", resume=None),
+        "several": [types.Command(goto=["a", types.Send("b", {"x": 1})]), 1],
+        "shifting": Shifting(a=1),
+        "chat": {"messages": []},
+    }
+    RunnableLambda(lambda _: "x").invoke(values, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    assert given["command"] == {"update": {"a": 1}, "goto": ["next"]}
+    assert given["several"] == [{"goto": ["a", "b"]}, 1]
+    assert given["shifting"] == {"a": 1}
+    RunnableLambda(lambda _: {"messages": []}).invoke([Locked.model_construct(type="human")], config(handler))
+    assert "unreadable" in trees().roots[-1].attributes["input.value"]
