@@ -57,7 +57,7 @@ def served_app(tracker: Tracker, handler: RootspanCallbackHandler) -> FastAPI:
 def running(app: Any) -> Iterator[int]:
     """Serve an app from a thread of its own; yields the port."""
     door = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
     thread.start()
     until(lambda: server.started)
