@@ -198,6 +198,8 @@ class RequestRoot:
         links = self._caller() if options.trace_context == "link" else None
         if links is not None:
             span.set(links=(links,))
+        if options.record == "all":
+            recorder.began(span)
 
     @property
     def trace_id(self) -> str:

@@ -94,24 +94,34 @@ class Opening(Tracking):
         """
         handle = self._open_interaction(
             self._pinned or self._recorder.begin_scope(), event, input,
-            bare=True, user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
+            bare=True, properties=properties, model=model, provider=provider,
+            user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
         )  # fmt: skip
-        if properties is not None or model is not None or provider is not None:
-            handle.update(properties=properties, model=model, provider=provider)
         handle.activate()
         return handle
 
     def _open_interaction(
-        self, scope: Scope | None, event: str, input: Any, bare: bool = False, **identity: Any
+        self,
+        scope: Scope | None,
+        event: str,
+        input: Any,
+        bare: bool = False,
+        properties: Any = None,
+        model: object = None,
+        provider: object = None,
+        **identity: Any,
     ) -> Interaction:
         recorder = self._recorder
         try:
             span = recorder.start(Kind.INTERACTION, recorder.name(event), scope, recorder.identity(**identity))
             span.input = recorder.frozen(input)
             span.adopts = input is None
+            if properties is not None or model is not None or provider is not None:
+                recorder.update(span, None, None, properties, model, provider)
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
         span.bare = bare  # a decorated function never is: its generator never enters `with`
+        recorder.began(span)
         return Interaction(recorder, span)
 
     def _open_step(

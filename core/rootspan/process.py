@@ -7,7 +7,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from rootspan import dialect
 from rootspan.errors import ConfigurationError
@@ -16,6 +16,7 @@ from rootspan.record import Record, SpanData
 from rootspan.recorder import Recorder
 from rootspan.redaction import Redactor
 from rootspan.settings import Settings, resolve
+from rootspan.spooling import SpoolingPipeline
 from rootspan.transport import sinks
 
 __all__ = ["from_environment", "record_with"]
@@ -40,18 +41,19 @@ def record_with(settings: Settings) -> Recorder:
         return dialect.to_span(record, settings, redactor)
 
     def pipeline(on_fork: Callable[[], None]) -> Pipeline:
-        return Pipeline(
-            shape,
-            sinks(settings),
-            limit=settings.max_queue_bytes,
-            interval=settings.flush_interval,
-            batch_size=settings.batch_size,
-            sample_rate=settings.sample_rate,
-            on_loss=settings.on_loss,
-            on_fork=on_fork,
-            disabled=settings.disabled,
-            unchosen=settings.otlp and not settings.endpoint_chosen,
-        )
+        options: dict[str, Any] = {
+            "limit": settings.max_queue_bytes,
+            "interval": settings.flush_interval,
+            "batch_size": settings.batch_size,
+            "sample_rate": settings.sample_rate,
+            "on_loss": settings.on_loss,
+            "on_fork": on_fork,
+            "disabled": settings.disabled,
+            "unchosen": settings.otlp and not settings.endpoint_chosen,
+        }
+        if settings.spool:
+            return SpoolingPipeline(shape, settings, **options)
+        return Pipeline(shape, sinks(settings), **options)
 
     recorder = Recorder(settings, pipeline)
     _recorders.add(recorder)

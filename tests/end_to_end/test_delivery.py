@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -18,33 +17,10 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from programs import adds_up, ids, run, track
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
 from sinks import Sink, hang, partial
-
-
-def track(tracker: Tracker, n: int, **fields: Any) -> set[str]:
-    return {tracker.track_ai("event", input=f"{number}", **fields) for number in range(n)}
-
-
-def ids(sink: Sink) -> set[str]:
-    return {span.span_id for span in sink.spans}
-
-
-def adds_up(tracker: Tracker) -> dict[str, Any]:
-    stats = tracker.stats()
-    total = stats["delivered"] + stats["queued"] + stats["spooled"] + sum(stats["dropped"].values())
-    assert stats["recorded"] == total, stats
-    return stats
-
-
-def run(code: str, sink: Sink, tmp_path: Path, **env: str) -> subprocess.Popen[bytes]:
-    script = tmp_path / "program.py"
-    script.write_text("import os, sys, rootspan\n" + textwrap.dedent(code))
-    path = os.pathsep.join(map(os.path.abspath, sys.path))
-    env = {**os.environ, "PYTHONPATH": path, "ROOTSPAN_ENDPOINT": sink.url, **env}
-    return subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
 
 ENDS = {
     "normally": "",
