@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Final
 from zlib import crc32
 
-from rootspan.segment import Descriptor, Frame, Pen, Segment, SegmentKind, frame
+from rootspan.segment import READING, Descriptor, Frame, Pen, Segment, SegmentKind, frame
 
 if sys.platform != "win32":
     import fcntl
@@ -21,7 +21,6 @@ __all__ = ["Chunk", "Journal", "names"]
 
 _POSITION: Final = Struct("<QQI4x")  # segment, offset and their checksum, at the head of the owner file
 _NAME: Final = re.compile(r"([0-9a-f]{16}-[0-9a-f]{16})(?:\.owner|-([0-9]{6,})\.segment)")
-_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def names(directory: str, fingerprint: str = "") -> set[str]:
@@ -42,7 +41,7 @@ def names(directory: str, fingerprint: str = "") -> set[str]:
 
 def _lock(path: str, create: int) -> Descriptor | None:
     """Return the owner file, locked; None if another process has it or deleted it meanwhile."""
-    held = Descriptor(os.open(path, _FLAGS | os.O_CREAT | create, 0o600))
+    held = Descriptor(os.open(path, READING | os.O_CREAT | create, 0o600))
     try:
         fcntl.flock(held.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(held.fd), os.stat(path)):
@@ -116,8 +115,8 @@ class Journal:
     @classmethod
     def adopt(cls, directory: str, name: str) -> Journal | None:
         """Take over a journal whose owner is dead; None while it lives."""
-        lock = _lock(os.path.join(directory, f"{name}.owner"), 0)
-        if lock is None:
+        path = os.path.join(directory, f"{name}.owner")
+        if (lock := _lock(path, 0)) is None:
             return None
         if os.fstat(lock.fd).st_uid != os.geteuid():
             raise PermissionError("it belongs to another user")
@@ -128,8 +127,7 @@ class Journal:
                 os.unlink(path)
                 continue
             start = offset if number_here == number else 0
-            fd = os.open(path, _FLAGS)
-            journal.segments.append(Segment(Descriptor(fd), path, number_here, start=start))
+            journal.segments.append(Segment(path, number_here, start=start))
         return journal
 
     def survey(self) -> Iterator[tuple[int, int]]:
@@ -153,6 +151,7 @@ class Journal:
                     begun[part.span_id] = part
                 elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
                     ended.add(part.span_id)
+            segment.rest()
             yield segment.found, damaged
         self.unfinished = list(begun.values())
 
@@ -160,14 +159,13 @@ class Journal:
         """Begin the next segment; what is written from now on goes there."""
         self._number += 1
         path = os.path.join(self._directory, f"{self.name}-{self._number:06d}.segment")
-        descriptor = Descriptor(os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
-        pen = Pen(descriptor)
+        pen = Pen(Descriptor(os.open(path, READING | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)))
         pen.write(header)
-        self.segments.append(Segment(descriptor, path, self._number, pen))
+        self.segments.append(Segment(path, self._number, pen))
         return pen
 
     def take(self, most: int, size: int) -> tuple[Chunk | None, int]:
-        """Return the next spans, and how many before them turned out to be unreadable in an own segment."""
+        """Return the next spans, and how many before them had become unreadable since they were written or surveyed."""
         damaged = 0
         while self.segments:
             segment = self.segments[0]
@@ -212,7 +210,7 @@ class Journal:
         return (number, offset) if checksum == _checksum(number, offset) else (0, 0)
 
     def _headers(self) -> list[Frame]:
-        owner = Segment(self._lock, "", 0, start=_POSITION.size)
+        owner = Segment(os.path.join(self._directory, f"{self.name}.owner"), 0)
         return [part for part in owner.frames(_POSITION.size) if part.kind == SegmentKind.HEADER]
 
 

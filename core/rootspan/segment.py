@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-__all__ = ["LARGEST", "Descriptor", "Frame", "Pen", "Segment", "SegmentKind", "frame", "reading"]
+__all__ = ["LARGEST", "READING", "Descriptor", "Frame", "Pen", "Segment", "SegmentKind", "frame", "reading"]
 
 # 0xff is in no UTF-8 text, so what a host records cannot look like the beginning of a record.
 _MAGIC: Final = b"\xffrs\xfe"
@@ -22,7 +22,10 @@ _BODY: Final = 9  # kind and span id
 _LEAST: Final = _HEAD.size + _BODY
 _WINDOW: Final = 1 << 20  # bytes read at a time
 LARGEST: Final = 16 << 20  # bytes of one payload; what is larger stays in memory
+_MEASURED: Final = 64  # spans after which the size is looked up
 _INCOMPLETE: Final = -1
+READING: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""How the files of a spool are opened."""
 
 
 class SegmentKind:
@@ -134,9 +137,9 @@ class Pen:
         self.descriptor = descriptor
         self.made: count[int] = count()
         self.count = self.made.__next__  # of spans; needs no lock
-        self.size = 0  # about; threads may lose a step of it
+        self.size = 0  # bytes, about: threads may lose a step of it
 
-    def write(self, record: bytes) -> None:
+    def write(self, record: bytes, is_span: bool = False) -> None:
         """Append a record with one system call.
 
         Raises:
@@ -146,25 +149,26 @@ class Pen:
         if done != len(record):
             raise OSError(28, "No space left on device")  # ENOSPC: the only reason to take a part of it
         self.size += done
+        if is_span and not self.count() % _MEASURED:
+            self.size = os.fstat(self.descriptor.fd).st_size
 
 
 class Segment:
     """The reading end of a segment.
 
     Args:
-        descriptor: the open file.
         path: its name.
         number: its place among its writer's segments.
-        pen: the writing end, where this process writes it.
+        pen: the writing end, where this process writes it; what another one wrote is opened when it is read.
         start: bytes that are not to be sent again.
     """
 
-    def __init__(self, descriptor: Descriptor, path: str, number: int, pen: Pen | None = None, start: int = 0) -> None:
+    def __init__(self, path: str, number: int, pen: Pen | None = None, start: int = 0) -> None:
         self.path = path
         self.number = number
         self.settled_to = start
         self.found = 0  # spans in it that were not settled, where another process wrote it
-        self._descriptor = descriptor
+        self._descriptor = None if pen is None else pen.descriptor
         self._read_to = start
         self._ready: deque[Frame] = deque()
         self._pen = None if pen is None else weakref.ref(pen)
@@ -176,7 +180,7 @@ class Segment:
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return os.fstat(self._descriptor.fd).st_size
+        return os.stat(self.path if self._descriptor is None else self._descriptor.fd).st_size
 
     @property
     def complete(self) -> bool:
@@ -188,6 +192,10 @@ class Segment:
         while found := self._window(at, complete=True)[0]:
             at = found[-1].end
             yield from found
+
+    def rest(self) -> None:
+        """Close the file of another process until it is read again: there may be many."""
+        self._descriptor = None
 
     def take(self, most: int, size: int) -> list[Frame]:
         """Return the next spans.
@@ -220,8 +228,9 @@ class Segment:
             self._dropped = True
             lost = self._written() - self._taken
             self._taken += lost
+        if (descriptor := self._descriptor) is not None:
+            os.ftruncate(descriptor.fd, 0)  # the file itself stays until its last reader closes it
         self.remove()
-        os.ftruncate(self._descriptor.fd, 0)  # the file itself stays until its last reader closes it
         return lost
 
     def remove(self) -> None:
@@ -243,8 +252,13 @@ class Segment:
     def _window(self, at: int, complete: bool) -> tuple[list[Frame], bool]:
         """Return the records from `at` on, about a megabyte of them, and whether that is all there is."""
         data = b""
+        if (descriptor := self._descriptor) is None:
+            try:
+                descriptor = self._descriptor = Descriptor(os.open(self.path, READING))
+            except FileNotFoundError:
+                return [], True
         for size in (_WINDOW, 3 * LARGEST):  # the second time for a very large record, or a very large damage
-            data = os.pread(self._descriptor.fd, size, at)
+            data = os.pread(descriptor.fd, size, at)
             ends = len(data) < size
             found = list(_parse(data, at, complete and ends))
             if found or ends:

@@ -23,6 +23,7 @@ _SEGMENT: Final = 8 << 20  # bytes after which the next segment begins
 _DEAD_LETTERS: Final = 16 << 20  # bytes of events that a collector refused, kept for people
 _RETRY: Final = 10.0  # seconds that records go to memory after the disk failed
 _OPENING: Final = 1.0  # seconds that a first record may wait for another thread to open the first segment
+_AT_ONCE: Final = 16  # dead processes' journals that are open at a time
 _PAUSE: Final = 0.001  # seconds between two segments of a survey
 
 
@@ -51,7 +52,7 @@ class Spool:
         about: how the records are encoded, as JSON: the resource, the protocol, never a key.
         most: bytes that the directory may hold; beyond them the oldest segments are given up.
         fsync: wait for the disk itself after each record, so that a power failure loses nothing either.
-        on_lost: called with a journal and how many of its spans were given up for `most`; on any thread.
+        on_lost: called with a journal, a reason, and how many of its spans were lost for it; on any thread.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class Spool:
         *,
         most: int,
         fsync: bool,
-        on_lost: Callable[[Journal, int], object],
+        on_lost: Callable[[Journal, str, int], object],
     ) -> None:
         self.directory = directory
         self.fingerprint = fingerprint
         self.about = about
         self._header = frame(SegmentKind.HEADER, bytes(8), about)
         self._most = most
-        self._segment_bytes = max(min(_SEGMENT, most // 16), 1 << 14)
+        self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
         self._fsync = fsync
         self._on_lost = on_lost
         self._said = False
@@ -119,9 +120,7 @@ class Spool:
             pen = self._pen or self._open()
             if pen is None:
                 return None
-            pen.write(record)
-            if counts:
-                pen.count()
+            pen.write(record, counts)
             if self._fsync:
                 os.fsync(pen.descriptor.fd)
         except OSError as error:
@@ -181,7 +180,7 @@ class Spool:
                     break
                 total -= segment.size
                 if lost := segment.drop():
-                    self._on_lost(journal, lost)
+                    self._on_lost(journal, "spool_full", lost)
 
     def _sync_directory(self) -> None:
         fd = os.open(self.directory, os.O_RDONLY)
@@ -209,15 +208,19 @@ class Spool:
         """Whether something of dead processes is left to take."""
         return bool(self._adopted)
 
-    def take(self, most: int, size: int) -> tuple[Chunk | None, int]:
-        """Return the next spans, those of dead processes first, and how many of our own were unreadable before them."""
+    def take(self, most: int, size: int) -> Chunk | None:
+        """Return the next spans, those of dead processes first."""
         while self._adopted:
-            chunk, _ = self._adopted[0].take(most, size)
-            if chunk is not None:
-                return chunk, 0
+            if (chunk := self._take(self._adopted[0], most, size)) is not None:
+                return chunk
             self._adopted.pop(0).delete()
-        own = self._own
-        return (None, 0) if own is None else own.take(most, size)
+        return None if self._own is None else self._take(self._own, most, size)
+
+    def _take(self, journal: Journal, most: int, size: int) -> Chunk | None:
+        chunk, damaged = journal.take(most, size)
+        if damaged:
+            self._on_lost(journal, "damaged", damaged)
+        return chunk
 
     def orphans(self) -> list[str]:
         """Return the journals that may have lost their owner."""
@@ -231,7 +234,7 @@ class Spool:
     def adopt(self) -> Found:
         """Take over what dead processes left behind."""
         spans = damaged = 0
-        for name in self.orphans():
+        for name in self.orphans()[: max(0, _AT_ONCE - len(self._adopted))]:
             try:
                 journal = Journal.adopt(self.directory, name)
                 found = None if journal is None else self._survey(journal)

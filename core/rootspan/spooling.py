@@ -73,7 +73,7 @@ class SpoolingPipeline(Pipeline):
             self._about,
             most=settings.spool_max_bytes,
             fsync=settings.fsync,
-            on_lost=self._give_up,
+            on_lost=self._lose,
         )
         self._own = self._delivery(self._about)
         super().__init__(shape, (self._own,), **options)
@@ -147,14 +147,13 @@ class SpoolingPipeline(Pipeline):
         finally:
             shaping.busy = False
 
-    def _give_up(self, journal: Journal, lost: int) -> None:
-        """Count what was deleted because the directory was full."""
+    def _lose(self, journal: Journal, reason: str, lost: int) -> None:
         with self._settled:
             if journal.own:
                 self._read += lost
-                self._dropped["spool_full"] += lost
+                self._dropped[reason] += lost
             else:
-                self._unrecovered["spool_full"] += lost
+                self._unrecovered[reason] += lost
             self._settled.notify_all()
 
     def stats(self) -> dict[str, Any]:
@@ -204,8 +203,8 @@ class SpoolingPipeline(Pipeline):
         now = time.monotonic()
         if now < self._look_at or self._closed is not None:
             return
-        self._look_at = now + _LOOK_AROUND
         found = self._spool.adopt()
+        self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
         with self._settled:
             self._found += found.spans + found.damaged
             if found.damaged:
@@ -214,11 +213,7 @@ class SpoolingPipeline(Pipeline):
     def _fill(self) -> Batch:
         if self.records:
             return super()._fill()
-        chunk, damaged = self._spool.take(self._batch_size, _CHUNK_BYTES)
-        if damaged:
-            with self._settled:
-                self._read += damaged
-                self._dropped["damaged"] += damaged
+        chunk = self._spool.take(self._batch_size, _CHUNK_BYTES)
         if chunk is None:
             return Batch(self._sinks)
         batch = self._batch = _ChunkBatch(self._delivery(chunk.journal.about), chunk)
