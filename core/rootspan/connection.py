@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  (looking up a name wants it: imported here, and not while the host may fork)
 import http.client
 import io
 import logging

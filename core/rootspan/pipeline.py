@@ -43,6 +43,7 @@ class Pipeline:
         sample_rate: share of the traces, 0.0 to 1.0, that is sent.
         on_loss: called on the worker with a reason and how many records were lost for it since the last call.
         on_fork: called in a forked child before it records.
+        on_start: called when a worker was started.
         disabled: record nothing, and count it.
         unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
     """
@@ -58,6 +59,7 @@ class Pipeline:
         sample_rate: float = 1.0,
         on_loss: Callable[[str, int], object] | None = None,
         on_fork: Callable[[], None] | None = None,
+        on_start: Callable[[], None] | None = None,
         disabled: bool = False,
         unchosen: bool = False,
     ) -> None:
@@ -69,6 +71,7 @@ class Pipeline:
         self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
         self._on_loss = on_loss
         self._on_fork = on_fork
+        self._on_start = on_start
         self._unchosen = unchosen
         self._closed: str | None = "disabled" if disabled else None
         self._start_afresh()
@@ -140,6 +143,9 @@ class Pipeline:
         except RuntimeError:  # no new threads while the interpreter shuts down
             self._worker = None
             self._refuse("exit")
+            return
+        if self._on_start is not None:
+            self._on_start()
 
     def _refuse(self, reason: str) -> None:
         """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,12 +19,15 @@ from rootspan.recorder import Recorder
 from rootspan.redaction import Redactor
 from rootspan.settings import Settings, resolve
 from rootspan.spooling import SpoolingPipeline
-from rootspan.transport import sinks
+from rootspan.transport import SETTING_UP, sinks
 
 __all__ = ["from_environment", "record_with"]
 
 logger = logging.getLogger("rootspan")
 
+_FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
+_fork = threading.local()
+_finalized = 0  # the child of multiprocessing that has been seen to
 # Every recorder of this process, so that each is delivered at exit and starts empty in a forked child.
 _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 
@@ -48,6 +53,7 @@ def record_with(settings: Settings) -> Recorder:
             "sample_rate": settings.sample_rate,
             "on_loss": settings.on_loss,
             "on_fork": on_fork,
+            "on_start": _outlive_multiprocessing,
             "disabled": settings.disabled,
             "unchosen": settings.otlp and not settings.endpoint_chosen,
         }
@@ -69,16 +75,41 @@ def from_environment() -> Recorder:
         return record_with(resolve({}, disabled=True))
 
 
+def _outlive_multiprocessing() -> None:
+    """Deliver as well where `multiprocessing` ends a child: it runs its own finalizers, then `os._exit`.
+
+    Its children forget what their parent registered, so this is done in each, once it records.
+    """
+    global _finalized
+    for package in ("multiprocessing", "billiard"):  # the latter is celery's
+        process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
+        if _finalized == os.getpid() or process is None or util is None:
+            continue
+        if getattr(process.current_process(), "_parent_pid", None) is not None:
+            util.Finalize(None, _at_exit, exitpriority=-100)
+            _finalized = os.getpid()
+
+
 def _at_exit() -> None:
     for recorder in list(_recorders):
         recorder.close(EXIT_SECONDS, at_exit=True)
 
 
+def _before_fork() -> None:
+    _fork.held = SETTING_UP.acquire(timeout=_FORK_SECONDS)
+
+
+def _after_fork_in_parent() -> None:
+    if _fork.held:
+        SETTING_UP.release()
+
+
 def _after_fork() -> None:
+    _after_fork_in_parent()
     for recorder in list(_recorders):
         recorder.pipeline.after_fork()
 
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rootspan import cost
 from rootspan.decorators import Decorating
@@ -16,10 +15,9 @@ from rootspan.process import from_environment, record_with
 from rootspan.record import Kind
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
+from rootspan.transport import SETTING_UP
 
 __all__ = ["Tracker"]
-
-_FIRST_USE: Final = threading.RLock()
 
 
 class Tracker(Sessions, Decorating):
@@ -53,7 +51,7 @@ class Tracker(Sessions, Decorating):
         def __getattr__(self, name: str) -> Any:
             if name != "_recorder":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            with _FIRST_USE:  # two threads may make their first call at once
+            with SETTING_UP:  # two threads may make their first call at once
                 if "_recorder" not in self.__dict__:
                     self._recorder = from_environment()
             return self.__dict__["_recorder"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rootspan.settings import Settings
 
 __all__ = [
+    "SETTING_UP",
     "Answer",
     "Attempt",
     "Backoff",
@@ -34,6 +36,9 @@ __all__ = [
 ]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
+
+SETTING_UP: Final = threading.RLock()
+"""Held while modules are imported or a tracker is made, and around a fork: a child waits for a half-done import."""
 
 
 class Transport:
@@ -82,7 +87,8 @@ class Transport:
         return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
 
     def _post(self, body: bytes, timeout: float) -> Answer:
-        from rootspan.connection import Line, quiet  # urllib3 takes long to import; many processes never send
+        with SETTING_UP:  # urllib3 takes long to import; many processes never send
+            from rootspan.connection import Line, quiet
 
         quiet.set(True)
         headers = {"user-agent": f"rootspan/{package_version()}", **self._settings.request_headers(), **self._headers}

@@ -28,12 +28,6 @@ ENDS = {
     "with an exception": "raise RuntimeError('mine')",
     "with SIGINT": "import signal; os.kill(os.getpid(), signal.SIGINT)\nimport time; time.sleep(30)",
     "in a thread": "import threading; t = threading.Thread(target=lambda: rootspan.track_ai('last')); t.start()",
-    "after multiprocessing fork": """
-import multiprocessing
-if __name__ == '__main__':
-    child = multiprocessing.get_context('fork').Process(target=lambda: rootspan.track_ai('child'))
-    child.start(); child.join()
-""",
 }
 
 
