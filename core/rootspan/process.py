@@ -43,7 +43,7 @@ def record_with(settings: Settings) -> Recorder:
     )
 
     def shape(record: Record) -> SpanData:
-        return dialect.to_span(record, settings, redactor)
+        return dialect.to_span(redactor.labels(record), settings, redactor)
 
     def pipeline(on_fork: Callable[[], None]) -> Pipeline:
         options: dict[str, Any] = {
