@@ -172,7 +172,7 @@ class Redactor:
         changed: dict[str, Any] = {}
         for field in _LABELS & more.keys():
             value: Any = more[field]
-            kind: Any = type(value)
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
             new: Any = tuple(map(self._label, value)) if kind is tuple else value
             new = self._label(new)
             if new != value:
