@@ -76,6 +76,7 @@ class Spool:
         self._said = False
         self._adopted: list[Journal] = []
         self._own: Journal | None = None
+        self._own_first = False
         self._start_afresh()
 
     def _start_afresh(self) -> None:
@@ -121,11 +122,11 @@ class Spool:
             if pen is None:
                 return None
             pen.write(record, counts)
-            if self._fsync:
-                os.fsync(pen.descriptor.fd)
         except OSError as error:
             self._fail(error)
             return None
+        if self._fsync:
+            self._sync(pen)
         if pen.size > self._segment_bytes:
             self._rotate(pen)
         return pen
@@ -182,6 +183,12 @@ class Spool:
                 if lost := segment.drop():
                     self._on_lost(journal, "spool_full", lost)
 
+    def _sync(self, pen: Pen) -> None:
+        try:
+            os.fsync(pen.descriptor.fd)
+        except OSError as error:  # the record is written all the same
+            self._fail(error)
+
     def _sync_directory(self) -> None:
         fd = os.open(self.directory, os.O_RDONLY)
         try:
@@ -209,11 +216,15 @@ class Spool:
         return bool(self._adopted)
 
     def take(self, most: int, size: int) -> Chunk | None:
-        """Return the next spans, those of dead processes first."""
-        while self._adopted:
-            if (chunk := self._take(self._adopted[0], most, size)) is not None:
-                return chunk
-            self._adopted.pop(0).delete()
+        """Return the next spans, in turn our own and those of dead processes: neither waits for all the others."""
+        self._own_first = not self._own_first
+        chunk = self._take_own(most, size) if self._own_first else None
+        while chunk is None and self._adopted:
+            if (chunk := self._take(self._adopted[0], most, size)) is None:
+                self._adopted.pop(0).delete()
+        return chunk or self._take_own(most, size)
+
+    def _take_own(self, most: int, size: int) -> Chunk | None:
         return None if self._own is None else self._take(self._own, most, size)
 
     def _take(self, journal: Journal, most: int, size: int) -> Chunk | None:
@@ -224,6 +235,8 @@ class Spool:
 
     def orphans(self) -> list[str]:
         """Return the journals that may have lost their owner."""
+        if sys.platform == "win32":
+            return []
         try:
             found = names(self.directory, self.fingerprint)
         except OSError:
@@ -267,7 +280,7 @@ class Spool:
         path = os.path.join(self.directory, f"{self.fingerprint[:16]}.dead.jsonl")
         line = {"time": time.time(), "reason": detail, "span": b64encode(span).decode()}
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 if os.fstat(fd).st_size < _DEAD_LETTERS:
                     os.write(fd, json.dumps(line).encode() + b"\n")

@@ -203,7 +203,12 @@ class SpoolingPipeline(Pipeline):
         now = time.monotonic()
         if now < self._look_at or self._closed is not None:
             return
-        found = self._spool.adopt()
+        self._look_at = now + _LOOK_AROUND
+        try:
+            found = self._spool.adopt()
+        except Exception:
+            logger.exception("rootspan could not look for what ended processes left")
+            return
         self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
         with self._settled:
             self._found += found.spans + found.damaged

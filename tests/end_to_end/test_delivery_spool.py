@@ -419,6 +419,35 @@ def test_a_mistake_of_our_own_costs_one_record(sink: Sink, directory: Path, capl
     assert len(sink.spans) == 1
 
 
+def test_a_look_around_that_fails_leaves_the_worker_alive(sink: Sink, directory: Path, caplog: Any) -> None:
+    with spooling(sink, directory) as tracker:
+        tracker._recorder.pipeline._spool.adopt = lambda: 1 / 0  # type: ignore[attr-defined]
+        sent = track(tracker, 3)
+        assert tracker.flush(60)
+    assert ids(sink) == sent
+    assert "could not look for" in caplog.text
+
+
+def test_a_fork_that_ran_no_hook_is_noticed_by_the_pid(sink: Sink, directory: Path) -> None:
+    """web 80"""
+    with spooling(sink, directory) as tracker:
+        sent = track(tracker, 5)
+        assert tracker.flush(60)
+        pipeline = tracker._recorder.pipeline
+        pipeline._pid = -1  # as in a child of a server that forks without Python's hooks
+        sent |= track(tracker, 5)
+        assert tracker.flush(60)
+    assert ids(sink) == sent
+
+
+def test_what_is_sampled_out_leaves_no_trace_on_the_disk(sink: Sink, directory: Path) -> None:
+    with spooling(sink, directory, sample_rate=0.0) as tracker:
+        with tracker.begin("turn"):
+            tracker.track_ai("event")
+        assert adds_up(tracker)["dropped"] == {"sampled": 2}
+    assert not directory.exists()
+
+
 def test_nothing_unredacted_touches_the_disk(sink: Sink, directory: Path) -> None:
     sink.stop()
     secret = "sk-" + "Zx8Kq2Lm9Np4Rt6Vw1Yb3Dc5Fg7Hj0Ss"

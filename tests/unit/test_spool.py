@@ -403,10 +403,10 @@ def test_delivery_08_dead_processes_records_go_first(tmp_path: Path) -> None:
     lost = Lost()
     spool = make(tmp_path, most=1 << 20, on_lost=lost)
     assert spool.adopt() == Found(800)
-    spans = write(spool, range(800), size=1_000)
+    spans = write(spool, range(5_000, 5_800), size=1_000)
     assert {own for own, _ in lost} == {False}
     found = read(spool)
-    assert found[-800:] == spans
+    assert [span for span in found if span in set(spans)] == spans
     assert len(found) + sum(number for _, number in lost) == 1_600
 
 
@@ -535,12 +535,38 @@ def test_a_rotation_that_fails_leaves_the_segment_in_use(spool: Spool, monkeypat
     assert read(spool) == spans
 
 
+def test_neither_our_own_nor_dead_processes_records_wait_for_all_the_others(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(100))
+    die(dead)
+    spool = make(tmp_path)
+    assert spool.adopt() == Found(100)
+    write(spool, range(1000, 1100))
+    own = []
+    while (chunk := spool.take(10, 1 << 20)) is not None:
+        own.append(chunk.journal.own)
+        chunk.settle(len(chunk.spans))
+    assert own == [True, False] * 10
+
+
+def test_a_disk_that_cannot_be_waited_for_has_the_record_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(tmp_path, fsync=True)
+    spans = write(spool, range(3))
+    monkeypatch.setattr(os, "fsync", broken(errno.EIO))
+    assert spool.append(ids(4), b"written")
+    assert "cannot write to its spool" in caplog.text
+    assert read(spool) == [*spans, b"written"]
+
+
 def test_where_there_is_no_lock_there_is_no_spool(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(spool_module.sys, "platform", "win32")
     assert not spool.append(ids(1), b"span")
     assert "flock" in caplog.text
+    assert spool.orphans() == []
 
 
 def test_a_record_in_the_midst_of_the_opening_goes_to_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
