@@ -6,6 +6,7 @@ python client.py '{"events": 2000, "rate": 250, "threads": 1, "size": 200, "retu
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import resource
@@ -20,7 +21,9 @@ RESULT: dict[str, Any] = {"slowest": 0.0}
 
 
 def peak() -> float:
-    """Megabytes."""
+    """Megabytes, of this program alone where the system tells: the other number is inherited from its parent."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
