@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from rootspan import Tracker
 from sinks import Sink
+
+pytest.register_assert_rewrite(
+    "rootspan.request_cases", "rootspan.option_cases"
+)  # so that a broken case says what it saw
 
 # A shell that runs the tests in the background ignores SIGINT for them, and so would every process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,3 +34,17 @@ def tracker(sink: Sink) -> Iterator[Tracker]:
     tracker = Tracker(endpoint=sink.url)
     yield tracker
     tracker.shutdown()
+
+
+@pytest.fixture
+def unknown_name(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A host name that does not exist; a resolver that is cut off may take 20 s to say so, and is not asked."""
+    name, look_up = "no-such-host.invalid", socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == name:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return name

@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
-from rootspan.freeze import freeze, identifier, thaw
+from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
 from rootspan.settings import Settings
 
-__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of"]
+__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
 
 logger = logging.getLogger("rootspan")
 
-_LABEL: Final = 1_000  # characters of a name, a model or an error type
 _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
+_GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
+_NOTHING_MORE: Final = ((), None, None)  # no tags, agent and properties
+_identity: Any = tuple.__dict__["__new__"]  # half the price of calling the class
 Error: TypeAlias = "tuple[str | None, str | None]"
 """Type and message of a failure."""
 
@@ -53,13 +55,18 @@ class Arguments:
         properties: object = None,
     ) -> Identity:
         """Return host values as an identity; what cannot be used is left out with one warning."""
-        return Identity(
-            self.id("user_id", user_id),
-            self.id("convo_id", convo_id),
-            self.tags(tags),
-            self.label(agent_name),
-            None if properties is None else freeze(properties, self.limit),
-        )
+        if agent_name is None and tags is None and properties is None:
+            if user_id is None and convo_id is None:
+                return NOBODY
+            more: tuple[Any, ...] = _NOTHING_MORE
+        else:
+            more = (self.tags(tags), self.label(agent_name), self.frozen(properties))
+        if user_id is not None and (type(user_id) is not str or not 0 < len(user_id) <= LONGEST_ID):
+            user_id = self.id("user_id", user_id)
+        if convo_id is not None and (type(convo_id) is not str or not 0 < len(convo_id) <= LONGEST_ID):
+            convo_id = self.id("convo_id", convo_id)
+        identity: Identity = _identity(Identity, (user_id, convo_id, *more))
+        return identity
 
     def defaults(self) -> Identity | None:
         """Return the identity that `configure` gave, asking its getters."""
@@ -105,8 +112,8 @@ class Arguments:
     def label(self, value: object) -> str | None:
         """Return a short name as text."""
         if value is None or type(value) is str:
-            return value if value is None or len(value) <= _LABEL else value[:_LABEL]
-        frozen = freeze(value, _LABEL)
+            return value if value is None or len(value) <= LABEL else value[:LABEL]
+        frozen = freeze(value, LABEL)
         return frozen.decode() if isinstance(frozen, bytes) else str(frozen)
 
     def name(self, value: object) -> str:
@@ -121,7 +128,7 @@ class Arguments:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""
         if value is None or type(value) is int or type(value) is float:
             return value
-        return float(value) if type(value) is Decimal else freeze(value, _LABEL)
+        return float(value) if type(value) is Decimal else freeze(value, LABEL)
 
     def nanoseconds(self, seconds: object) -> int:
         """Return a duration given in seconds, 0 for what is none."""
@@ -141,11 +148,11 @@ class Arguments:
 
     def rare(
         self,
-        tags: object,
-        agent_name: object,
-        response_model: object,
-        finish_reasons: object,
-        operation: object,
+        tags: object = None,
+        agent_name: object = None,
+        response_model: object = None,
+        finish_reasons: object = None,
+        operation: object = None,
         *tokens: object,
     ) -> dict[str, Any]:
         """Return the fields of an event that few events have, None omitted."""
@@ -212,8 +219,19 @@ def failure(error: object, kind: Frozen = None) -> Error:
     return str(kind) if kind else None, frozen.decode() if isinstance(frozen, bytes) else str(frozen)
 
 
+def sole(error: BaseException) -> BaseException:
+    """Return the exception in a group of one, which is all that a task group says of it; any other as it is."""
+    while type(error).__name__ in _GROUPS:  # by name: before Python 3.11 they are a library's
+        inside: Any = getattr(error, "exceptions", ())
+        if len(inside) != 1:
+            break
+        error = inside[0]
+    return error
+
+
 def outcome_of(error: BaseException) -> tuple[str, Error | None]:
     """Return the outcome that an exception leaving a span means, and the failure if it is one."""
+    error = sole(error)
     for kind in type(error).__mro__:  # by name: asyncio costs its import, trio may not be there
         if (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS:
             return "cancelled", None

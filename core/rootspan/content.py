@@ -166,6 +166,8 @@ def write_feedback(draft: Draft) -> None:
         attributes[semconv.GEN_AI_EVALUATION_NAME] = label(name)
     if isinstance(target := more.get("target"), str) and len(target) >= 16:
         attributes[semconv.ROOTSPAN_TARGET_SPAN_ID] = target[-16:]
+        if len(target) == 48:
+            attributes[semconv.ROOTSPAN_TARGET_TRACE_ID] = target[:32]
     word, score = more.get("label"), more.get("score")
     if isinstance(score, str):
         word, score = score if word is None else word, None

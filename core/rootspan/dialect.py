@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootspan import content, properties, semconv
 from rootspan.draft import Draft, Plan, Redactor
-from rootspan.freeze import identifier
+from rootspan.freeze import LONGEST_ID, identifier
 from rootspan.lengths import dumps, label, valid
 from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Redactor", "to_span"]
 
 _MOST_PLANS: Final = 64
-_LONGEST_ID: Final = 250
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
 _CALLS: Final = frozenset({semconv.SpanKind.LLM, semconv.SpanKind.EMBEDDING})
 _MAY_CHAT: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION})
@@ -113,7 +112,7 @@ def _write_identity(draft: Draft) -> None:
 
 
 def _id(value: Any) -> str | None:
-    if value is None or (type(value) is str and value.isascii() and 0 < len(value) <= _LONGEST_ID):
+    if value is None or (type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_ID):
         return value
     text = identifier(value)
     return None if text is None else valid(text)
@@ -298,8 +297,9 @@ def _finished(draft: Draft, message: str, events: Sequence[SpanEvent]) -> SpanDa
     if draft.dropped:
         attributes[semconv.ROOTSPAN_DROPPED_FIELDS] = draft.dropped
     span = SpanData(
-        record.trace[:32], record.span[-16:], record.parent[-16:] if record.parent else None, draft.name, draft.kind,
-        record.start, record.end, attributes, events, links,
+        (record.trace or "")[:32], record.span[-16:], record.parent[-16:] if record.parent else None,
+        draft.name, draft.kind, record.end if record.start is None else record.start, record.end, attributes, events,
+        links,
         semconv.STATUS_ERROR if draft.failed else semconv.STATUS_UNSET, message,
     )  # fmt: skip
     return _within_limits(span, draft.plan.settings) if draft.plan.limited else span

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import orjson
 
 from rootspan import semconv
+from rootspan.freeze import freeze
 from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes, valid
-from rootspan.record import AttributeValue, Frozen, Record
+from rootspan.record import AttributeValue, Kept, Record
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "Plan", "Redactor"]
 
 _MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
+_COPIES: Final = frozenset({dict, list})
 _MOST_KEYS: Final = 4096
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -109,10 +111,11 @@ class Draft:
         if field not in self.dropped:
             self.dropped.append(field)
 
-    def reveal(self, path: str, frozen: Frozen) -> Any:
-        """Return a frozen value thawed, without encoded bytes and secrets."""
-        if type(frozen) is str:
-            return self.redactor.text(path, frozen)
+    def reveal(self, path: str, kept: Kept) -> Any:
+        """Return a kept value as JSON-like data, without encoded bytes and secrets."""
+        if type(kept) is str:
+            return self.redactor.text(path, kept)
+        frozen = freeze(kept, self.plan.settings.max_content_length) if type(kept) in _COPIES else kept
         if type(frozen) is not bytes:
             return self.redactor.value(path, frozen)
         value = orjson.loads(frozen)
@@ -120,7 +123,7 @@ class Draft:
             value = elide(value)
         return self.redactor.value(path, value)
 
-    def text(self, path: str, frozen: Frozen) -> str:
+    def text(self, path: str, frozen: Kept) -> str:
         """Return a frozen value as redacted text of bounded length."""
         value = self.reveal(path, frozen)
         return self.short(value) if isinstance(value, str) else self.json(value)

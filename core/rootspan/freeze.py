@@ -15,24 +15,35 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
 from rootspan.description import cut, described, integer, is_numpy, mend, named
-from rootspan.record import Frozen
+from rootspan.record import Frozen, Kept
 
-__all__ = ["freeze", "identifier", "mend", "thaw"]
+__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "mend", "thaw", "weight"]
+
+LABEL: Final = 1_000
+"""Characters of a name, a model or another label."""
+
+LONGEST_ID: Final = 250
+"""Characters of a user or conversation id, as the backends take them."""
 
 _NODES: Final = 10_000  # how many values one walk visits: some milliseconds
 _DEPTH: Final = 100
-_ID: Final = 250  # characters of a user or conversation id, as the backends take them
 # Subclasses and dataclasses go to the walk: it respects repr=False fields and runs none of their overridden methods.
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _dumps = orjson.dumps
 # What orjson writes as the walk does, running none of the value's own code.
 _SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
+_PLAIN: Final = frozenset({int, bool, float, type(None)})
+_FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
+_ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
+_OBJECT: Final = 250
+_values: Final = dict[Any, Any].values
+_copy: Final = dict[Any, Any].copy
 _ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
@@ -47,6 +58,8 @@ def freeze(value: Any, limit: int) -> Frozen:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
     kind: Any = type(value)
+    if kind is dict or kind is list:
+        return _container(value, limit)
     if kind is str:
         text: str = value
         return text if len(text) <= limit else cut(text, limit)
@@ -56,17 +69,77 @@ def freeze(value: Any, limit: int) -> Frozen:
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)
+    return _walked(value, limit)
+
+
+def keep(value: Any, limit: int) -> tuple[Kept, int]:
+    """Return `value` as it is now at the least cost for the caller, and about how many bytes it holds.
+
+    Flat containers, such as properties and chat messages, are copied and share their texts; what they cannot hold for
+    good, like NaN or a key that is no text, is left to `freeze` on the worker. Everything else is frozen at once.
+
+    Args:
+        value: a container or an object.
+        limit: characters kept.
+    """
+    kind: Any = type(value)
+    size = 0
     try:
-        if (kind is dict or kind is list) and _room(value, limit) >= 0:
-            written = _dumps(value, None, _OPTIONS)
+        if kind is dict and len(value) <= _FLAT:
+            for item in value.values():
+                of: Any = type(item)
+                if of is str:
+                    size += len(item)
+                elif of not in _PLAIN:
+                    break
+            else:
+                if size <= limit:
+                    return value.copy(), size + _ENTRY * len(value)
+        elif kind is list and len(value) <= _FLAT:
+            size = len("".join(chain.from_iterable(map(_values, value))))  # a TypeError unless all of them are texts
+            if size <= limit:
+                return list(map(_copy, value)), size + _OBJECT * len(value)
+    except (TypeError, RuntimeError):  # not flat, or changed by another thread meanwhile
+        pass
+    frozen = freeze(value, limit)
+    return frozen, len(frozen) if type(frozen) is str or type(frozen) is bytes else 0
+
+
+def weight(kept: Kept) -> int:
+    """Return about how many bytes a kept value holds."""
+    kind: Any = type(kept)
+    if kind is str or kind is bytes:
+        return len(cast("str", kept))
+    if kind is dict:
+        fields = cast("dict[str, Any]", kept)
+        return _ENTRY * len(fields) + sum([len(item) for item in fields.values() if type(item) is str])
+    if kind is list:
+        return sum([_OBJECT + len("".join(item.values())) for item in cast("list[dict[str, str]]", kept)])
+    return 0
+
+
+def _container(value: Any, limit: int) -> Frozen:
+    """Return the JSON text of an exact dict or list; what orjson must not or cannot write takes the walk."""
+    try:
+        if _room(value, limit) >= 0:
+            written = _exact(_dumps(value, None, _OPTIONS))
             if len(written) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
                 return written
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
+    return _walked(value, limit)
+
+
+def _exact(written: bytes) -> bytes:
+    """Return a copy: orjson's own result may keep a block of 4 kB, whatever its length."""
+    return b"".join((written, b""))
+
+
+def _walked(value: Any, limit: int) -> Frozen:
     plain = _Walk(limit).plain(value, 0)
     if plain is None or isinstance(plain, (str, bool, int, float)):
         return plain
-    return _dumps(plain)
+    return _exact(_dumps(plain))
 
 
 def thaw(frozen: Frozen) -> Any:
@@ -89,10 +162,10 @@ def identifier(value: object) -> str | None:
         text = uuid.UUID.__str__(cast(uuid.UUID, value))
     else:
         return None
-    if len(text) <= _ID:
+    if len(text) <= LONGEST_ID:
         return text or None
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{text[: _ID - 17]}~{digest}"
+    return f"{text[: LONGEST_ID - 17]}~{digest}"
 
 
 def _room(value: Any, budget: int) -> int:

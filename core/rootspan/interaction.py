@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from rootspan.arguments import outcome_of
-from rootspan.freeze import thaw
+from rootspan.freeze import freeze, thaw
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope
@@ -93,9 +93,8 @@ class Opening(Tracking):
             ...     turn.update(output="Hello!")
         """
         handle = self._open_interaction(
-            self._pinned or self._recorder.begin_scope(), event, input,
-            bare=True, properties=properties, model=model, provider=provider,
-            user_id=user_id, convo_id=convo_id, agent_name=agent_name, tags=tags,
+            self._pinned or self._recorder.begin_scope(), event, input, user_id, convo_id, agent_name, tags, True,
+            properties, model, provider,
         )  # fmt: skip
         handle.activate()
         return handle
@@ -105,17 +104,23 @@ class Opening(Tracking):
         scope: Scope | None,
         event: str,
         input: Any,
+        user_id: object = None,
+        convo_id: object = None,
+        agent_name: object = None,
+        tags: object = None,
         bare: bool = False,
         properties: Any = None,
         model: object = None,
         provider: object = None,
-        **identity: Any,
     ) -> Interaction:
         recorder = self._recorder
         try:
-            span = recorder.start(Kind.INTERACTION, recorder.name(event), scope, recorder.identity(**identity))
-            span.input = recorder.frozen(input)
-            span.adopts = input is None
+            identity = recorder.identity(user_id, convo_id, agent_name, tags)
+            span = recorder.start(Kind.INTERACTION, recorder.name(event), scope, identity)
+            if input is None:
+                span.adopts = True
+            else:
+                span.input = freeze(input, recorder.limit)
             if properties is not None or model is not None or provider is not None:
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:
@@ -147,26 +152,30 @@ class Opening(Tracking):
 class Step(Opening):
     """An open step, such as a tool call; made by `tool_span`."""
 
+    _owner = True  # its collection ends the span
+
     def __init__(self, recorder: Recorder, span: OpenSpan, owner: bool = True) -> None:
         self._recorder = recorder
         self._span = span
-        self._owner = owner
-        self._scope = Scope(span, span.holder, recorder.variable.get())
-        self._pinned = Scope(span, span.holder, None, pinned=True)
+        if not owner:
+            self._owner = False
+        self._scope = self._pinned = Scope(span, None, recorder.variable.get())
 
     @property
     def span_id(self) -> str:
         """The span id, 16 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[32:]
 
     @property
     def event_id(self) -> str:
         """The same as `span_id`."""
-        return self._span.ids[32:]
+        return self.span_id
 
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
         return self._span.ids[:32]
 
     @property
@@ -223,7 +232,9 @@ class Step(Opening):
         try:
             recorder.update(span, input, output, properties, model, provider)
             recorder.update_totals(span, prompt_tokens, completion_tokens, estimated_cost)
-            recorder.update_identity([span.holder], user_id, convo_id, agent_name, tags)
+            if not (user_id is convo_id is agent_name is tags is None):
+                recorder.set_apart(span)
+                recorder.update_identity([span.holder], user_id, convo_id, agent_name, tags)
         except Exception:
             recorder.own_error()
 
@@ -254,8 +265,12 @@ class Step(Opening):
         recorder, span = self._recorder, self._span
         try:
             if not span.finished:
-                recorder.update(span, None, output, properties)
-                recorder.update_totals(span, prompt_tokens, completion_tokens, estimated_cost)
+                if output is not None:
+                    span.output = freeze(output, recorder.limit)
+                if properties is not None:
+                    recorder.update(span, None, None, properties)
+                if estimated_cost is not None or prompt_tokens is not None or completion_tokens is not None:
+                    recorder.update_totals(span, prompt_tokens, completion_tokens, estimated_cost)
                 if custom_metrics is not None:
                     span.set(custom_metrics=recorder.frozen(custom_metrics))
                 recorder.finish(span, *recorder.verdict(success, failure_reason))
@@ -265,10 +280,12 @@ class Step(Opening):
 
     def activate(self) -> None:
         """Make it current in the running context; `with` does so by itself."""
-        scope = self._recorder.variable.get()
+        variable = self._recorder.variable
+        scope = variable.get()
         if scope is not self._scope:
-            self._scope = Scope(self._span, self._span.holder, scope)
-            self._recorder.variable.set(self._scope)
+            if scope is not self._scope.outer:
+                self._scope = Scope(self._span, None, scope)
+            variable.set(self._scope)
 
     @property
     def scope(self) -> Scope:

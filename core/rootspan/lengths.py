@@ -10,7 +10,7 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.freeze import freeze, mend
+from rootspan.freeze import LABEL, freeze, mend
 
 __all__ = [
     "DATA",
@@ -62,8 +62,10 @@ def valid(text: str) -> str:
 
 
 def label(value: Any) -> str:
-    """Return a name, a model or another short label as valid text."""
-    return value if type(value) is str and value.isascii() else valid(str(value))
+    """Return a name, a model or another short label as valid text of bounded length."""
+    if type(value) is str and len(value) <= LABEL and value.isascii():
+        return value
+    return valid(str(value)[:LABEL])
 
 
 def dumps(value: Any) -> str:

@@ -8,10 +8,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from os import getpid
 from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
+from rootspan.forks import forked, home
+from rootspan.freeze import weight
+from rootspan.ids import new_trace_id
 from rootspan.record import Record, SpanData
 from rootspan.segment import reading
 
@@ -26,6 +28,7 @@ _BATCH_BYTES: Final = 4 << 20
 _QUIET: Final = 60.0  # seconds between two reports of losses
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
+_WHOLE: Final = len(Record._fields)
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
@@ -42,7 +45,6 @@ class Pipeline:
         batch_size: spans in one request.
         sample_rate: share of the traces, 0.0 to 1.0, that is sent.
         on_loss: called on the worker with a reason and how many records were lost for it since the last call.
-        on_fork: called in a forked child before it records.
         on_start: called when a worker was started.
         disabled: record nothing, and count it.
         unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
@@ -58,7 +60,6 @@ class Pipeline:
         batch_size: int = 512,
         sample_rate: float = 1.0,
         on_loss: Callable[[str, int], object] | None = None,
-        on_fork: Callable[[], None] | None = None,
         on_start: Callable[[], None] | None = None,
         disabled: bool = False,
         unchosen: bool = False,
@@ -70,7 +71,6 @@ class Pipeline:
         self._batch_size = batch_size
         self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
         self._on_loss = on_loss
-        self._on_fork = on_fork
         self._on_start = on_start
         self._unchosen = unchosen
         self._closed: str | None = "disabled" if disabled else None
@@ -78,7 +78,6 @@ class Pipeline:
 
     def _start_afresh(self) -> None:
         """Set what a forked child must not share with its parent."""
-        self._pid = getpid()
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
         made, overflowed = count(), count()
@@ -103,8 +102,6 @@ class Pipeline:
 
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Queue a record of about `size` bytes; never blocks and never raises."""
-        if getpid() != self._pid:
-            self.after_fork()
         self._count()
         self.records.append(record)
         self.size = size = self.size + size
@@ -187,9 +184,12 @@ class Pipeline:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
+        if not home[0]:
+            forked()
         recorded, result = reading(self._made), self._counters()
         for _ in range(50):
-            if recorded == result["delivered"] + result["queued"] + sum(result["dropped"].values()):
+            places = result["delivered"], result["queued"], result["spooled"], *result["dropped"].values()
+            if recorded == sum(places) and min(places) >= 0:
                 break
             time.sleep(0.0005)  # a record is just moving from one place to the next
             recorded, result = reading(self._made), self._counters()
@@ -209,8 +209,8 @@ class Pipeline:
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
-        if getpid() != self._pid:
-            self.after_fork()
+        if not home[0]:
+            forked()
         target = reading(self._made)
         deadline = time.monotonic() + timeout
         if threading.current_thread() is self._worker:
@@ -254,8 +254,6 @@ class Pipeline:
         self._start_afresh()
         for sink in self._outlets():
             sink.forget()
-        if self._on_fork is not None:
-            self._on_fork()
 
     # What a spool does otherwise
 
@@ -353,11 +351,12 @@ class Pipeline:
 
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
         self.size -= weigh(record)
-        if self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below:
+        trace = record[1] or new_trace_id()
+        if self._sample_below is not None and int(trace[:8], 16) >= self._sample_below:
             self._settle(1, {"sampled": 1})
             return
         try:
-            batch.add(self._shape(Record._make(record)))
+            batch.add(self._shape(Record(record[0], trace, *record[2:])))
         except Exception:
             logger.exception("rootspan could not encode one record; it is counted as dropped")
             self._settle(1, {"encoding": 1})
@@ -411,7 +410,9 @@ class Pipeline:
 def weigh(record: tuple[Any, ...]) -> int:
     """Return about how many bytes a queued record holds."""
     total = RECORD_BYTES
-    for value in record[13:16]:  # input, output, properties
-        if type(value) is str or type(value) is bytes:
-            total += len(value)
+    for value in record[12:15]:  # input, output, properties
+        if value is not None:
+            total += weight(value)
+    if len(record) == _WHOLE and record[-1] is not None:
+        total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
     return total

@@ -8,11 +8,11 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from typing import Any, Final
 
 from rootspan import dialect
 from rootspan.errors import ConfigurationError
+from rootspan.forks import after_fork
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.recorder import Recorder
@@ -45,22 +45,19 @@ def record_with(settings: Settings) -> Recorder:
     def shape(record: Record) -> SpanData:
         return dialect.to_span(redactor.labels(record), settings, redactor)
 
-    def pipeline(on_fork: Callable[[], None]) -> Pipeline:
-        options: dict[str, Any] = {
-            "limit": settings.max_queue_bytes,
-            "interval": settings.flush_interval,
-            "batch_size": settings.batch_size,
-            "sample_rate": settings.sample_rate,
-            "on_loss": settings.on_loss,
-            "on_fork": on_fork,
-            "on_start": _outlive_multiprocessing,
-            "disabled": settings.disabled,
-            "unchosen": settings.otlp and not settings.endpoint_chosen,
-        }
-        if settings.spool:
-            return SpoolingPipeline(shape, settings, **options)
-        return Pipeline(shape, sinks(settings), **options)
-
+    options: dict[str, Any] = {
+        "limit": settings.max_queue_bytes,
+        "interval": settings.flush_interval,
+        "batch_size": settings.batch_size,
+        "sample_rate": settings.sample_rate,
+        "on_loss": settings.on_loss,
+        "on_start": _outlive_multiprocessing,
+        "disabled": settings.disabled,
+        "unchosen": settings.otlp and not settings.endpoint_chosen,
+    }
+    pipeline = (
+        SpoolingPipeline(shape, settings, **options) if settings.spool else Pipeline(shape, sinks(settings), **options)
+    )
     recorder = Recorder(settings, pipeline)
     _recorders.add(recorder)
     return recorder
@@ -99,17 +96,17 @@ def _before_fork() -> None:
     _fork.held = SETTING_UP.acquire(timeout=_FORK_SECONDS)
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork() -> None:
     if _fork.held:
         SETTING_UP.release()
 
 
-def _after_fork() -> None:
-    _after_fork_in_parent()
+@after_fork
+def _start_afresh() -> None:
     for recorder in list(_recorders):
-        recorder.pipeline.after_fork()
+        recorder.start_afresh()
 
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from rootspan import semconv
 from rootspan.draft import Draft
 from rootspan.lengths import dumps, is_object, valid
-from rootspan.record import Frozen
+from rootspan.record import Kept
 
 __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_properties"]
 
@@ -88,7 +88,7 @@ def write_properties(draft: Draft) -> None:
         draft.attributes[semconv.METADATA] = text if len(text) <= draft.plan.slack else draft.json(metadata)
 
 
-def _revealed(draft: Draft, frozen: Frozen) -> dict[str, Any]:
+def _revealed(draft: Draft, frozen: Kept) -> dict[str, Any]:
     """Return properties without secrets and without those that are None."""
     found = draft.reveal("properties", frozen)
     if not is_object(found):

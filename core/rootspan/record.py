@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-__all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
+__all__ = ["NOBODY", "AttributeValue", "Frozen", "Identity", "Kept", "Kind", "Link", "Record", "SpanData", "SpanEvent"]
 
 Frozen: TypeAlias = "str | bytes | int | float | bool | None"
 """An immutable value: scalars as they are, `bytes` are the JSON text of what was a container or an object."""
+
+Kept: TypeAlias = "Frozen | dict[str, Any] | list[dict[str, str]]"
+"""What a record may hold: also a private copy of a flat container, which nobody changes any more."""
 
 AttributeValue: TypeAlias = (
     "str | bool | int | float | Sequence[str] | Sequence[bool] | Sequence[int] | Sequence[float]"
@@ -52,31 +55,32 @@ NOBODY: Final = Identity()
 class Record(NamedTuple):
     """One finished event, step or interaction, as the caller's thread leaves it: immutable values only.
 
-    The caller builds it as a plain tuple in this order, because a tuple display costs a tenth of a constructor call.
+    The caller builds it as a plain tuple in this order, because a tuple display costs a tenth of a constructor call;
+    what has a default is left out where no field from there on says anything.
     """
 
     kind: str
-    trace: str  # hex; the first 32 characters are the trace id
+    trace: str | None  # hex; the first 32 characters are the trace id; None: a lone root, the worker draws one
     span: str  # hex; the last 16 characters are the span id
     parent: str | None  # hex; the last 16 characters are the parent's span id
     link: SpanContext | str | None  # a host span's context, or 48 hex characters of one of ours
-    start: int  # nanoseconds since the epoch
-    end: int
+    end: int  # nanoseconds since the epoch
     name: str
     inherited: Identity | None  # the enclosing scope's identity; explicit values below win over it
     user_id: str | None
     convo_id: str | None
     model: str | None
     provider: str | None
-    input: Frozen
-    output: Frozen
-    properties: Frozen
-    input_tokens: int | None
-    output_tokens: int | None
-    cost: float | None
-    outcome: str | None  # None, "success", "failure", "cancelled", "unfinished", "interrupted", "abandoned"
-    error: tuple[str | None, str | None] | None  # (type, message) of a failure
-    more: Mapping[str, Any] | None  # rare fields, values frozen; its keys are listed in `dialect`
+    input: Kept
+    output: Kept
+    properties: Kept
+    start: int | None = None  # None: a point in time
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+    outcome: str | None = None  # "success", "failure", "cancelled", "unfinished", "interrupted", "abandoned"
+    error: tuple[str | None, str | None] | None = None  # (type, message) of a failure
+    more: Mapping[str, Any] | None = None  # rare fields, values frozen; its keys are listed in `dialect`
 
 
 class SpanEvent(NamedTuple):

@@ -11,17 +11,17 @@ from typing import Any, Final, TypeGuard
 from opentelemetry.trace import SpanContext
 
 from rootspan.arguments import Arguments, Error, failure, joined, merged
+from rootspan.forks import forked, home
+from rootspan.ids import new_ids, new_span_id
 from rootspan.pipeline import Pipeline, weigh
-from rootspan.record import NOBODY, Frozen, Identity, Kind
+from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 from rootspan.scope import (
     Enclosing,
     Holder,
     OpenSpan,
     Scope,
     ScopeLookup,
-    forget_ids,
     host_span,
-    new_ids,
     open_ancestor,
 )
 from rootspan.settings import Settings
@@ -30,7 +30,8 @@ __all__ = ["Recorder", "is_hex"]
 
 logger = logging.getLogger("rootspan")
 
-_REMEMBERED: Final = 10_000  # completed sessions whose second completion is told from another process's
+_NOTHING: Final = (None, None, None)  # neither tokens nor a cost
+_REMEMBERED: Final = 10_000  # completed sessions: told from another process's, and known to feedback
 
 
 class Recorder(Arguments):
@@ -38,22 +39,22 @@ class Recorder(Arguments):
 
     Args:
         settings: the checked configuration.
-        pipeline: makes the queue and its worker; given the function to call in a forked child.
+        pipeline: the queue and its worker.
     """
 
-    def __init__(self, settings: Settings, pipeline: Callable[[Callable[[], None]], Pipeline]) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings)
         self.enclosing = Enclosing()
         self.variable = self.enclosing.variable
         self.scope: Callable[[], Scope | None] = self.variable.get  # the innermost scope of the running code
         self.open: dict[str, OpenSpan] = {}
         self.sessions: OrderedDict[str, OpenSpan] = OrderedDict()
-        self._completed: OrderedDict[str, None] = OrderedDict()
-        self.pipeline = pipeline(self._forget)
+        self._completed: OrderedDict[str, Holder] = OrderedDict()
+        self.pipeline = pipeline
 
-    def _forget(self) -> None:
+    def start_afresh(self) -> None:
         """In a forked child: the parent's open spans are parents here, and only the parent finishes them."""
-        forget_ids()
+        self.pipeline.after_fork()
         self.open.clear()
         self.sessions.clear()
 
@@ -69,14 +70,42 @@ class Recorder(Arguments):
         """Return the parent, the inherited identity and the link of a span that starts in `scope` now."""
         if scope is None:
             return None, self.defaults(), host_span()
-        span, identity = scope.span, scope.holder.identity
+        span = scope.span
         if span is None:
-            return None, identity, host_span()
+            return None, scope.holder.identity, host_span()
+        if span.root.ask is not None:  # before the identity is read: the first child has it, too
+            span.root.ask()
+        identity = scope.holder.identity
         if not span.finished:
             return span, identity, None
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
         return parent, identity, None if parent is not None else span.root.ids
+
+    def place_event(
+        self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
+    ) -> tuple[str | None, Identity | None, SpanContext | str | None]:
+        """Return the ids of the parent, the inherited identity and the link of an event in `scope`.
+
+        Args:
+            rest: the fields of the record from `start` on, or nothing.
+        """
+        parent, inherited, link = self.place(scope)
+        if parent is None:
+            return None, inherited, link
+        parent.took(user_id, convo_id, agent_name)
+        parent.took_call(input, output, bool(rest) and rest[1:4] != _NOTHING)
+        return parent.ids, inherited, link
+
+    def rest(
+        self, now: int, duration: object, bought: tuple[Any, Any, Any], error: object, *rare: object
+    ) -> tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None]:
+        """Return the fields of an event's record from `start` on."""
+        return (
+            None if duration is None else now - self.nanoseconds(duration),
+            self.number(bought[0]), self.number(bought[1]), self.number(bought[2]),
+            None if error is None else "failure", None if error is None else failure(error), self.rare(*rare) or None,
+        )  # fmt: skip
 
     def look_up_with(self, look_up: ScopeLookup) -> None:
         """Ask an adapter as well where the running code is; once for each look-up."""
@@ -90,17 +119,17 @@ class Recorder(Arguments):
             return scope
         if isinstance(session, str):  # opened in another process: its ids are all that is known
             session = OpenSpan(Kind.SESSION, "", session, None, Holder(self.defaults() or NOBODY), 0)
-        return Scope(session, session.holder, scope)
+        return Scope(session, None, scope)
 
     def begin_scope(self) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
         scope = self.enclosing.scope()
-        while scope is not None and scope.span is not None and scope.span.bare and not scope.pinned:
-            if scope.holder is not scope.span.holder:  # a `context` inside it: keep whose work it is
+        while scope is not None and scope.span is not None and scope.span.bare:
+            if scope.own is not None:  # a `context` inside it: keep whose work it is
                 parent = scope.span.parent
                 while parent is not None and parent.bare:
                     parent = parent.parent
-                return Scope(parent, scope.holder, scope.outer)
+                return Scope(parent, scope.own, scope.outer)
             scope = scope.outer
         return scope
 
@@ -108,19 +137,19 @@ class Recorder(Arguments):
 
     def start(self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY) -> OpenSpan:
         """Open a span in `scope`; `identity` holds what was given for it explicitly."""
+        if not home[0]:
+            forked()
         parent, inherited, link = self.place(scope)
+        if parent is not None:
+            parent.took(identity.user_id, identity.convo_id, identity.agent_name)
         if parent is not None and identity == NOBODY and scope is not None and scope.holder is parent.holder:
             holder = parent.holder
         else:
-            holder = Holder(merged(inherited or NOBODY, identity))
-        if parent is not None:
-            parent.took(identity.user_id, identity.convo_id, identity.agent_name)
-        ids = new_ids()
-        if parent is not None:
-            ids = parent.ids[:32] + ids[32:]
-        span = OpenSpan(kind, name, ids, parent, holder, time_ns())
-        span.link = link
-        self.open[ids] = span
+            holder = Holder(identity if inherited is None else merged(inherited, identity))
+        ids = new_ids(None if parent is None else parent.ids)
+        span = self.open[ids] = OpenSpan(kind, name, ids, parent, holder, time_ns())
+        if link is not None:
+            span.link = link
         return span
 
     def stand_in(self, kind: str) -> OpenSpan:
@@ -132,9 +161,11 @@ class Recorder(Arguments):
         self, span: OpenSpan, outcome: str | None = None, error: Error | None = None, end: int | None = None
     ) -> bool:
         """Record an open span; return False when it was finished before or belongs to the parent of a fork."""
+        if not home[0]:
+            forked()
         if self.open.pop(span.ids, None) is None:
             return False
-        if span.root is span and span.ask is not None:
+        if span.parent is None and span.ask is not None:
             span.ask()
         span.finished = True
         if span.adopts:
@@ -147,8 +178,8 @@ class Recorder(Arguments):
         tokens = span.tokens
         record = (
             span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
-            span.start, max(end or time_ns(), span.start), span.name, span.holder.identity, None, None,
-            span.model, span.provider, span.input, span.output, span.properties,
+            max(end or time_ns(), span.start), span.name, span.holder.identity, None, None,
+            span.model, span.provider, span.input, span.output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, span.fields,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
@@ -172,11 +203,15 @@ class Recorder(Arguments):
         Args:
             parent: the span or the 48 characters of the session it belongs to; None for the enclosing one.
         """
-        ids, link = new_ids(), None
+        if not home[0]:
+            forked()
+        span_id, link = new_span_id(), None
         identity: Identity | None = None
         if parent is None:
             parent, identity, link = self.place(scope)
         else:
+            if isinstance(parent, OpenSpan) and parent.root.ask is not None:
+                parent.root.ask()
             identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
         if isinstance(parent, OpenSpan):
             parent.took()
@@ -184,19 +219,19 @@ class Recorder(Arguments):
         now = time_ns()
         start = now if duration is None else now - self.nanoseconds(duration)
         record = (
-            kind, parent or ids, ids, parent, link, start, now, name, identity, None, None, None, None, input, output,
-            None, None, None, None, "failure" if error else None, error, fields or None,
+            kind, parent, span_id, parent, link, now, name, identity, None, None, None, None, input, output, None,
+            start, None, None, None, "failure" if error else None, error, fields or None,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
-        return ids[32:]
+        return span_id
 
     def began(self, span: OpenSpan) -> None:
         """Let a spool know of an interaction, for the case that this process dies before it finishes."""
         if self.pipeline.spools and span.ids in self.open:
             self.pipeline.begin((
                 span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
-                span.start, span.start, span.name, span.holder.identity, None, None, span.model, span.provider,
-                span.input, None, span.properties, None, None, None, "unfinished", None, span.fields,
+                span.start, span.name, span.holder.identity, None, None, span.model, span.provider,
+                span.input, None, span.properties, span.start, None, None, None, "unfinished", None, span.fields,
             ))  # fmt: skip
 
     def forgo(self, span: OpenSpan) -> None:
@@ -255,6 +290,11 @@ class Recorder(Arguments):
             for holder in holders:
                 holder.identity = merged(holder.identity, new)
 
+    def set_apart(self, span: OpenSpan) -> None:
+        """Give a step that shares its parent's identity one of its own, which may then change by itself."""
+        if span.parent is not None and span.holder is span.parent.holder:
+            span.holder = Holder(span.holder.identity)
+
     def identity_scope(
         self, span: OpenSpan | None, outer: Identity | None, identity: Identity, scope: Scope | None
     ) -> Scope:
@@ -280,22 +320,16 @@ class Recorder(Arguments):
         fields: dict[str, Any],
     ) -> str:
         """Record a judgement about another span: a root of its own, linked where the trace is known."""
-        ids, now = new_ids(), time_ns()
-        identity = inherited if inherited is not None else self._identity_here()
+        if not home[0]:
+            forked()
+        span_id = new_span_id()
+        identity = inherited if inherited is not None else self.place(self.scope())[1]
         record = (
-            Kind.FEEDBACK, ids, ids, None, target, now, now, name, identity, own.user_id, own.convo_id, None, None,
-            None, None, None, None, None, None, None, None, fields,
+            Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, identity, own.user_id, own.convo_id, None,
+            None, None, None, None, None, None, None, None, None, None, fields,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
-        return ids[32:]
-
-    def _identity_here(self) -> Identity | None:
-        """Return the identity of the running code, asking an adapter for what it was not asked yet."""
-        scope = self.scope()
-        span = self.place(scope)[0]
-        if span is not None and span.root.ask is not None:
-            span.root.ask()
-        return self.place(scope)[1]
+        return span_id
 
     # Sessions by id
 
@@ -318,7 +352,7 @@ class Recorder(Arguments):
         span = self.sessions.pop(ids, None)
         known = ids in self._completed
         if span is not None:
-            self._completed[ids] = None
+            self._completed[ids] = span.holder
             while len(self._completed) > _REMEMBERED:
                 self._completed.popitem(last=False)
         return span, known
@@ -331,6 +365,11 @@ class Recorder(Arguments):
             return self.sessions.get(session_id) or session_id
         self.warn("session_id", "session_id has to be what create_session returned; the step is recorded without it")
         return None
+
+    def session_holder(self, ids: str) -> Holder | None:
+        """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""
+        span = self.sessions.get(ids)
+        return self._completed.get(ids) if span is None else span.holder
 
     # The end
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanContext, get_current_span, propagation
 
-from rootspan.record import Frozen, Identity
+from rootspan.record import NOBODY, Frozen, Identity, Kept
 
 __all__ = [
     "Enclosing",
@@ -18,29 +17,9 @@ __all__ = [
     "OpenSpan",
     "Scope",
     "ScopeLookup",
-    "forget_ids",
     "host_span",
-    "new_ids",
     "open_ancestor",
 ]
-
-_POOL_SIZE = 512
-_pool: list[str] = []
-
-
-def new_ids() -> str:
-    """Return 48 random hex characters: a trace id, then a span id."""
-    try:
-        return _pool.pop()
-    except IndexError:
-        text = os.urandom(24 * _POOL_SIZE).hex()
-        _pool.extend([text[start : start + 48] for start in range(48, len(text), 48)])
-        return text[:48]
-
-
-def forget_ids() -> None:
-    """Empty the pool: a forked child must not hand out its parent's ids."""
-    _pool.clear()
 
 
 class Holder:
@@ -55,44 +34,46 @@ class Holder:
 class OpenSpan:
     """An interaction, session, request or step that has begun and not yet finished."""
 
-    __slots__ = (
-        "adopts", "ask", "bare", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
-        "last_output", "link", "model", "name", "output", "parent", "properties", "provider", "root", "start",
-        "tokens", "usage_below",
-    )  # fmt: skip
+    # Defaults of the class, so that opening a span sets only what it has.
+    link: SpanContext | str | None = None
+    input: Kept = None
+    output: Kept = None
+    properties: Frozen = None
+    model: str | None = None
+    provider: str | None = None
+    tokens: tuple[int | None, int | None, float | None] = (None, None, None)  # input, output, cost
+    fields: dict[str, Any] | None = None  # what becomes `Record.more`
+    finished = False
+    bare = False  # opened by `begin` without `with`: the next bare `begin` does not nest in it
+    adopts = False  # takes what it lacks from its children
+    ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
+    has_children = False
+    told = False  # an id of it was asked for, and may be looked up later
+    usage_below = False
+    first_input: Kept = None
+    last_output: Kept = None
 
     def __init__(self, kind: str, name: str, ids: str, parent: OpenSpan | None, holder: Holder, start: int) -> None:
         self.kind = kind
         self.name = name
         self.ids = ids
         self.parent: OpenSpan | None = parent
-        self.root: OpenSpan = self if parent is None else parent.root
         self.holder = holder
         self.start = start
-        self.link: SpanContext | str | None = None
-        self.input: Frozen = None
-        self.output: Frozen = None
-        self.properties: Frozen = None
-        self.model: str | None = None
-        self.provider: str | None = None
-        self.tokens: tuple[int | None, int | None, float | None] = (None, None, None)  # input, output, cost
-        self.fields: dict[str, Any] | None = None  # what becomes `Record.more`
-        self.finished = False
-        self.bare = False  # opened by `begin` without `with`: the next bare `begin` does not nest in it
-        self.adopts = False  # takes what it lacks from its children
-        self.ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
-        self.has_children = False
-        self.usage_below = False
-        self.first_input: Frozen = None
-        self.last_output: Frozen = None
+
+    @property
+    def root(self) -> OpenSpan:
+        """The span at the top, which may be this one."""
+        span = self
+        while span.parent is not None:
+            span = span.parent
+        return span
 
     def took(self, user_id: str | None = None, convo_id: str | None = None, agent_name: str | None = None) -> None:
         """Note a child: what the root's identity lacks comes from the first child that names it."""
         self.has_children = True
         root = self.root
         root.has_children = True
-        if root.ask is not None:
-            root.ask()
         if root.adopts and (user_id or convo_id or agent_name):
             own = root.holder.identity
             root.holder.identity = own._replace(
@@ -101,7 +82,7 @@ class OpenSpan:
                 agent_name=own.agent_name or agent_name,
             )
 
-    def took_call(self, call_input: Frozen, call_output: Frozen, bought: bool) -> None:
+    def took_call(self, call_input: Kept, call_output: Kept, bought: bool) -> None:
         """Note an event or model call below: the root's input is the first one's, its output the last one's."""
         root = self.root
         if bought:
@@ -120,18 +101,33 @@ class OpenSpan:
 
 
 class Scope:
-    """One entry of the context variable: the span the code runs in, and whose work it is."""
+    """One entry of the context variable: the span the code runs in, and whose work it is.
 
-    __slots__ = ("holder", "outer", "pinned", "span")
+    Args:
+        span: the span; None in a `context` outside of any.
+        holder: an identity that differs from the span's, as inside a `context`.
+        outer: the scope around it.
+    """
 
-    def __init__(self, span: OpenSpan | None, holder: Holder, outer: Scope | None, pinned: bool = False) -> None:
+    __slots__ = ("outer", "own", "span")
+
+    def __init__(self, span: OpenSpan | None, holder: Holder | None, outer: Scope | None) -> None:
         self.span: OpenSpan | None = span
-        self.holder: Holder = holder
-        self.pinned = pinned  # chosen by hand: no look-up may overrule it
+        self.own: Holder | None = None if span is not None and holder is span.holder else holder
         # A chain of scopes that nobody left must not grow: skip what has finished.
         while outer is not None and outer.span is not None and outer.span.finished:
             outer = outer.outer
         self.outer: Scope | None = outer
+
+    @property
+    def holder(self) -> Holder:
+        """The identity that holds here."""
+        if self.own is not None:
+            return self.own
+        return _NOBODYS if self.span is None else self.span.holder
+
+
+_NOBODYS: Final = Holder(NOBODY)
 
 
 ScopeLookup: TypeAlias = "Callable[[], OpenSpan | None]"
@@ -155,11 +151,10 @@ class Enclosing:
     def scope(self) -> Scope | None:
         """Return the innermost scope, or None outside of any."""
         scope = self.variable.get()
-        if scope is None or not scope.pinned:
-            for look_up in self.look_ups:
-                span = look_up()
-                if span is not None and not _within(scope, span):
-                    scope = Scope(span, span.holder, scope)
+        for look_up in self.look_ups:
+            span = look_up()
+            if span is not None and not _within(scope, span):
+                scope = Scope(span, None, scope)
         return scope
 
     def leave(self, scope: Scope) -> None:

@@ -62,6 +62,7 @@ EXCEPTION: Final = "exception"  # an event name
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+CLIENT_ADDRESS: Final = "client.address"
 HTTP_REQUEST_METHOD: Final = "http.request.method"
 HTTP_REQUEST_METHOD_ORIGINAL: Final = "http.request.method_original"
 HTTP_ROUTE: Final = "http.route"
@@ -102,12 +103,18 @@ ROOTSPAN_SESSION_REASONING_TOKENS: Final = "rootspan.session.reasoning_tokens"
 ROOTSPAN_SESSION_COST: Final = "rootspan.session.cost"
 ROOTSPAN_METRIC: Final = "rootspan.metric"  # a prefix
 ROOTSPAN_TARGET_SPAN_ID: Final = "rootspan.target.span_id"
+ROOTSPAN_TARGET_TRACE_ID: Final = "rootspan.target.trace_id"
 ROOTSPAN_DROPPED_FIELDS: Final = "rootspan.dropped_fields"
 STREAM_CHUNKS: Final = "rootspan.stream.chunks"
 STREAM_BYTES: Final = "rootspan.stream.bytes"
 STREAM_TIME_TO_FIRST_BYTE: Final = "rootspan.stream.time_to_first_byte"  # seconds
+STREAM_TIME_TO_LAST_BYTE: Final = "rootspan.stream.time_to_last_byte"  # seconds; the span's end unless it was cut
 STREAM_LONGEST_STALL: Final = "rootspan.stream.longest_stall"  # seconds
 WEBSOCKET_CLOSE_CODE: Final = "rootspan.websocket.close_code"
+WEBSOCKET_RECEIVED: Final = "rootspan.websocket.received"  # messages
+WEBSOCKET_SENT: Final = "rootspan.websocket.sent"  # messages
+WEBSOCKET_BYTES_RECEIVED: Final = "rootspan.websocket.bytes_received"
+WEBSOCKET_BYTES_SENT: Final = "rootspan.websocket.bytes_sent"
 
 # Vendors' own, written only when `extras` names the vendor
 MLFLOW_LLM_COST: Final = "mlflow.llm.cost"

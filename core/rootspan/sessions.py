@@ -143,9 +143,9 @@ class Sessions(Opening):
         """
         recorder = self._recorder
         try:
-            target_ids, holder = _target(target, recorder)
+            target_ids, holder = _target(target, self._recorder_of(target))
             inherited = holder.identity if holder is not None else None
-            fields = {"score": score, "label": label, "comment": comment, "target": target_ids[-16:]}
+            fields = {"score": score, "label": label, "comment": comment, "target": target_ids}
             return recorder.feedback(
                 recorder.name(name),
                 target_ids if len(target_ids) == 48 else None,
@@ -162,7 +162,6 @@ def _target(target: str | Step, recorder: Recorder) -> tuple[str, Holder | None]
     if isinstance(target, Step):
         return target.trace_id + target.span_id, target.scope.holder
     if is_hex(target, 16, 48):
-        span = recorder.sessions.get(target)
-        return target, span.holder if span is not None else None
+        return target, recorder.session_holder(target)
     recorder.warn("feedback", "track_feedback needs a span id, an interaction or a session id as its target")
     return "", None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -79,6 +79,16 @@ class Settings:
         key = self.api_key.reveal() if self.api_key else ""
         parts = ["rootspan", self.endpoint, key, *(part for pair in sorted(secrets.items()) for part in pair)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def gaps(self) -> Iterator[tuple[str, str]]:
+        """Yield what production would miss, each with the line that fixes it."""
+        host = urlsplit(self.endpoint).hostname or ""
+        if self.disabled or not self.otlp:
+            return
+        if not self.endpoint_chosen:
+            yield "No endpoint is set; events go to this machine.", "set endpoint= or ROOTSPAN_ENDPOINT"
+        elif not (self.api_key or any(map(SECRET_HEADER.search, self.headers)) or is_loopback(host)):
+            yield f"No key is set for {host}.", "set ROOTSPAN_API_KEY, unless that receiver takes everything"
 
     def request_headers(self) -> dict[str, str]:
         """Return the headers of one request, the only place where the key leaves its type."""

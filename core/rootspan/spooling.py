@@ -9,11 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from os import getpid
 from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.delivery import Delivery
+from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
 from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
@@ -94,8 +94,6 @@ class SpoolingPipeline(Pipeline):
 
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Write a record to the spool; in memory where that cannot be."""
-        if getpid() != self._pid:
-            self.after_fork()
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
             super().put(record, size)
         elif self._worker is None:
@@ -103,6 +101,8 @@ class SpoolingPipeline(Pipeline):
 
     def _keep(self, record: tuple[Any, ...]) -> bool:
         """Write or settle a record; return False where memory has to take it."""
+        if record[1] is None:  # a lone root
+            record = (record[0], new_trace_id(), *record[2:])
         if self._is_out(record):
             self.drop("sampled")
             return True
@@ -120,8 +120,6 @@ class SpoolingPipeline(Pipeline):
 
     def begin(self, record: tuple[Any, ...]) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
-        if getpid() != self._pid:
-            self.after_fork()
         if self._closed is not None or not self._spool.ready or self._is_out(record):
             return
         try:
@@ -143,7 +141,7 @@ class SpoolingPipeline(Pipeline):
             return None
         shaping.busy = True
         try:
-            return self._own.encode(self._shape(Record._make(record)))
+            return self._own.encode(self._shape(Record(*record)))
         finally:
             shaping.busy = False
 

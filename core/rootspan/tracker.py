@@ -6,18 +6,35 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from rootspan import cost
 from rootspan.decorators import Decorating
 from rootspan.interaction import Interaction, Step
 from rootspan.process import from_environment, record_with
 from rootspan.record import Kind
+from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
 from rootspan.transport import SETTING_UP
 
 __all__ = ["Tracker"]
+
+
+class _Unconfigured:
+    """Stands for a tracker's recorder until it is first asked for anything.
+
+    A `__getattr__` of the tracker itself would make each of its attributes slow.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._found: Recorder | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._found is None:
+            self._found = self._tracker.configured()
+        return getattr(self._found, name)
 
 
 class Tracker(Sessions, Decorating):
@@ -40,21 +57,22 @@ class Tracker(Sessions, Decorating):
 
     def __init__(self, **settings: Any) -> None:
         self._recorder = record_with(resolve(os.environ, **settings))
+        self._pinned = None  # its own, because looking it up in the class takes longer
 
     @classmethod
     def default(cls) -> Tracker:
         """Return a tracker that takes its settings from the environment when it is first used."""
-        return cls.__new__(cls)
+        tracker = cls.__new__(cls)
+        tracker._recorder = cast("Recorder", _Unconfigured(tracker))
+        tracker._pinned = None
+        return tracker
 
-    if not TYPE_CHECKING:  # or a type checker would take any misspelt name for an attribute
-
-        def __getattr__(self, name: str) -> Any:
-            if name != "_recorder":
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            with SETTING_UP:  # two threads may make their first call at once
-                if "_recorder" not in self.__dict__:
-                    self._recorder = from_environment()
-            return self.__dict__["_recorder"]
+    def configured(self) -> Recorder:
+        """Return what records, configured from the environment where nothing else did."""
+        with SETTING_UP:  # two threads may make their first call at once
+            if isinstance(self._recorder, _Unconfigured):
+                self._recorder = from_environment()
+        return self._recorder
 
     def reconfigure(self, settings: Settings) -> Tracker:
         """Let new settings hold from now on; what is queued or open goes out with the old ones.
@@ -62,9 +80,9 @@ class Tracker(Sessions, Decorating):
         Returns:
             A tracker that stays with these settings when others are set later.
         """
-        before = self.__dict__.get("_recorder")
-        self._recorder = record_with(settings)
-        self._retired = tuple(old for old in (*self._retired, before) if old is not None and old.open)
+        before, self._recorder = self._recorder, record_with(settings)
+        known = (*self._retired, *(() if isinstance(before, _Unconfigured) else (before,)))
+        self._retired = tuple(old for old in known if old.open)
         fixed = type(self).default()
         fixed._recorder = self._recorder
         return fixed

@@ -10,16 +10,17 @@ from typing import Any, Final
 from opentelemetry.trace import SpanContext
 
 from rootspan.arguments import failure
-from rootspan.freeze import freeze
+from rootspan.forks import forked, home
+from rootspan.freeze import keep
+from rootspan.ids import new_span_id
 from rootspan.pipeline import RECORD_BYTES
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
-from rootspan.scope import Scope, host_span, new_ids
+from rootspan.scope import Scope, host_span
 
 __all__ = ["Tracking"]
 
 _EVENT: Final = Kind.EVENT
-_NOTHING: Final = (None, None, None)  # neither tokens nor a cost
 
 
 class Tracking:
@@ -32,7 +33,6 @@ class Tracking:
     def track_ai(
         self,
         event: str,
-        *,
         user_id: object = None,
         convo_id: object = None,
         model: str | None = None,
@@ -92,70 +92,64 @@ class Tracking:
             >>> len(span_id)
             16
         """
-        ids = new_ids()
+        if not home[0]:
+            forked()
+        span_id = new_span_id()
         recorder = self._recorder
         try:
-            limit, now, size = recorder.limit, time_ns(), RECORD_BYTES
-            if input is not None:
-                if type(input) is not str or len(input) > limit:
-                    input = freeze(input, limit)
-                if type(input) is str or type(input) is bytes:
-                    size += len(input)
-            if output is not None:
-                if type(output) is not str or len(output) > limit:
-                    output = freeze(output, limit)
-                if type(output) is str or type(output) is bytes:
-                    size += len(output)
-            frozen = None
+            # What is text already, or not given, costs a look each; anything else is dealt with elsewhere.
+            now, limit, size = time_ns(), recorder.limit, RECORD_BYTES
+            if type(input) is str and len(input) <= limit:
+                size += len(input)
+            elif input is not None:
+                input, more = keep(input, limit)
+                size += more
+            if type(output) is str and len(output) <= limit:
+                size += len(output)
+            elif output is not None:
+                output, more = keep(output, limit)
+                size += more
+            kept = None
             if properties is not None:
-                frozen = freeze(properties, limit)
-                size += len(frozen) if type(frozen) is bytes else 0
-            if type(event) is not str or type(model) is not str or type(provider) is not str:
-                event, model, provider = recorder.name(event), recorder.label(model), recorder.label(provider)
+                kept, more = keep(properties, limit)
+                size += more
+            if type(event) is not str or not event:
+                event = recorder.name(event)
+            if model is not None and type(model) is not str:
+                model = recorder.label(model)
+            if provider is not None and type(provider) is not str:
+                provider = recorder.label(provider)
             if user_id is not None and type(user_id) is not str:
                 user_id = recorder.id("user_id", user_id)
             if convo_id is not None and type(convo_id) is not str:
                 convo_id = recorder.id("convo_id", convo_id)
-            if prompt_tokens is not None or completion_tokens is not None or estimated_cost is not None:
-                bought = (
-                    recorder.number(prompt_tokens),
-                    recorder.number(completion_tokens),
-                    recorder.number(estimated_cost),
-                )
-            else:
-                bought = _NOTHING
-            more = None
+            rest: tuple[Any, ...] | None = None
+            link: SpanContext | str | None
             if (
-                tags is not None or agent_name is not None or response_model is not None or finish_reasons is not None
-                or cache_read_tokens is not None or cache_creation_tokens is not None or reasoning_tokens is not None
-                or operation is not None
+                prompt_tokens is not None or completion_tokens is not None or estimated_cost is not None
+                or tags is not None or agent_name is not None or response_model is not None
+                or finish_reasons is not None or cache_read_tokens is not None or cache_creation_tokens is not None
+                or reasoning_tokens is not None or operation is not None or duration is not None or error is not None
             ):  # fmt: skip
-                more = recorder.rare(
-                    tags, agent_name, response_model, finish_reasons, operation, cache_read_tokens,
-                    cache_creation_tokens, reasoning_tokens,
+                rest = recorder.rest(
+                    now, duration, (prompt_tokens, completion_tokens, estimated_cost), error, tags, agent_name,
+                    response_model, finish_reasons, operation, cache_read_tokens, cache_creation_tokens,
+                    reasoning_tokens,
                 )  # fmt: skip
             scope = self._pinned or recorder.scope()
-            link: SpanContext | str | None
             if scope is None:
-                parent, link = None, host_span()
+                above, link = None, host_span()
                 inherited = recorder.fixed_defaults if recorder.defaults_are_fixed else recorder.defaults()
             else:
-                parent, inherited, link = recorder.place(scope)
-            trace, above = ids, None
-            if parent is not None:
-                trace = above = parent.ids
-                parent.took(user_id, convo_id, agent_name)
-                parent.took_call(input, output, bought is not _NOTHING)
-            record = (
-                _EVENT, trace, ids, above, link, now if duration is None else now - recorder.nanoseconds(duration), now,
-                event, inherited, user_id, convo_id, model, provider, input, output,
-                frozen, *bought,
-                None if error is None else "failure", None if error is None else failure(error), more,
+                above, inherited, link = recorder.place_event(scope, user_id, convo_id, agent_name, input, output, rest)
+            record: tuple[Any, ...] = (
+                _EVENT, above, span_id, above, link, now, event, inherited, user_id, convo_id, model, provider,
+                input, output, kept,
             )  # fmt: skip
-            recorder.pipeline.put(record, size)
+            recorder.pipeline.put(record if rest is None else record + rest, size)
         except Exception:
             recorder.own_error()
-        return ids[32:]
+        return span_id
 
     def track_tool_call(
         self,

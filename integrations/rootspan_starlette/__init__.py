@@ -11,6 +11,6 @@ except ImportError as error:
         "rootspan_starlette needs Starlette, which is not installed. Fix: pip install 'rootspan[starlette]'"
     ) from error
 
-from rootspan_starlette.middleware import RootspanMiddleware
+from rootspan_starlette.middleware import RootspanMiddleware, with_lifespan
 
-__all__ = ["RootspanMiddleware"]
+__all__ = ["RootspanMiddleware", "with_lifespan"]

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import inspect
 from typing import Any, Final
 
 import anyio.to_thread
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from rootspan import default_tracker
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, header_of, open_request, sole
+from rootspan.tracker import Tracker
+from rootspan_starlette.routes import template
 
-__all__ = ["RootspanMiddleware"]
+__all__ = ["RootspanMiddleware", "with_lifespan"]
 
 _SEEN: Final = "rootspan.request"  # in the scope: a second middleware around the same request records nothing
-_FLUSH_SECONDS: Final = 5.0
+_ENDS: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
+_LEFT: Final = (ClientDisconnect, WebSocketDisconnect, OSError)  # how an application notes that the client has left
 
 
 class RootspanMiddleware:
     """Records each request as one isolated root span, with what was tracked inside it below.
 
     Args:
-        app: the ASGI application.
-        **options: the fields of `rootspan.adapter.RequestOptions`; hooks are given an `HTTPConnection`.
+        app: the ASGI application, of version 3 or 2.
+        **options: the fields of `rootspan.adapter.RequestOptions`; hooks are given Starlette's `Request`, for a
+            WebSocket its `HTTPConnection`.
 
     Raises:
         ConfigurationError: an option is of the wrong type, or two of them contradict each other.
@@ -36,190 +42,176 @@ class RootspanMiddleware:
 
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         self.app = app
+        self._call = _single(app)
         self._options = RequestOptions(**options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         kind = scope["type"]
         if kind == "lifespan":
-            await self.app(scope, receive, self._flushing(send))
-        elif kind not in ("http", "websocket") or _SEEN in scope:
-            await self.app(scope, receive, send)
-        else:
-            root = open_request(_info(scope), self._options)
-            if root is None:
-                await self.app(scope, receive, send)
-            else:
+            send = _flushing(send, self._options.tracker)
+        elif kind in ("http", "websocket") and _SEEN not in scope:
+            root = open_request(_info(scope, kind), self._options)
+            if root is not None:
                 scope[_SEEN] = True
-                connection = _Connection if kind == "http" else _Socket
-                await connection(root, scope, receive, send).run(self.app)
-
-    def _flushing(self, send: Send) -> Send:
-        """Return a `send` that delivers everything before the server is told that the shutdown is complete."""
-        tracker = self._options.tracker or default_tracker
-
-        async def flushing(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await anyio.to_thread.run_sync(tracker.flush, _FLUSH_SECONDS)
-            await send(message)
-
-        return flushing
+                await _Connection(root, scope, receive, send).run(self._call)
+                return
+        await self._call(scope, receive, send)
 
 
-def _info(scope: Scope) -> RequestInfo:
-    def header(name: str) -> str | None:
-        wanted = name.encode("latin-1")
-        for key, value in scope.get("headers") or ():
-            if key.lower() == wanted:
-                return str(value, "latin-1")
-        return None
+def with_lifespan(app: ASGIApp, tracker: Tracker | None = None) -> ASGIApp:
+    """Answer the server's lifespan messages for an app that does not, and deliver everything at shutdown.
 
-    kind = scope["type"]
+    Args:
+        app: an ASGI application without a lifespan of its own, such as Django's.
+        tracker: whose spans are delivered; the default tracker if None.
+
+    Example:
+        >>> async def app(scope, receive, send): ...
+        >>> application = with_lifespan(RootspanMiddleware(app))
+    """
+    call = _single(app)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            return await call(scope, receive, send)
+        flushing, kind = _flushing(send, tracker), ""
+        while kind != "lifespan.shutdown":
+            kind = (await receive())["type"]
+            await flushing({"type": f"{kind}.complete"})
+
+    return application
+
+
+def _flushing(send: Send, tracker: Tracker | None) -> Send:
+    """Return a `send` that delivers everything before the server is told that the shutdown is complete."""
+
+    async def flushing(message: Message) -> None:
+        if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            await anyio.to_thread.run_sync((tracker or default_tracker).flush)
+        await send(message)
+
+    return flushing
+
+
+def _single(app: Any) -> ASGIApp:
+    """Return an ASGI 3 callable for an app of either version; what it takes tells them apart."""
+    with contextlib.suppress(ValueError):  # what is written in C has no signature
+        try:
+            inspect.signature(app).bind(None, None, None)
+        except TypeError:
+            return lambda scope, receive, send: app(scope)(receive, send)
+    return app  # type: ignore[no-any-return]
+
+
+def _info(scope: Scope, kind: str) -> RequestInfo:
+    client = scope.get("client")
     return RequestInfo(
-        request=HTTPConnection(scope),
-        method=scope.get("method", "WEBSOCKET") if kind == "http" else "WEBSOCKET",
+        request=Request(scope) if kind == "http" else HTTPConnection(scope),
+        method=scope.get("method", "GET") if kind == "http" else "WEBSOCKET",
         path=scope.get("path", ""),
         scheme=scope.get("scheme", "http" if kind == "http" else "ws"),
-        header=header,
+        header=header_of(scope.get("headers")),
+        peer=client[0] if client else None,
     )
 
 
 class _Connection:
-    """One HTTP request: watches the messages that the application itself receives and sends."""
+    """One HTTP request with its response, or one WebSocket from its handshake to its close.
+
+    Args:
+        root: its span.
+        scope: the ASGI scope.
+        receive: the server's.
+        send: the server's.
+    """
 
     def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
         self._root = root
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._mounted_at = scope.get("root_path", "")
-        self._started = False
-        self._streams = False
-        self._trailers = False
-        self._disconnected = False
+        self._started = self._trailers = self._gone = False
 
     async def run(self, app: ASGIApp) -> None:
+        """Run the application inside the span; what it raises passes untouched."""
         try:
             with self._root.activate():
                 await app(self._scope, self.receive, self.send)
         except BaseException as error:
-            self.broke(error)
+            self._ended(error)
             raise
-        if self._disconnected or self._started:
-            self._root.cancel()  # changes nothing where the answer is complete
-        self.finish()
-
-    def broke(self, error: BaseException) -> None:
-        self._root.fail(error)
-        if not self._started and isinstance(error, Exception):
-            self._root.set_status(500)  # what the server answers for it
-        self.finish()
-
-    def finish(self) -> None:
-        self._root.set_route(_template(self._scope, self._mounted_at))
-        self._root.finish()
+        if not self._root.finished:
+            self._ended(None)
 
     async def receive(self) -> Message:
+        """Receive for the application, when it asks."""
         message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._disconnected = True
+        kind = message["type"]
+        if kind == "http.request":
+            self._root.read(message.get("body", b""))
+        elif kind == "websocket.receive":
+            self._root.message_received(message.get("text") or message.get("bytes") or b"")
+        elif kind in ("http.disconnect", "websocket.disconnect"):
+            self._gone = True
+            if kind == "websocket.disconnect":
+                self._root.close(message.get("code", 1005))
         return message
 
     async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._started = True
-            self._trailers = message.get("trailers", False)
-            self._root.set_status(message["status"])
-            message = self._with_header(message)
+        """Send for the application; the message with the last byte ends the span."""
+        kind = message["type"].removeprefix("websocket.")  # its refusal is a whole HTTP response
+        if self._gone:
+            kind = ""  # it goes nowhere
+        elif kind in ("http.response.start", "accept"):
+            message = self._starts(message, 101 if kind == "accept" else message.get("status", 200))
         elif kind == "http.response.body":
-            self._saw_body(message)
-        await self._send(message)
+            self._root.write(message.get("body", b""), message.get("more_body", False))
+        elif kind == "send":
+            self._root.message_sent(message.get("text") or message.get("bytes") or b"")
+        elif kind == "close":
+            self._root.close(message.get("code", 1000))
+        try:
+            await self._send(message)
+        except OSError:  # what newer servers say when the client has left
+            self._gone = True
+            raise
         if self._is_last(kind, message):
-            self.finish()
+            self._root.end()
+            if (self._root.status or 0) < 500:  # else the exception behind it comes only now
+                self._finish()
 
-    def _with_header(self, message: Message) -> Message:
+    def _starts(self, message: Message, status: int) -> Message:
+        self._started = True
+        self._trailers = message.get("trailers", False)
+        self._root.set_status(status)
+        if self._root.response_body is not None:
+            self._root.set_response_headers(header_of(message.get("headers")))
         header = self._root.response_header
         if header is None:
             return message
         name, value = (part.encode("latin-1") for part in header)
         return {**message, "headers": [*message.get("headers", ()), (name.lower(), value)]}
 
-    def _saw_body(self, message: Message) -> None:
-        self._streams = self._streams or message.get("more_body", False)
-        size = len(message.get("body", b""))
-        if self._streams and size:
-            self._root.chunk(size)
-
     def _is_last(self, kind: str, message: Message) -> bool:
-        if kind == "http.response.body":
-            return not message.get("more_body", False) and not self._trailers
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
-        return kind == "http.response.pathsend"
+        return kind in _ENDS and not self._trailers and not message.get("more_body", False)
 
-
-class _Socket(_Connection):
-    """One WebSocket connection: a single span from the handshake to the close."""
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "websocket.disconnect":
-            self._closed(message.get("code", 1005))
-        return message
-
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "websocket.accept":
-            self._started = True
-            self._root.set_status(101)
-        elif kind == "websocket.close":
-            self._root.set_status(403)  # where it was refused before it was accepted
-            self._closed(message.get("code", 1000))
-        elif kind == "websocket.http.response.start":
-            self._root.set_status(message["status"])
-        await self._send(message)
-
-    def _closed(self, code: int) -> None:
-        self._root.set_attribute("rootspan.websocket.close_code", code)
-
-    def broke(self, error: BaseException) -> None:
-        if type(error).__name__ != "WebSocketDisconnect":
+    def _ended(self, error: BaseException | None) -> None:
+        if error is None and self._scope["type"] == "websocket":
+            self._root.end()  # the server closes what the application left open
+        if error is not None and not (self._gone and isinstance(sole(error), _LEFT)):
             self._root.fail(error)
-        self.finish()
+        elif self._started or self._gone:
+            self._root.cancel()  # changes nothing where the answer was complete
+        else:
+            self._root.set_status(500)  # what the server answers for it
+        self._finish()
 
-    async def run(self, app: ASGIApp) -> None:
+    def _finish(self) -> None:
         try:
-            with self._root.activate():
-                await app(self._scope, self.receive, self.send)
-        except BaseException as error:
-            self.broke(error)
-            raise
-        self.finish()
-
-
-def _template(scope: Scope, mounted_at: str) -> str | None:
-    """Return the template of the route that the application itself matched, with the mounts around it."""
-    path = getattr(scope.get("route"), "path", None)
-    if not isinstance(path, str):  # before Starlette 1.7 the scope names the endpoint only
-        routes = getattr(scope.get("router"), "routes", ())
-        return _found(routes, scope.get("endpoint"), set(scope.get("path_params", {})), "")
-    prefix = scope.get("root_path", "")
-    prefix = prefix[len(mounted_at) :] if prefix.startswith(mounted_at) else ""
-    if not prefix:
-        return path
-    names = {str(value): name for name, value in scope.get("path_params", {}).items()}
-    parts = [f"{{{names[part]}}}" if part in names else part for part in prefix.split("/")]
-    return "/".join(parts) + path
-
-
-def _found(routes: Iterable[Any], endpoint: Any, parameters: set[str], prefix: str) -> str | None:
-    """Return the template that leads to an endpoint with these parameters; nothing is matched again."""
-    for route in routes if endpoint is not None else ():
-        path = prefix + getattr(route, "path", "")
-        if getattr(route, "endpoint", None) is endpoint and all(f"{{{name}" in path for name in parameters):
-            return path
-        found = _found(getattr(route, "routes", None) or (), endpoint, parameters, path)
-        if found is not None:
-            return found
-    return None
+            self._root.set_route(template(self._scope))
+        except Exception:  # there are routers of all kinds
+            self._root.set_route(None)
+        self._root.finish()

@@ -25,6 +25,7 @@ from rootspan_ui.text import clean
 __all__ = ["check"]
 
 _ENDPOINTS: Final = ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_IN_CODE: Final = "the app's own configuration"
 _EVENT: Final = "rootspan_check"
 _INDENT: Final = "\n  "
 
@@ -76,6 +77,7 @@ def check(
     api_key: str | None = None,
     environ: Mapping[str, str] | None = None,
     out: TextIO | None = None,
+    settings: Settings | None = None,
 ) -> int:
     """Send one test event and say what happened.
 
@@ -84,6 +86,7 @@ def check(
         api_key: used in place of `ROOTSPAN_API_KEY`.
         environ: the environment; that of this process by default.
         out: where to print; standard output by default.
+        settings: those that an app has, in place of all the above.
 
     Returns:
         The exit status: 0 when the event was accepted, 1 when it was not, 2 when the configuration is wrong.
@@ -91,7 +94,8 @@ def check(
     screen = Screen(out or sys.stdout)
     given = {name: v for name, v in (("ROOTSPAN_ENDPOINT", endpoint), ("ROOTSPAN_API_KEY", api_key)) if v}
     try:
-        way = _way({**(os.environ if environ is None else environ), **given}, given)
+        environ = os.environ if environ is None else environ
+        way = _way({**environ, **given}, given) if settings is None else _way_of(settings, environ)
     except ConfigurationError as error:
         _say(screen, _Verdict(str(error)))
         return 2
@@ -99,7 +103,7 @@ def check(
         screen.say(
             "Note: others can read a key on a command line, and the shell keeps it. Set ROOTSPAN_API_KEY instead.\n"
         )
-    verdict = _not_sent(way.settings)
+    verdict = _not_sent(way, settings is not None)
     if verdict is None:
         _introduce(screen, way)
         verdict = _sent(way)
@@ -112,6 +116,19 @@ def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
     sources = Sources({}, environ)
     endpoint, key = next(filter(sources.text, _ENDPOINTS), ""), sources.find("api_key")[1]
     return _Way(settings, "--endpoint" if endpoint in given else endpoint, "--api-key" if key in given else key)
+
+
+def _way_of(settings: Settings, environ: Mapping[str, str]) -> _Way:
+    """Where an app's event goes: what the environment gives nobody has to look for in the code."""
+    try:
+        given = _way(environ, {})
+    except ConfigurationError:  # of what the app itself overrules
+        return _Way(settings, _IN_CODE, _IN_CODE)
+    same_endpoint = given.settings.endpoint == settings.endpoint
+    same_key = given.settings.api_key == settings.api_key
+    return _Way(
+        settings, given.endpoint_source if same_endpoint else _IN_CODE, given.key_source if same_key else _IN_CODE
+    )
 
 
 def _introduce(screen: Screen, way: _Way) -> None:
@@ -134,10 +151,14 @@ def _say(screen: Screen, verdict: _Verdict) -> None:
         screen.say(f"  Fix: {(_INDENT + '     ').join(verdict.fix.splitlines())}")
 
 
-def _not_sent(settings: Settings) -> _Verdict | None:
+def _not_sent(way: _Way, in_code: bool) -> _Verdict | None:
     """Return why the configuration lets nothing be sent, None if it does."""
+    settings = way.settings
     if settings.disabled:
-        return _Verdict("rootspan is switched off by ROOTSPAN_DISABLED; nothing was sent.", "unset ROOTSPAN_DISABLED")
+        place = f"ROOTSPAN_DISABLED, or disabled= in {_IN_CODE}" if in_code else "ROOTSPAN_DISABLED"
+        return _Verdict(f"rootspan is switched off by {place}; nothing was sent.", f"unset {place}")
+    if not settings.otlp:
+        return _Verdict("exporters= take the place of OTLP, so there is no endpoint to check.", "pass endpoint= too")
     return None if settings.hold is None else _Verdict(settings.hold)
 
 

@@ -21,7 +21,8 @@ from rootspan_ui.spans import ReceivedEvent, ReceivedLink, ReceivedSpan
 
 __all__ = ["ChildError", "Receiving", "free_ports", "run_app", "run_receiver"]
 
-_FOREIGN: Final = ("ROOTSPAN_", "OTEL_", "UVICORN_")  # settings of the shell that are not meant for the demo
+# settings of the shell that are not meant for the demo
+_FOREIGN: Final = ("ROOTSPAN_", "OTEL_", "UVICORN_", "FLASK_", "DJANGO_", "SUPPORT_DESK_")
 _READY: Final = 20.0  # seconds that a child may take to start
 _PATIENCE: Final = 7.0  # seconds that it may take to end; rootspan's own last delivery takes up to 5
 _POLL: Final = 0.05

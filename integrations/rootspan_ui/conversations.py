@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 __all__ = ["APPS", "App", "Turn", "User"]
@@ -75,7 +75,28 @@ def _thumbs(score: int, comment: str) -> Turn:
     )
 
 
+def _ask(question: str, spans: int, path: str = "/api/ask", status: int = 200) -> Turn:
+    return Turn(question, path, {"question": question}, spans, status=status)
+
+
+def _judged(reference: str, score: int, comment: str) -> Turn:
+    return replace(_thumbs(score, comment), path=f"/api/tickets/{reference}/feedback")
+
+
+def _login(name: str) -> Turn:
+    return Turn("(logs in)", "/api/login", {"username": name, "password": "desk"}, 1)
+
+
+def _ticket(subject: str) -> Turn:
+    return Turn(f"(opens a ticket: {subject})", "/api/tickets", {"subject": subject}, 1, status=201)
+
+
+def _about(reference: str, message: str, spans: int = 2, last: str = "messages", status: int = 200) -> Turn:
+    return Turn(message, f"/api/tickets/{reference}/{last}", {"message": message}, spans, status=status)
+
+
 _TOOL_CALL: Final = 4  # the request, the model that asks for the tool, the tool, the model that answers
+_SEARCHED: Final = 3  # the request, the tool, the model
 
 APPS: Final = (
     App(
@@ -128,6 +149,62 @@ APPS: Final = (
         ),
         hint="curl {url}/chat -H 'content-type: application/json' -H 'x-user-id: you' -H 'x-conversation-id: c1' \\\n"
         '       -d \'{{"message": "Where is my order 1042?"}}\'',
+    ),
+    App(
+        name="flask_search",
+        modules=("flask", "genai_prices"),
+        command=("-m", "flask", "--app", "{folder}/flask_search", "run", "--port", "{port}"),
+        users=(
+            User(
+                "margaret",
+                "margaret-handbook",
+                (
+                    _ask("How many days of holiday do I have?", _TOOL_CALL),
+                    _ask("May I work from home?", _SEARCHED, "/api/ask/stream"),
+                    _ask("Thank you.", 2),
+                ),
+            ),
+            User(
+                "ken",
+                "ken-handbook",
+                (
+                    _ask("Tell me everything.", 2, status=503),
+                    _ask("When is a laptop replaced?", _TOOL_CALL),
+                    _ask("Who pays for my lunch?", _SEARCHED, "/api/ask/stream"),
+                ),
+            ),
+        ),
+        hint="open {url} in a browser",
+    ),
+    App(
+        name="django_support_desk",
+        modules=("django", "genai_prices"),
+        command=("{folder}/django_support_desk/manage.py", "serve", "127.0.0.1:{port}"),
+        users=(
+            User(
+                "barbara",
+                "late-parcel",
+                (
+                    _login("barbara"),
+                    _ticket("Late parcel"),
+                    _about("late-parcel", "Where is order 1042?", _TOOL_CALL),
+                    _about("late-parcel", "How do I send it back?", last="stream"),
+                    _judged("late-parcel", 1, "Thank you!"),
+                ),
+            ),
+            User(
+                "edsger",
+                "lost-invoice",
+                (
+                    _login("edsger"),
+                    _ticket("Lost invoice"),
+                    _about("lost-invoice", "Send me everything you know.", status=503),
+                    _about("lost-invoice", "Is order 1077 paid?", _TOOL_CALL),
+                    _about("lost-invoice", "What did I write first?"),
+                ),
+            ),
+        ),
+        hint="open {url} in a browser, as barbara, with the password: desk",
     ),
 )
 """A new example app is one entry here; its packages belong into the extra `demo`."""

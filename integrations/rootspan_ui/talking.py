@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.cookies import SimpleCookie
 from queue import Queue
 from typing import Any, Final
 
@@ -43,10 +44,11 @@ def talk(user: User, url: str, news: Queue[Sent]) -> None:
         news: gets every turn, whatever becomes of it.
     """
     about: str | None = None
+    cookies: dict[str, str] = {}
     for turn in user.turns:
         started = time.perf_counter()
         try:
-            status, trace_id, answer = _post(user, turn, url, about)
+            status, trace_id, answer = _post(user, turn, url, about, cookies)
         except (OSError, HTTPException, ValueError) as error:
             news.put(Sent(user, turn, None, time.perf_counter() - started, error=f"{type(error).__name__}: {error}"))
             continue
@@ -55,13 +57,19 @@ def talk(user: User, url: str, news: Queue[Sent]) -> None:
         news.put(Sent(user, turn, status, time.perf_counter() - started, trace_id, span_id))
 
 
-def _post(user: User, turn: Turn, url: str, about: str | None) -> tuple[int, str | None, dict[str, Any]]:
+def _post(
+    user: User, turn: Turn, url: str, about: str | None, cookies: dict[str, str]
+) -> tuple[int, str | None, dict[str, Any]]:
     body = {**turn.body, "span_id": about} if turn.judges else turn.body
     headers = {"Content-Type": "application/json", "X-User-Id": user.name, "X-Conversation-Id": user.convo_id}
+    if cookies:
+        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
     connection = HTTPConnection(url.removeprefix("http://"), timeout=_ANSWER)
     try:
         connection.request("POST", turn.path, json.dumps(body), headers)
         response = connection.getresponse()
+        for cookie in SimpleCookie(response.getheader("set-cookie")).values():
+            cookies[cookie.key] = cookie.value
         return response.status, response.getheader("x-trace-id"), _answer(response)
     finally:
         connection.close()

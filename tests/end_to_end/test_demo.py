@@ -110,7 +110,12 @@ def run_once(app: App, **options: Any) -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def newcomer() -> subprocess.CompletedProcess[str]:
     """`rootspan demo --once` in a shell whose own settings point elsewhere."""
-    elsewhere = {"ROOTSPAN_ENDPOINT": "http://127.0.0.1:1", "ROOTSPAN_SAMPLE_RATE": "0", "OTEL_SERVICE_NAME": "mine"}
+    elsewhere = {
+        "ROOTSPAN_ENDPOINT": "http://127.0.0.1:1",
+        "ROOTSPAN_SAMPLE_RATE": "0",
+        "OTEL_SERVICE_NAME": "mine",
+        "DJANGO_SETTINGS_MODULE": "mine.settings",
+    }
     return subprocess.run(
         [*COMMAND, "--once"],
         env={**os.environ, **elsewhere, "PYTHONUTF8": "1"},
@@ -124,10 +129,14 @@ def newcomer() -> subprocess.CompletedProcess[str]:
 def test_once_ends_with_zero_when_everything_arrived(newcomer: subprocess.CompletedProcess[str]) -> None:
     assert (newcomer.returncode, newcomer.stderr) == (0, "")
     said = newcomer.stdout
-    turns = [turn for user in APPS[0].users for turn in user.turns]
+    users = [user for app in APPS for user in app.users]
+    turns = [turn for user in users for turn in user.turns]
     traces, spans = sum(turn.traces for turn in turns), sum(turn.spans for turn in turns)
     assert said.endswith(f"✓ {len(turns)} requests made {traces} traces with {spans} spans, and all of them arrived.\n")
-    totals = rf"{traces} traces · {spans} spans · 4 sessions · 3 users · \d+ → \d+ tokens · \$0\.\d+ · 1 error\n"
+    sessions, people = len({user.convo_id for user in users}), len({user.name for user in users})
+    errors = sum(turn.status >= 500 for turn in turns)
+    counts = rf"{traces} traces · {spans} spans · {sessions} sessions · {people} users"
+    totals = rf"{counts} · [\d,]+ → \d+ tokens · \$0\.\d+ · {errors} errors?\n"
     assert re.search(totals, said)
     assert said.count("\n✓ ") == len(turns) + 1
 
@@ -153,7 +162,7 @@ def test_the_trees_show_what_happened(newcomer: subprocess.CompletedProcess[str]
     assert re.search(r"session (\S+)  user (\S+) .*\n.*\n  thumbs -?1 ", judged)
     sessions = re.findall(r"^\d\d:\d\d:\d\d  session (\S+)", newcomer.stdout, re.MULTILINE)
     groups = [session for at, session in enumerate(sessions) if sessions[at - 1 : at] != [session]]
-    assert sorted(groups) == sorted({user.convo_id for user in APPS[0].users})
+    assert sorted(groups) == sorted({user.convo_id for app in APPS for user in app.users})
 
 
 def test_a_receiver_that_drops_is_found_out(
@@ -238,8 +247,8 @@ def test_a_receiver_that_does_not_start_is_quoted(
     tiny: Callable[..., App], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = tiny("hello")
-    assert run_once(app, receiver=[*RECEIVER, "--host", "no-such-host.invalid"])[0] == 1
-    assert "ended by itself with status 2. It said last:\n  rootspan tail: The host" in capsys.readouterr().err
+    assert run_once(app, receiver=[*RECEIVER, "--port", "70000"])[0] == 1
+    assert "ended by itself with status 2. It said last:\n  rootspan tail: The port" in capsys.readouterr().err
     monkeypatch.setattr(children, "_READY", 0.5)
     assert run_once(app, receiver=[sys.executable, "-c", "import time; time.sleep(60)"])[0] == 1
     assert "did not say within 0.5 s where it listens" in capsys.readouterr().err

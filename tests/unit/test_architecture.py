@@ -24,7 +24,7 @@ PACKAGES = [CORE, *INTEGRATIONS]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "semconv", "record"},
+    {"errors", "semconv", "record", "forks"},
     {"freeze", "redaction", "cost", "settings"},
     {"dialect", "encode"},
     {"transport", "spool"},
@@ -42,6 +42,7 @@ LAYERS = (
 """A module of core imports only from rows above its own, and from the other parts of the same whole."""
 
 PARTS = {
+    "ids": "forks",
     "description": "freeze",
     "marks": "redaction",
     "denied_keys": "redaction",
@@ -65,12 +66,27 @@ PARTS = {
     "connection": "transport",
     "delivery": "transport",
     "exporting": "transport",
+    "body": "adapter",
+    "callers": "adapter",
+    "grouped_settings": "adapter",
+    "input_tee": "adapter",
+    "request": "adapter",
+    "request_options": "adapter",
+    "streamed": "adapter",
+    "traffic": "adapter",
+    "captured": "testing",
+    "clients": "testing",
+    "contract": "testing",
+    "echo": "testing",
+    "option_cases": "testing",
+    "request_cases": "testing",
+    "serving": "testing",
 }
 """A module that another one was split into stands in its row."""
 
 FRAMEWORKS = {
-    "rootspan_django": {"django", "asgiref"},
-    "rootspan_flask": {"flask", "werkzeug"},
+    "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
+    "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # likewise
     "rootspan_langchain": {"langchain_core"},
     "rootspan_starlette": {"starlette", "anyio"},
 }
@@ -198,7 +214,7 @@ def test_every_public_name_is_documented(name: str) -> None:
         if not (inspect.isclass(thing) or callable(thing)):
             continue
         members = vars(thing).items() if inspect.isclass(thing) and thing.__module__.startswith("rootspan") else ()
-        methods = [(key, value) for key, value in members if not key.startswith("_") and documentable(value)]
+        methods = [(key, value) for key, value in members if not key.startswith(("_", "test_")) and documentable(value)]
         undocumented += [f"{public}.{key}" for key, value in methods if not inspect.getdoc(value)]
         if not inspect.getdoc(thing):
             undocumented.append(public)
@@ -248,3 +264,10 @@ def test_continuous_integration_runs_the_command_that_the_readme_gives() -> None
     commands = re.findall(r"^(pip install .*tox.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(commands) == 1
     assert f"({commands[0]})" in script.read_text("utf-8")
+
+
+def test_the_page_about_web_requests_names_every_option() -> None:
+    options = importlib.import_module("rootspan.adapter").RequestOptions
+    table = (ROOT / "docs" / "web.md").read_text("utf-8").partition("| option |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert named == [name for name in inspect.signature(options).parameters if not name.startswith("_")]

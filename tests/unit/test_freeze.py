@@ -29,7 +29,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootspan.freeze import freeze, identifier, mend, thaw
+from rootspan.freeze import freeze, identifier, keep, mend, thaw, weight
 
 LIMIT = 100_000
 NAMES = f"{__name__}."
@@ -725,3 +725,39 @@ def test_numpy_and_pydantic_are_not_imported() -> None:
         importlib.import_module("rootspan.description").__dict__ | importlib.import_module("rootspan.freeze").__dict__
     )
     assert not {"numpy", "pydantic", "attr", "django"} & source.keys()
+
+
+FLAT = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text(), max_size=6)
+CHATS = st.lists(st.dictionaries(st.text(), st.text(), max_size=4), max_size=6)
+
+
+@given(FLAT | CHATS | st.lists(JSON) | st.dictionaries(st.text(), JSON))
+def test_what_the_caller_keeps_becomes_what_it_would_have_frozen(value: Any) -> None:
+    """delivery 11"""
+    whole, weight_of_it = keep(value, LIMIT)
+    assert weight(whole) == weight_of_it
+    on_the_worker = freeze(whole, LIMIT) if type(whole) in (dict, list) else whole
+    assert on_the_worker == freeze(value, LIMIT)
+
+
+@pytest.mark.parametrize("value", [{"a": "b", "n": float("nan"), 7: True}, [{"role": "user", "content": "Hi"}], {}, []])
+def test_what_the_caller_keeps_does_not_change_any_more(value: Any) -> None:
+    """delivery 11"""
+    before = thaw(freeze(value, LIMIT))
+    whole, _ = keep(value, LIMIT)
+    assert type(whole) in (dict, list), "flat containers are copied, not written"
+    for item in value if isinstance(value, list) else [value]:
+        item["later"] = "changed"
+    if isinstance(value, list):
+        value.append({"later": "changed"})
+    assert thaw(freeze(whole, LIMIT)) == before
+
+
+def test_what_is_too_long_or_too_odd_to_be_copied_is_frozen_at_once() -> None:
+    """delivery 11 and 12"""
+    for value in ({"a": {"b": 1}}, [1, 2], [{"a": 1}], {"a": [1]}, {"a": object()}, {"a": "x" * 50}, [{"a": "x" * 50}]):
+        whole, size = keep(value, 40)
+        assert type(whole) is bytes
+        assert size == len(whole)
+    assert keep(object, 40)[1] == len(keep(object, 40)[0])  # type: ignore[arg-type]
+    assert keep(7, 40) == (7, 0)

@@ -120,6 +120,15 @@ def test_feedback_on_a_session_carries_its_identity(tracker: Tracker, sink: Sink
     assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", "c1")
     assert feedback.attributes["gen_ai.evaluation.score.value"] == 1
     assert feedback.attributes["rootspan.target.span_id"] == session[32:]
+    assert feedback.attributes["rootspan.target.trace_id"] == session[:32]
+
+
+def test_feedback_on_a_session_that_is_over_still_knows_whose_it_was(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session(user_id="u1")
+    tracker.complete_session(session, user_input="Hi")
+    tracker.track_feedback(session, name="thumbs", score=-1)
+    feedback = arrived(tracker, sink)["gen_ai.evaluation.result"]
+    assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", session)
 
 
 def test_tool_spans_and_decorators_may_name_a_session(tracker: Tracker, sink: Sink) -> None:

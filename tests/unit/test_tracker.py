@@ -488,6 +488,23 @@ class TestIdentity:
             assert attributes["plan"] == "pro"
             assert "late" in attributes["tag.tags"]
 
+    @pytest.mark.parametrize("through", ["handle", "current"])
+    def test_the_update_of_a_step_is_not_its_interactions(self, tracker: Tracker, sink: Sink, through: str) -> None:
+        with tracker.begin("turn", user_id="u1", convo_id="c1") as turn:
+            with tracker.tool_span("tool") as step:
+                (step if through == "handle" else tracker.current()).update(user_id="u2")  # type: ignore[union-attr]
+                tracker.track_ai("inside")
+                with tracker.tool_span("below"):
+                    step.track_decision("by the handle")
+            tracker.track_ai("after")
+            turn.track_error("after the step")
+        spans = arrived(tracker, sink)
+        users = {name: span.attributes["user.id"] for name, span in spans.items()}
+        assert users == {
+            "inside": "u2", "decision": "u2", "below": "u2", "tool": "u2", "after": "u1", "error": "u1", "turn": "u1",
+        }  # fmt: skip
+        assert {span.attributes["session.id"] for span in spans.values()} == {"c1"}
+
     def test_update_current_outside_of_any_interaction_warns_once(
         self, tracker: Tracker, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -749,10 +766,10 @@ class TestConfiguration:
             Tracker(**options)
         assert "Fix:" in str(caught.value)
         assert "break" not in str(caught.value)
-        before = rootspan.default_tracker.__dict__.get("_recorder")
+        before = rootspan.default_tracker._recorder
         with pytest.raises(ConfigurationError, match=message):
             rootspan.configure(**options)
-        assert rootspan.default_tracker.__dict__.get("_recorder") is before
+        assert rootspan.default_tracker._recorder is before
 
     def test_a_mistake_in_the_environment_is_one_logged_error_at_first_use(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

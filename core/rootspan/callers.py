@@ -1,0 +1,83 @@
+"""Who sent a request: the address behind proxies, and the span in the caller's own trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Final, TypeAlias
+
+from opentelemetry.trace import SpanContext, TraceFlags
+
+__all__ = ["Trust", "caller_span", "client_address", "trust"]
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+_MOST_HOPS: Final = 30
+Trust: TypeAlias = "Callable[[IPv4Address | IPv6Address | None], bool]"
+
+
+def trust(proxies: Sequence[str]) -> Trust:
+    """Return what tells whether a peer is a trusted proxy.
+
+    Args:
+        proxies: addresses and networks, `10.0.0.0/8`; `*` is anybody, a peer behind a unix socket too.
+
+    Raises:
+        ValueError: one of them is neither an address nor a network.
+    """
+    networks = [ip_network(proxy, strict=False) for proxy in proxies if proxy != "*"]
+    if "*" in proxies:
+        return lambda address: True
+    return lambda address: address is not None and any(address in network for network in networks)
+
+
+def client_address(peer: str | None, forwarded: str | None, trusted: Trust) -> str | None:
+    """Return the last address on the way to us that is no trusted proxy's.
+
+    Args:
+        peer: who holds the connection; None for a unix socket.
+        forwarded: the `X-Forwarded-For` header; each proxy appends the address that it saw.
+        trusted: whether an address is a proxy of ours.
+
+    Example:
+        >>> client_address("10.0.0.1", "6.6.6.6, 203.0.113.9", trust(["10.0.0.0/8"]))
+        '203.0.113.9'
+        >>> client_address("198.51.100.2", "203.0.113.9", trust(["10.0.0.0/8"]))
+        '198.51.100.2'
+    """
+    address = _parsed(peer or "")
+    hops = (forwarded or "").rsplit(",", _MOST_HOPS)
+    while hops and trusted(address):
+        hop = _parsed(hops.pop())
+        if hop is None:
+            break
+        address = hop
+    return peer or None if address is None else str(address)
+
+
+def _parsed(text: str) -> Any:
+    text = text.strip().strip('"')
+    if text.startswith("["):  # [2001:db8::1]:4711
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:  # 203.0.113.9:4711
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def caller_span(traceparent: str | None) -> SpanContext | None:
+    """Return the span that a `traceparent` header of W3C Trace Context names, None for what names none.
+
+    Example:
+        >>> caller_span("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").is_remote
+        True
+        >>> caller_span("hostile")
+    """
+    match = _TRACEPARENT.fullmatch((traceparent or "")[:200])
+    if match is None or not match[1].strip("0") or not match[2].strip("0"):
+        return None
+    return SpanContext(int(match[1], 16), int(match[2], 16), True, TraceFlags(int(match[3], 16) & 1))

@@ -1,0 +1,96 @@
+"""What a framework keeps in one group of settings, for the adapter and for the default tracker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from pkgutil import resolve_name
+from typing import Any, Final
+
+from rootspan import default_tracker
+from rootspan.errors import ConfigurationError
+from rootspan.options import OPTIONS
+from rootspan.request_options import RequestOptions
+from rootspan.settings import Settings, resolve
+
+__all__ = ["GroupedSettings"]
+
+_WEB: Final = frozenset(field.name for field in fields(RequestOptions) if field.init)
+_DOTTED: Final = frozenset({"tracker", "user_id", "convo_id", "properties", "exclude", "redact", "on_loss"})
+
+
+class GroupedSettings:
+    """What a framework keeps in one group of settings: options of the adapter, and those of the default tracker.
+
+    Args:
+        source: what the group is called, for messages.
+
+    Attributes:
+        options: the adapter's options, as last applied; None before.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.options: RequestOptions | None = None
+        self._source = source
+        self._tracking: dict[str, Any] = {}
+        self._before: Settings | None = None
+
+    def apply(self, given: Any, **defaults: Any) -> RequestOptions:
+        """Configure the default tracker as the group says; without any such setting it is as it was before.
+
+        Args:
+            given: fields of `RequestOptions` and options of `rootspan.configure`; of a name in both, the former. A
+                function may be given by its dotted path, since settings are read before an application can be.
+            **defaults: what holds where the group says nothing.
+
+        Returns:
+            The adapter's options.
+
+        Raises:
+            ConfigurationError: a name is unknown, a value is wrong, or a tracker of its own would be configured.
+        """
+        options, tracking = self.read(given, **defaults)
+        self._configure(tracking)
+        self.options = options
+        return options
+
+    def read(self, given: Any, **defaults: Any) -> tuple[RequestOptions, dict[str, Any]]:
+        """Return the adapter's options and those of the tracker, and change nothing; arguments as above."""
+        named: Any = given or {}
+        if not isinstance(given, Mapping | None):
+            raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
+        values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in named.items()}}
+        options = RequestOptions(**{name: value for name, value in values.items() if name in _WEB})
+        tracking = {name: value for name, value in values.items() if name not in _WEB}
+        if tracking and options.tracker is not None:
+            raise ConfigurationError(
+                f"{self._source} names a tracker, which has settings of its own; {min(tracking)!r} would change "
+                f"nothing. Fix: Tracker({min(tracking)}=...), or leave out 'tracker'."
+            )
+        return options, tracking
+
+    def _value(self, name: Any, value: Any) -> Any:
+        """Return a setting's value, with the function in place of its dotted path."""
+        if name not in _WEB and name not in OPTIONS:
+            near = get_close_matches(str(name), [*_WEB, *OPTIONS], n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(sorted({*_WEB, *OPTIONS}))}"
+            raise ConfigurationError(f"There is no setting {name!r} for {self._source}. Fix: {meant}")
+        if name not in _DOTTED or not isinstance(value, str) or value.startswith(("/", "*")):
+            return value
+        try:
+            return resolve_name(value)
+        except (AttributeError, ImportError, ValueError) as error:
+            said = f"{self._source} says {name}={value!r}, which cannot be imported: {error}"
+            raise ConfigurationError(f"{said}. Fix: name a function, such as 'shop.tracking.{name}'") from error
+
+    def _configure(self, tracking: dict[str, Any]) -> None:
+        if tracking == self._tracking:
+            return
+        if self._before is None:
+            self._before = default_tracker.settings
+        default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
+        if not tracking:
+            self._before = None
+        self._tracking = tracking

@@ -1,0 +1,362 @@
+"""The root span of one request."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, Final
+from weakref import ref
+
+from rootspan import semconv
+from rootspan.arguments import outcome_of
+from rootspan.body import Body
+from rootspan.callers import caller_span, client_address
+from rootspan.functions import Activation, asteps, steps
+from rootspan.record import AttributeValue, Kind
+from rootspan.recorder import Recorder
+from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
+from rootspan.scope import OpenSpan, Scope
+from rootspan.streamed import ContextLookUp
+from rootspan.tracker import Tracker
+from rootspan.traffic import Streamed, Traffic
+
+__all__ = ["RequestRoot"]
+
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
+)
+_CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
+_HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
+_INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
+_VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
+
+
+class RequestRoot:
+    """The root span of one request, from its start to the last byte of its answer; no method of it raises.
+
+    Attributes:
+        request_body: takes what the app reads, piece by piece; None where bodies are not looked at.
+        response_body: takes what it sends, likewise; it has to be told the response's headers first.
+        route: the matched route's template.
+        status: the status that was sent.
+    """
+
+    # Defaults of the class, so that opening a root sets only what it has.
+    request_body: Body | None = None
+    response_body: Body | None = None
+    route: str | None = None
+    status: int | None = None
+    _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
+    _broken = False
+    _ended: int | None = None
+    _look_up: ContextLookUp | None = None
+    _error: tuple[str | None, str | None] | None = None
+    _outcome: str | None = None
+    _traffic: Traffic | None = None  # most answers are no stream
+
+    def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
+        recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
+        self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
+        self._method = info.method if info.method in _METHODS else "_OTHER"
+        span = self._span = recorder.start(Kind.REQUEST, self._method, None)
+        span.adopts = True
+        if options.asks:
+            span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
+        self._scope = Scope(span, None, None)
+        if (limit := options.body_limit) and recorder.settings.capture_content:
+            self.request_body, self.response_body = Body(limit), Body(limit)
+            self.request_body.set_headers(info.header)
+        if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
+            span.set(links=(caller,))
+        if options.record == "all":
+            recorder.began(span)
+
+    @property
+    def trace_id(self) -> str:
+        """The trace id, 32 hexadecimal characters."""
+        self._span.told = True
+        return self._span.ids[:32]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over."""
+        return self._span.finished
+
+    @property
+    def response_header(self) -> tuple[str, str] | None:
+        """The header that tells the trace id to the caller, where one was asked for."""
+        name = self._options.response_header
+        return None if name is None else (name, self._span.ids[:32])
+
+    def activate(self) -> Activation:
+        """Return a context manager that runs code inside the request; it may be entered again and again."""
+        variable = self._recorder.variable
+        scope = variable.get()  # made inside the request: what the code has left open there stays current
+        return Activation(variable, scope if scope is not None and self._encloses(scope) else self._scope)
+
+    def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
+        """Let a framework that knows which request the running code is in tell so, in place of an activation.
+
+        Args:
+            current: returns the root of the current request, or None; a function of the adapter's module, for it is
+                kept as long as the tracker.
+        """
+        recorder = self._recorder
+        for known in recorder.enclosing.look_ups:
+            if isinstance(known, ContextLookUp) and known.current is current:
+                self._look_up = known
+                return
+        self._look_up = ContextLookUp(current, recorder.variable)
+        recorder.look_up_with(self._look_up)
+
+    def span_for(self, variable: ContextVar[Scope | None]) -> OpenSpan | None:
+        """Return the open span for the tracker of that context variable, None for another one."""
+        return self._span if self._recorder.variable is variable else None
+
+    def in_context(self) -> tuple[OpenSpan, OpenSpan | None]:
+        """Return the span, and the one that the framework's context names now."""
+        return self._span, None if self._look_up is None else self._look_up.named()
+
+    def leave(self) -> None:
+        """Make current again what encloses the request, where the code inside has left something open."""
+        variable = self._recorder.variable
+        scope = inside = variable.get()
+        while scope is not None and self._encloses(scope):
+            scope = scope.outer
+        if scope is not inside:
+            variable.set(scope)
+
+    def _encloses(self, scope: Scope) -> bool:
+        return scope.span is not None and scope.span.root is self._span
+
+    def identify(self) -> None:
+        """Ask the hooks for user and conversation now, while the framework can tell; `finish` does so too."""
+        if not self._span.finished:
+            self._ask()
+
+    def set_route(self, route: str | None) -> None:
+        """Set the matched route's template."""
+        self.route = route or None
+
+    def set_status(self, status: int) -> None:
+        """Set the response status; the first one was sent, so it stays."""
+        if self.status is None and isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            self.status = int(status)
+
+    def set_input(self, value: Any) -> None:
+        """Set what the request asked; without it the first event's input is taken."""
+        self._span.input = self._recorder.frozen(value)
+
+    def set_output(self, value: Any) -> None:
+        """Set what was answered; without it the last event's output is taken."""
+        self._span.output = self._recorder.frozen(value)
+
+    def set_attribute(self, name: str, value: AttributeValue) -> None:
+        """Set a span attribute by its final name."""
+        self._attributes = {**self._attributes, name: value}
+
+    def fail(self, error: BaseException) -> None:
+        """Note the exception that ended the request; the first one counts, and it is not kept."""
+        if self._error is None and self._outcome is None:
+            self._outcome, self._error = outcome_of(error)
+            self._broken = isinstance(error, Exception)
+
+    def cancel(self) -> None:
+        """Note that the client went away before the end; that is no error."""
+        if self._error is None and self._ended is None:
+            self._outcome = "cancelled"
+
+    def read(self, body: Any) -> None:
+        """Note a piece of the request's body that the app has read."""
+        if self.request_body is not None:
+            self.request_body.feed(body)
+
+    def set_response_headers(self, header: Callable[[str], str | None]) -> None:
+        """Tell what the response's body is, before the first piece of it.
+
+        Args:
+            header: returns a response header by its lower-case name, or None.
+        """
+        if self.response_body is not None:
+            self.response_body.set_headers(header)
+
+    def write(self, body: Any, more: bool = True) -> None:
+        """Note a piece of the response's body; it is measured as a stream unless the first piece is the whole.
+
+        Args:
+            body: `bytes`, anything like it, or `str`.
+            more: whether another piece follows.
+        """
+        if more or self._traffic is not None:
+            self._passing().write(len(body) if hasattr(body, "__len__") else 0)
+        if self.response_body is not None:
+            self.response_body.feed(body)
+
+    def message_received(self, data: str | bytes) -> None:
+        """Count a message of a WebSocket's client."""
+        self._passing().received.add(data)
+
+    def message_sent(self, data: str | bytes) -> None:
+        """Count a message to a WebSocket's client."""
+        self._passing().sent.add(data)
+
+    def close(self, code: int) -> None:
+        """Note that a WebSocket closed, or was refused before it was accepted; both end it.
+
+        Args:
+            code: the close code of RFC 6455; 1011 is a failure, one that says that the other end vanished is not.
+        """
+        if self.status is None:
+            self.set_status(403)
+        elif self.status == 101:
+            self.set_attribute(semconv.WEBSOCKET_CLOSE_CODE, code)
+            if code == _INTERNAL_ERROR:
+                self._fail_as(str(code))
+            elif code in _VANISHED:
+                self.cancel()
+        self.end()
+
+    def end(self) -> None:
+        """Note that the last byte went out now, where `finish` can only come later; the first call counts."""
+        if self._ended is None:
+            self._ended = time.time_ns()
+
+    def stream(self, chunks: Iterable[Any]) -> Generator[Any]:
+        """Step a streamed body inside the request, and finish with it."""
+        return steps(iter(chunks), Streamed(self))
+
+    def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        """Step an async streamed body inside the request, and finish with it."""
+        return asteps(chunks, Streamed(self))
+
+    def finish(self) -> None:
+        """Record the request; a second call changes nothing, whatever thread it comes from."""
+        span, recorder = self._span, self._recorder
+        if span.finished:
+            return
+        try:
+            if span.ask is not None:
+                self._ask()
+                span.ask = None
+            if self._broken:
+                self.set_status(500)  # what a server answers for an exception, unless something else went out
+            if self.status is not None and self.status >= 500:
+                self._fail_as(str(self.status))
+            if self._options.record == "tracked" and not self._tracked():
+                recorder.forgo(span)
+                return
+            properties = self._hooked("properties", self._options.properties)
+            if properties is not None:
+                recorder.update(span, None, None, properties)
+            self._read_bodies()
+            self._describe()
+            recorder.finish(span, self._outcome, self._error, self._ended)
+        except Exception:
+            recorder.own_error()
+        finally:
+            self._info = _OVER  # the framework's request may lead back to this root
+
+    def _passing(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic(self._span.start)
+        return self._traffic
+
+    def _fail_as(self, kind: str) -> None:
+        """Note a failure that no exception tells of, by its type; the first one counts."""
+        if self._error is None and self._outcome is None:
+            self._outcome, self._error = "failure", (kind, None)
+
+    def _tracked(self) -> bool:
+        span, identity = self._span, self._span.holder.identity
+        said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
+        return span.has_children or span.told or self._error is not None or any(value is not None for value in said)
+
+    def _read_bodies(self) -> None:
+        """Take input and output from the bodies where neither the app nor an event inside says them."""
+        span = self._span
+        if self.request_body is not None and span.input is None and span.first_input is None:
+            self.set_input(self.request_body.asked())
+        if self.response_body is not None and span.output is None and span.last_output is None:
+            self.set_output(self.response_body.answered())
+
+    def _describe(self) -> None:
+        more: dict[str, AttributeValue] = {} if self._traffic is None else self._traffic.attributes()
+        more.update(self._attributes)
+        if self._method == "_OTHER":
+            more[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
+        name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+        if more:
+            fields = {"attributes": {**fields["attributes"], **more}}
+        span, options = self._span, self._options
+        span.name = name if options.event is None else self._named() or name
+        if options.looks_at_headers and (outside := self._from_outside()):
+            fields = {**fields, "host_attributes": outside}
+        span.fields = {**span.fields, **fields} if span.fields else fields
+
+    def _named(self) -> str | None:
+        event: Any = self._options.event
+        name = event if isinstance(event, str) else self._hooked("event", event)
+        return self._recorder.name(name) if name else None
+
+    def _from_outside(self) -> Mapping[str, AttributeValue]:
+        found: dict[str, AttributeValue] = {}
+        for name in self._options.capture_headers:
+            value = self._header(name.lower())
+            if value is not None:
+                found[f"{semconv.HTTP_REQUEST_HEADER}.{name.lower()}"] = value[:_HEADER_LENGTH]
+        if (trusted := self._options.trusted) is not None:
+            address = client_address(self._info.peer, self._header("x-forwarded-for"), trusted)
+            if address is not None:
+                found[semconv.CLIENT_ADDRESS] = address
+        return found
+
+    def _header(self, name: str) -> str | None:
+        try:
+            return self._info.header(name)
+        except Exception:
+            return None
+
+    def _ask(self) -> None:
+        """Ask the hooks for what is still unknown of user and conversation."""
+        identity = self._span.holder.identity
+        user_id = convo_id = None
+        if identity.user_id is None:
+            user_id = self._hooked("user_id", self._options.user_id)
+        if identity.convo_id is None:
+            convo_id = self._hooked("convo_id", self._options.convo_id)
+            if convo_id is None and self._options.convo_header is not None:
+                value = (self._header(self._options.convo_header.lower()) or "").strip()
+                convo_id = value if _CONVO_HEADER.fullmatch(value) else None
+        if user_id is not None or convo_id is not None:
+            self._recorder.update_identity([self._span.holder], user_id, convo_id)
+
+    def _hooked(self, name: str, hook: Hook | None) -> Any:
+        return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
+
+
+_OVER: Final = RequestInfo(None, "", "")
+
+
+def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
+    def ask() -> None:
+        alive = root()
+        if alive is not None:
+            alive.identify()
+
+    return ask
+
+
+@lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
+def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
+    attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
+    if route is not None:
+        attributes[semconv.HTTP_ROUTE] = route
+    if status is not None:
+        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    attributes[semconv.URL_SCHEME] = scheme
+    method = "HTTP" if method == "_OTHER" else method
+    return method if route is None else f"{method} {route}", {"attributes": attributes}

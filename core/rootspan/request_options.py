@@ -1,0 +1,212 @@
+"""What a web adapter knows of a request, and the options that every one of them takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Any, Final
+
+from rootspan import default_tracker
+from rootspan.callers import Trust, trust
+from rootspan.errors import ConfigurationError
+from rootspan.tracker import Tracker
+
+__all__ = ["Hook", "RequestInfo", "RequestOptions", "guarded", "header_of"]
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BODY: Final = 262_144  # bytes kept of a body unless the option says how many
+Hook = Callable[[Any], Any]
+
+
+@dataclass(slots=True)  # not frozen: that would cost more than everything else here
+class RequestInfo:
+    """What an adapter knows of a request when it starts.
+
+    Args:
+        request: the framework's own request, which the hooks are given.
+        method: the HTTP method, or `WEBSOCKET`.
+        path: the URL's path.
+        scheme: `http`, `https`, `ws` or `wss`.
+        header: returns a request header by its lower-case name, or None; several of one name joined by commas.
+        peer: the address at the other end of the connection; None where there is none, as on a unix socket.
+    """
+
+    request: Any
+    method: str
+    path: str
+    scheme: str = "http"
+    header: Callable[[str], str | None] = lambda name: None
+    peer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """The options that every web adapter takes under these names.
+
+    Args:
+        tracker: who records; the default tracker, looked up at each request, if None.
+        event: the span name, or a function of the request that returns it; `METHOD route` if None.
+        user_id: a function of the request that returns the user; asked when a child starts and again at the end.
+        convo_id: likewise for the conversation.
+        properties: likewise for custom dimensions, asked at the end.
+        convo_header: a request header to take the conversation from; sanitised, off unless named.
+        exclude: path patterns (`/health`, `/static/*`), or a function of the request; such requests are not recorded.
+        record: `all`, or `tracked` to leave out requests in which nothing was tracked.
+        capture_headers: names of request headers to record.
+        capture_body: let the chat in what the app itself reads and sends become input and output where nothing tracked
+            says them; True keeps up to 256 kB of each body, a number so many bytes.
+        trace_context: `link` to the caller's `traceparent`, or `ignore` it.
+        response_header: name of a response header that tells the trace id; not together with `record="tracked"`.
+        trusted_proxies: record `client.address`, and believe `X-Forwarded-For` as far as these addresses and networks
+            (`10.0.0.0/8`; `*` is anybody) vouch for it; None records no address, an empty list the peer's.
+
+    Raises:
+        ConfigurationError: an option is of the wrong type, or two of them contradict each other.
+    """
+
+    tracker: Tracker | None = None
+    event: str | Hook | None = None
+    user_id: Hook | None = None
+    convo_id: Hook | None = None
+    properties: Hook | None = None
+    convo_header: str | None = None
+    exclude: Sequence[str] | Hook = ()
+    record: str = "all"
+    capture_headers: Sequence[str] = ()
+    capture_body: bool | int = False
+    trace_context: str = "link"
+    response_header: str | None = None
+    trusted_proxies: Sequence[str] | None = None
+    _excluded: Hook | None = field(init=False, default=None, repr=False)
+    _trusted: Trust | None = field(init=False, default=None, repr=False)
+    _asks: bool = field(init=False, default=False, repr=False)
+    _looks_at_headers: bool = field(init=False, default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _one_of("record", self.record, ("all", "tracked"))
+        _one_of("trace_context", self.trace_context, ("link", "ignore"))
+        for name in ("user_id", "convo_id", "properties"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                _wrong(name, "a function of the request", f"{name}=lambda request: ...")
+        if self.tracker is not None and not isinstance(self.tracker, Tracker):  # pyright: ignore[reportUnnecessaryIsInstance]
+            _wrong("tracker", "a rootspan.Tracker", "tracker=rootspan.Tracker(...)")
+        if self.event is not None and not isinstance(self.event, str) and not callable(self.event):
+            _wrong("event", "a name or a function of the request", 'event="chat"')
+        if isinstance(self.capture_headers, str):
+            _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
+        headers: list[Any] = [self.convo_header, self.response_header, *self.capture_headers]
+        for header in headers:
+            if header is not None and not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+                raise ConfigurationError(f"{header!r} is no header name. Fix: use one such as 'x-conversation-id'.")
+        if self.response_header is not None and self.record == "tracked":
+            raise ConfigurationError(
+                "response_header= hands out the id of every request, record='tracked' leaves some of them out. "
+                "Fix: remove one of the two."
+            )
+        if not isinstance(self.capture_body, int) or self.capture_body < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
+        object.__setattr__(self, "_excluded", _exclusion(self.exclude))
+        object.__setattr__(self, "_trusted", _trust(self.trusted_proxies))
+        object.__setattr__(self, "_asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None))
+        object.__setattr__(self, "_looks_at_headers", bool(self.capture_headers or self._trusted))
+
+    @property
+    def asks(self) -> bool:
+        """Whether a request is asked for its user or conversation."""
+        return self._asks
+
+    @property
+    def looks_at_headers(self) -> bool:
+        """Whether something of the request's headers, or of who sent it, is recorded."""
+        return self._looks_at_headers
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes to keep of a body; 0 where bodies are not looked at."""
+        return _BODY if self.capture_body is True else int(self.capture_body)
+
+    @property
+    def trusted(self) -> Trust | None:
+        """Whether an address is a trusted proxy's; None where no address is recorded."""
+        return self._trusted
+
+    def excludes(self, info: RequestInfo) -> bool:
+        """Return whether a request is not to be recorded; a raising function excludes nothing."""
+        if self._excluded is None:
+            return False
+        if callable(self.exclude):
+            return bool(guarded("exclude", self.exclude, info.request, self.tracker or default_tracker))
+        return bool(self._excluded(info.path))
+
+
+def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        _wrong(name, " or ".join(repr(choice) for choice in choices), f"{name}={choices[0]!r}")
+
+
+def _wrong(name: str, wanted: str, fix: str) -> None:
+    raise ConfigurationError(f"{name}= has to be {wanted}. Fix: {fix}.")
+
+
+def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
+    if callable(exclude):
+        return exclude
+    patterns: Any = [exclude] if isinstance(exclude, str) else exclude
+    try:
+        expression = "|".join(translate(pattern) for pattern in patterns)
+    except TypeError:
+        raise ConfigurationError(
+            "exclude= has to be path patterns or a function of the request. Fix: exclude=['/health']."
+        ) from None
+    return re.compile(expression).match if expression else None
+
+
+def _trust(proxies: Sequence[str] | None) -> Trust | None:
+    if proxies is None:
+        return None
+    try:
+        return trust([proxies] if isinstance(proxies, str) else list(proxies))
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "trusted_proxies= has to be addresses and networks. Fix: trusted_proxies=['10.0.0.0/8']."
+        ) from None
+
+
+def guarded(name: str, hook: Hook, request: Any, tracker: Tracker) -> Any:
+    """Return what a host's hook says of a request; one that raises, or is async, costs its field only."""
+    recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
+    try:
+        value = hook(request)
+        if inspect.iscoroutine(value):
+            value.close()
+            recorder.warn(f"hook {name}", "the %s= hook is async; it has to be a plain function", name)
+            return None
+        return value
+    except Exception as error:
+        recorder.warn(f"hook {name}", "the %s= hook raised %r; the field is left out", name, error)
+        return None
+
+
+def header_of(headers: Any) -> Callable[[str], str | None]:
+    """Return what gives a header by its lower-case name, as `RequestInfo` wants it, from raw pairs of bytes.
+
+    Args:
+        headers: a list of pairs; None and what could be read only once count as empty.
+
+    Example:
+        >>> header_of([(b"X-User", b"u1")])("x-user")
+        'u1'
+    """
+    pairs: Any = ()
+    if isinstance(headers, (list, tuple)):
+        pairs = headers  # pyright: ignore[reportUnknownVariableType]
+
+    def header(name: str) -> str | None:
+        wanted, length = name.encode("latin-1"), len(name)
+        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+        return str(b", ".join(found), "latin-1") or None
+
+    return header

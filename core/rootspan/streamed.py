@@ -1,0 +1,114 @@
+"""The streamed body of an answer, each step of it inside its request; and the request of a framework's own context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rootspan.scope import OpenSpan, Scope
+
+if TYPE_CHECKING:
+    from rootspan.request import RequestRoot
+
+__all__ = ["ContextLookUp", "StreamedBody"]
+
+_stepping: ContextVar[tuple[OpenSpan, OpenSpan | None] | None] = ContextVar("rootspan_stepping", default=None)
+"""The request whose body is being stepped, and the one that the framework's context named when the step began."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLookUp:
+    """Tells one tracker which request a framework's own context names.
+
+    While a body is stepped the context is the one of the server's thread, which may name anybody's request or none:
+    then the body's own counts, until the code inside enters another request.
+    """
+
+    current: Callable[[], RequestRoot | None]
+    variable: ContextVar[Scope | None]  # the tracker's
+
+    def __call__(self) -> OpenSpan | None:
+        named = self.named()
+        stepping = _stepping.get()
+        return stepping[0] if stepping is not None and stepping[1] is named else named
+
+    def named(self) -> OpenSpan | None:
+        """Return the request that the context names, unless another tracker records it: they share nothing."""
+        root = self.current()
+        return None if root is None else root.span_for(self.variable)
+
+
+class StreamedBody:
+    """A streamed body as an iterator with `close`, which is passed on once; nothing is held between two steps.
+
+    Args:
+        chunks: the app's own iterable; iterated when this is.
+        root: its request.
+        end: called when this is collected, for servers that close nothing; `close` leaves the end to its caller.
+        measured: whether chunks are counted, and a body that was left is "cancelled".
+    """
+
+    def __init__(
+        self, chunks: Iterable[Any], root: RequestRoot, end: Callable[[], None], measured: bool = True
+    ) -> None:
+        self._chunks = chunks
+        self._root = root
+        self._end = end
+        self._measured = measured
+        self._active = root.activate()
+        self._next: Callable[[], Any] | None = None
+        self._open = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            chunk = self._inside(self._step)
+        except BaseException as error:
+            self._open = False
+            if not isinstance(error, StopIteration):
+                self._root.fail(error)
+            raise
+        sent = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk
+        self._root.write(sent, more=self._measured)
+        return chunk
+
+    def _step(self) -> Any:
+        if self._next is None:
+            self._next = iter(self._chunks).__next__
+            self._open = self._measured
+        return self._next()
+
+    def _inside(self, step: Callable[[], Any]) -> Any:
+        token = _stepping.set(self._root.in_context())
+        try:
+            with self._active:
+                return step()
+        finally:
+            _stepping.reset(token)
+
+    def close(self) -> None:
+        """Close the app's own iterable, inside the request."""
+        self._stop()
+        chunks, self._chunks = self._chunks, ()
+        try:
+            self._inside(getattr(chunks, "close", _nothing))
+        except BaseException as error:
+            self._root.fail(error)
+            raise
+
+    def _stop(self) -> None:
+        if self._open:
+            self._open = False
+            self._root.cancel()
+
+    def __del__(self) -> None:
+        self._stop()
+        self._end()
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,152 @@
+"""The middleware: a root span for each request, which ends with the response or the last byte of a streamed one."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.signals import got_request_exception
+from django.dispatch import receiver
+from django.http import HttpRequest
+from django.http.request import HttpHeaders
+
+from rootspan import default_tracker
+from rootspan.adapter import InputTee, RequestInfo, RequestRoot, open_request
+from rootspan_django.configuration import options
+
+_handlings: Final[dict[int, _Handling]] = {}  # by the id of the request, which gains no attribute and no META key
+
+
+class RootspanMiddleware:
+    """Records each request as one isolated root span, with what was tracked inside it below.
+
+    Works in both of Django's modes without a thread hop of its own. Options come from `settings.ROOTSPAN`: the
+    fields of `rootspan.adapter.RequestOptions`, whose hooks are given the `HttpRequest`.
+
+    Args:
+        get_response: the rest of the application.
+
+    Raises:
+        ConfigurationError: `settings.ROOTSPAN` is wrong.
+        MiddlewareNotUsed: rootspan is disabled.
+
+    Example:
+        >>> MIDDLEWARE = ["rootspan_django.middleware.RootspanMiddleware", "..."]
+    """
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        if (options().tracker or default_tracker).settings.disabled:
+            raise MiddlewareNotUsed("rootspan is disabled")
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated]  # for Python 3.11
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Handle one request; in async mode, return what is to be awaited."""
+        if self._is_async:
+            return self._respond(request)
+        with _open(request) as handling:
+            handling.response = self.get_response(request)
+        return handling.response
+
+    async def _respond(self, request: HttpRequest) -> Any:
+        with _open(request) as handling:
+            handling.response = await self.get_response(request)
+        return handling.response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> None:
+        """Note what a view raised; Django makes a response of it before the middleware sees it."""
+        _note(self, request, exception)
+
+
+def _open(request: Any) -> Any:
+    """Return what to enter around the rest of the application, which gives what its response is told to."""
+
+    def header(name: str) -> Any:
+        return request.META.get(HttpHeaders.to_wsgi_name(name))
+
+    scheme, root = "http", None
+    with suppress(ImproperlyConfigured):  # which is for the application to find out
+        scheme = request.scheme or scheme
+    if id(request) not in _handlings:  # else a second middleware is in the stack
+        peer = request.META.get("REMOTE_ADDR")
+        root = open_request(RequestInfo(request, request.method or "", request.path, scheme, header, peer), options())
+    return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
+
+
+class _Handling:
+    """One request while it is handled."""
+
+    def __init__(self, request: Any, root: RequestRoot) -> None:
+        self._request, self._root, self._active = request, root, root.activate()
+        self.error: BaseException | None = None
+        self.response: Any = None
+        _handlings[id(request)] = self
+        if root.request_body is not None and hasattr(request, "_stream"):  # what `body`, `read` and parsers read from
+            request._stream = InputTee(request._stream, root)
+
+    def __enter__(self) -> _Handling:
+        self._active.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._active.__exit__()
+        root, response, handled = self._root, self.response, self.error
+        self.error = None  # an exception that is kept pins its frames
+        _handlings.pop(id(self._request), None)
+        route = getattr(self._request.resolver_match, "route", None)
+        root.set_route(None if route is None else "/" + str(route).removeprefix("^"))
+        streaming = getattr(response, "streaming", None)
+        if streaming is not None:  # else there is no response, and Django will name the mistake
+            root.set_status(response.status_code)
+            root.set_response_headers(response.headers.get)
+            if root.response_header is not None:
+                response.headers.setdefault(*root.response_header)
+            if root.response_body is not None and not streaming:
+                root.write(response.content, more=False)
+        failure = error or (handled if (root.status or 0) >= 500 else None)  # below, somebody made an answer of it
+        if failure is not None:
+            root.fail(failure)
+        if streaming:
+            return _follow(root, response)
+        root.finish()
+
+
+def _follow(root: RequestRoot, response: Any) -> None:
+    """End the request with a streamed response: when its body ends or fails, or when it is closed."""
+
+    body: Any = response._iterator if response.is_async else None
+
+    async def end() -> None:
+        await body.aclose()
+
+    def close() -> None:
+        response.__dict__.pop("close", None)
+        with root.activate():
+            response.close()
+            if getattr(body, "ag_frame", None) is not None:  # not at its end, and Django leaves it to be collected
+                with suppress(Exception):
+                    async_to_sync(end)()
+                root.cancel()
+        root.finish()
+
+    response.close = close  # what servers call, also where `wsgi.file_wrapper` sends
+    weakref.finalize(response, root.finish).atexit = False  # a server that never does
+    if getattr(response, "file_to_stream", None) is None:  # a file goes out as it is, maybe by the server itself
+        follow = root.astream if response.is_async else root.stream
+        response.streaming_content = follow(response.streaming_content)
+
+
+@receiver(got_request_exception)
+def _note(sender: Any, request: Any = None, exception: BaseException | None = None, **_: Any) -> None:
+    """Note an exception, also as the signal tells it of another middleware or of a template that is rendered late."""
+    if (handling := _handlings.get(id(request))) is not None:
+        handling.error = exception or sys.exc_info()[1]

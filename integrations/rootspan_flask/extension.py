@@ -1,0 +1,107 @@
+"""The extension: it listens to the signals that Flask sends about each request, and wraps only streamed bodies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import flask
+from flask import Flask, Response, has_request_context
+
+from rootspan.adapter import GroupedSettings
+from rootspan_flask.command import rootspan_command
+from rootspan_flask.following import current, start
+
+__all__ = ["Rootspan"]
+
+logger = logging.getLogger("rootspan")
+
+_NAME: Final = "rootspan"  # in `app.extensions`
+_SOURCE: Final = 'app.config["ROOTSPAN"]'  # or the arguments, under the same names
+
+
+class Rootspan:
+    """Records each request of a Flask app as one isolated root span, with what was tracked inside it below.
+
+    Options come from `init_app`, else from here, else from `app.config["ROOTSPAN"]`. The app is not kept, and one
+    extension serves any number of apps.
+
+    Args:
+        app: the application; without it, call `init_app` later.
+        **options: the fields of `rootspan.adapter.RequestOptions`, whose hooks are given the `flask.Request`; others
+            are those of `rootspan.configure`, which is called with them.
+
+    Raises:
+        ConfigurationError: an option is unknown or of the wrong type, or two of them contradict each other.
+
+    Example:
+        >>> from flask import Flask
+        >>> app = Flask("shop")
+        >>> extension = Rootspan(app, user_id=lambda request: request.headers.get("x-user"))
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        self._options = options
+        GroupedSettings(_SOURCE).read(options)  # a mistake shows here, not in a factory that runs later
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask, **options: Any) -> None:
+        """Install it in an application; a second time, the later options hold.
+
+        Args:
+            app: the application.
+            **options: as above; they win over those given to the extension.
+
+        Raises:
+            ConfigurationError: as above, also of `app.config["ROOTSPAN"]`.
+        """
+        given: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
+        if isinstance(given, Mapping):
+            given = {**cast("dict[str, Any]", given), **self._options, **options}
+        app.extensions[_NAME] = GroupedSettings(_SOURCE).apply(given)
+        app.cli.add_command(rootspan_command)
+        # Signals hold the app weakly, and what is connected twice is called once.
+        flask.request_started.connect(_started, app)
+        flask.request_finished.connect(_finished, app)
+        flask.got_request_exception.connect(_failed, app)
+        flask.request_tearing_down.connect(_torn_down, app)
+
+
+def _receiver(function: Callable[..., None]) -> Callable[..., None]:
+    """What a signal's receiver raises would reach the app: a request class of the host's own may do anything."""
+
+    def receive(app: Flask, **details: Any) -> None:
+        try:
+            if has_request_context():
+                function(app, **details)
+        except Exception:
+            logger.warning("rootspan could not follow a request because of an error of its own", exc_info=True)
+
+    return receive
+
+
+@_receiver
+def _started(app: Flask, **_: Any) -> None:
+    start(app.extensions[_NAME])
+
+
+@_receiver
+def _failed(app: Flask, exception: BaseException, **_: Any) -> None:
+    # Before `request_started` where the session could not be opened.
+    if (followed := start(app.extensions[_NAME])) is not None:
+        followed.fail(exception)
+
+
+@_receiver
+def _finished(app: Flask, response: Response, **_: Any) -> None:
+    if (followed := current()) is not None:
+        followed.answer(response)
+
+
+@_receiver
+def _torn_down(app: Flask, exc: BaseException | None = None, **_: Any) -> None:
+    # Also where a copy of the context ends: in a thread, in the view, long after the request.
+    if (followed := current()) is not None:
+        followed.tear_down(exc)

@@ -1,0 +1,106 @@
+"""What becomes of one request: the answer, the exception, and the steps of a streamed body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from flask import Request, Response, has_request_context
+from flask import request as proxy
+from werkzeug.exceptions import HTTPException
+
+from rootspan.adapter import InputTee, RequestInfo, RequestOptions, RequestRoot, StreamedBody, open_request
+
+__all__ = ["Followed", "current", "start"]
+
+_KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
+
+
+_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
+
+
+def start(options: RequestOptions) -> Followed | None:
+    """Return what follows the current request from now on, None where nothing of this app's does."""
+    request = _request()
+    if _KEY not in request.environ:
+        environ = request.environ
+        peer = environ.get("REMOTE_ADDR")
+        info = RequestInfo(request, request.method, request.path, request.scheme, request.headers.get, peer)
+        root = open_request(info, options)
+        if root is not None:
+            root.look_up_with(_current_root)
+            environ[_KEY] = Followed(root, request)
+            if root.request_body is not None and "wsgi.input" in environ:
+                environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
+    return current()
+
+
+def current() -> Followed | None:
+    """Return what follows the current request; None where it is over, or was handed on by another app."""
+    request = _request()
+    followed: Followed | None = request.environ.get(_KEY)
+    return followed if followed is not None and followed.request is request else None
+
+
+def _current_root() -> RequestRoot | None:
+    """Return the request that Flask's context names; a copy of the context takes it into a thread."""
+    followed: Followed | None = proxy.environ.get(_KEY) if has_request_context() else None
+    return None if followed is None else followed.root
+
+
+class Followed:
+    """One request, from `request_started` to its last byte; kept in the WSGI environ."""
+
+    def __init__(self, root: RequestRoot, request: Request) -> None:
+        self.root = root
+        self.request: Request | None = request  # let go at the end
+        self._status = 0
+        self._failed = self._answered = self._streams = False
+
+    def fail(self, error: BaseException) -> None:
+        """Note the exception that no handler of the app took."""
+        self._failed = True
+        if not isinstance(error, HTTPException):  # that is an answer; its status tells
+            self.root.fail(error)
+
+    def answer(self, response: Response) -> None:
+        """Note the response; a streamed one is stepped inside the request from here on."""
+        self._answered = True
+        self._status = response.status_code
+        header = self.root.response_header
+        if header is not None:
+            response.headers[header[0]] = header[1]
+        self.root.set_response_headers(response.headers.get)
+        body = cast(Any, response).response
+        self._streams = response.is_streamed and not response.direct_passthrough  # a file goes out as it is
+        if self._streams:
+            self.root.identify()  # when the body ends, Flask's context is gone
+            # An error page is an iterator too, of one chunk and a known length.
+            response.response = StreamedBody(body, self.root, self.end, "Content-Length" not in response.headers)
+        elif self.root.response_body is not None and isinstance(body, (list, tuple)):
+            for chunk in cast("list[Any]", body):
+                self.root.write(chunk, more=False)
+        response.call_on_close(self.end)
+
+    def tear_down(self, error: BaseException | None) -> None:
+        """Record it where the answer is complete, or where there will be none."""
+        if self._answered:
+            if not self._streams:
+                self.end()
+        elif error is not None and (self._failed or not isinstance(error, Exception)):
+            self.root.fail(error)
+            self.end()
+
+    def end(self) -> None:
+        """Record it, once."""
+        request, self.request = self.request, None
+        if request is not None:
+            rule = request.url_rule
+            self.root.set_route(None if rule is None else rule.rule)
+            if self._status:
+                self.root.set_status(self._status)
+            self.root.finish()
+            self.root.leave()
+
+    def __del__(self) -> None:
+        self.end()  # some servers never close what they were given

@@ -1,0 +1,115 @@
+"""The page about writing an integration is true: its adapter, run as printed, keeps the contract."""
+
+from __future__ import annotations
+
+import re
+import unittest
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from rootspan.testing import Echo, WebContract, WsgiClient
+
+PAGE = Path(__file__).parents[2] / "docs" / "write-an-integration.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+class Headers(dict[str, str]):
+    """What a framework's request has."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get("HTTP_" + name.upper().replace("-", "_"), default)
+
+
+def request(environ: dict[str, str]) -> Any:
+    return SimpleNamespace(headers=Headers(environ))
+
+
+def echo_app(echo: Echo) -> Callable[..., Any]:
+    """A toy framework's echo app: it leaves the matched template in the environ."""
+    routes: dict[str, Callable[..., Any]] = {
+        r"/echo/{name}": echo.echo,
+        r"/raise": echo.fail,
+        r"/stream/{count}": lambda count: echo.stream(int(count)),
+        r"/stream-raise": echo.stream_fail,
+        r"/login/{name}": echo.login,
+        r"/tool": echo.tool,
+        r"/thread": echo.thread,
+        r"/current": echo.current,
+        r"/host": echo.host,
+        r"/mounted/{area}/inner/{name}": lambda area, name: name,
+        r"/ignore": lambda: "ignored",
+        r"/read": lambda body: echo.read(body),
+        r"/chat": lambda body: echo.chat(body),
+        r"/chat-stream": lambda body: echo.chat_stream(body),
+    }
+    kinds = {"/chat": "application/json", "/chat-stream": "text/event-stream"}
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        path, status = environ["PATH_INFO"], 200
+        if found := re.fullmatch(r"/status/(\d+)", path):
+            environ["toy.route"], result, status = "/status/{code}", "", int(found[1])
+        else:
+            for template, view in routes.items():
+                if found := re.fullmatch(re.sub(r"{\w+}", "([^/]+)", template), path):
+                    environ["toy.route"] = template
+                    reads = path in ("/read", "/chat", "/chat-stream")
+                    result = view(environ["wsgi.input"].read()) if reads else view(*found.groups())
+                    break
+            else:
+                result, status = "", 404
+        start_response(f"{status} Toy", [("content-type", kinds.get(path, "text/plain"))])
+        return [result.encode() if isinstance(result, str) else result] if isinstance(result, (str, bytes)) else result
+
+    return app
+
+
+PRINTED: dict[str, Any] = {"Request": request, "echo_app": echo_app, "__name__": "printed"}
+for block in BLOCKS:
+    exec(compile(block, str(PAGE), "exec"), PRINTED)
+
+
+class TestToy(PRINTED["TestToy"]):  # type: ignore[misc]
+    """Every case, with the adapter and the test class of the page."""
+
+
+def test_the_page_is_one_page() -> None:
+    assert len(PAGE.read_text("utf-8").splitlines()) < 120
+    assert len(BLOCKS) == 2
+
+
+def test_a_case_is_left_out_by_name_and_reason_only() -> None:
+    class Leaves(WebContract):
+        not_applicable: ClassVar = {"test_only_5xx_is_an_error": "a reason"}
+
+    with pytest.raises(unittest.SkipTest, match="a reason"):
+        Leaves().test_only_5xx_is_an_error()
+    for name, reason in (("test_misspelt", "a reason"), ("test_only_5xx_is_an_error", "")):
+        with pytest.raises(TypeError, match=name):
+            type("Wrong", (WebContract,), {"not_applicable": {name: reason}})
+
+
+def test_a_broken_adapter_is_found() -> None:
+    """The contract can fail: an adapter that does nothing passes none of the cases about spans."""
+
+    class Nothing(WebContract):
+        @contextmanager
+        def serve(self, tracker: Any, **options: Any) -> Iterator[WsgiClient]:
+            yield WsgiClient(echo_app(Echo(tracker)))
+
+    passed = []
+    for name in [name for name in dir(Nothing) if name.startswith("test_")]:
+        try:
+            getattr(Nothing(), name)()
+        except Exception:
+            continue
+        passed.append(name)
+    assert set(passed) == {
+        "test_excluded_requests_leave_nothing",
+        "test_the_hosts_tracing_sees_nothing_of_us",
+        "test_an_exporter_that_raises_changes_nothing",
+    }

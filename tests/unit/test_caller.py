@@ -1,0 +1,109 @@
+"""What a call does on the thread that makes it: the least there is, told by name and not by the clock."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rootspan import Tracker
+from sinks import Sink
+
+# What a lone event needs: an id, the time, where the code is, a count, and a place in the queue.
+PYTHON = {"track_ai", "new_span_id", "_direct_host_span", "put"}
+C = {"len", "pop", "time_ns", "get", "append", "__next__"}
+
+
+def called(call: Callable[[], object]) -> tuple[set[str], set[str]]:
+    """Return the names of the Python and of the C functions that a call makes."""
+    python: set[str] = set()
+    c: set[str] = set()
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            python.add(frame.f_code.co_name)
+        elif event == "c_call":
+            c.add(argument.__name__)
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return python - {"event", "inside"}, c - {"setprofile"}
+
+
+@pytest.fixture
+def quiet(sink: Sink) -> Any:
+    """A tracker whose worker waits: what a call does is not mixed with what is done later."""
+    tracker = Tracker(endpoint=sink.url, flush_interval=60)
+    tracker.track_ai("the first one starts the worker")
+    yield tracker
+    tracker.shutdown()
+
+
+def test_an_event_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.track_ai(
+            "user_message", user_id="u1", convo_id="c1", model="gpt-4o", provider="openai", input="Hi", output="Hello!"
+        )
+
+    event()
+    python, c = called(event)
+    assert python <= PYTHON
+    assert c <= C
+    assert not quiet._recorder.pipeline._wake.is_set()
+
+
+def test_scalars_of_every_kind_and_flat_properties_add_only_their_own_work(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.track_ai("turn", input=7, output=True, properties={"plan": "pro", "n": 3, "x": 0.5}, prompt_tokens=3)
+
+    event()
+    python, c = called(event)
+    assert python <= {*PYTHON, "keep", "freeze", "rest", "number", "rare", "tags", "label"} | {"<dictcomp>"}
+    assert c <= {*C, "values", "copy", "items"}
+
+
+def test_ten_thousand_events_leave_no_memory_behind(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    properties = {"plan": "pro", "n": 3}
+
+    def burst() -> None:
+        for number in range(2_000):
+            tracker.track_ai("turn", user_id=f"u{number}", input="Hi" * 50, properties=properties)
+        assert tracker.flush(60)
+        sink.spans.clear()
+        sink.requests.clear()
+        gc.collect()
+
+    burst()
+    tracemalloc.start()
+    try:
+        burst()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(4):
+            burst()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    tracker.shutdown()
+    assert after - before < 200_000  # 25 bytes an event: caches, and what the collector of the test keeps
+
+
+def test_a_queued_event_weighs_about_what_the_bound_counts(quiet: Tracker) -> None:
+    texts = [f"{number:05}" * 40 for number in range(500)]  # below the mark that wakes the worker
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for text in texts:
+            quiet.track_ai("turn", user_id="u1", input=text, properties={"plan": "pro", "n": 3})
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    counted = quiet._recorder.pipeline.size
+    assert after - before < counted, "the bound in bytes would not hold"

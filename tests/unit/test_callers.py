@@ -1,0 +1,44 @@
+"""Whose address a request has, where proxies stand in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from rootspan.callers import client_address, trust
+
+PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "wanted"),
+    [
+        ("198.51.100.2", "203.0.113.9", "198.51.100.2"),  # not a proxy of ours
+        ("10.0.0.1", None, "10.0.0.1"),
+        ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "6.6.6.6, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9:4711", "203.0.113.9"),
+        ("10.0.0.1", '"[2001:db9::7]:4711"', "2001:db9::7"),
+        ("2001:db8::1", "2001:db9::7", "2001:db9::7"),
+        ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "10.0.0.9", "10.0.0.9"),
+        ("10.0.0.1", "unknown, 10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", ",,", "10.0.0.1"),
+        ("10.0.0.1", "x" * 10_000, "10.0.0.1"),
+        ("10.0.0.1", ",".join(["10.0.0.2"] * 5_000), "10.0.0.2"),
+        ("/run/app.sock", "203.0.113.9", "/run/app.sock"),
+        (None, "203.0.113.9", None),
+    ],
+)
+def test_web_85_a_forwarded_address_counts_as_far_as_it_is_vouched_for(
+    peer: str | None, forwarded: str | None, wanted: str | None
+) -> None:
+    assert client_address(peer, forwarded, trust(PROXIES)) == wanted
+
+
+def test_anybody_may_be_trusted() -> None:
+    assert client_address(None, "203.0.113.9, 10.0.0.2", trust(["*"])) == "203.0.113.9"
+
+
+def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        trust(["nowhere"])

@@ -1,0 +1,113 @@
+"""A mistake of rootspan's own costs a record, which is counted, and never reaches the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rootspan import Tracker, scope
+from rootspan.recorder import Recorder
+from sinks import Sink
+
+
+def broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("a mistake of our own")
+
+
+def within_a_turn(call: Callable[[Any], Any]) -> Callable[[Tracker, Callable[[], None]], Any]:
+    def run(tracker: Tracker, break_it: Callable[[], None]) -> Any:
+        with tracker.begin("turn", user_id="u1") as turn:
+            break_it()
+            return call(turn)
+
+    return run
+
+
+def outside(call: Callable[[Tracker], Any]) -> Callable[[Tracker, Callable[[], None]], Any]:
+    def run(tracker: Tracker, break_it: Callable[[], None]) -> Any:
+        break_it()
+        return call(tracker)
+
+    return run
+
+
+def with_a_session(call: Callable[[Tracker, str], Any]) -> Callable[[Tracker, Callable[[], None]], Any]:
+    def run(tracker: Tracker, break_it: Callable[[], None]) -> Any:
+        session = tracker.create_session(user_id="u1")
+        break_it()
+        return call(tracker, session)
+
+    return run
+
+
+CALLS: dict[str, tuple[str, Callable[[Tracker, Callable[[], None]], Any]]] = {
+    "track_ai": ("place", within_a_turn(lambda turn: turn.track_ai("event"))),
+    "track_decision": ("step", outside(lambda tracker: tracker.track_decision("because"))),
+    "track_feedback": ("feedback", outside(lambda tracker: tracker.track_feedback("0123456789abcdef"))),
+    "begin": ("start", outside(lambda tracker: tracker.begin("turn").finish())),
+    "tool_span": ("start", outside(lambda tracker: tracker.tool_span("tool").finish())),
+    "create_session": ("start", outside(lambda tracker: tracker.create_session())),
+    "complete_session": ("take_session", with_a_session(lambda tracker, session: tracker.complete_session(session))),
+    "update": ("update", within_a_turn(lambda turn: turn.update(output="x"))),
+    "finish": ("verdict", within_a_turn(lambda turn: turn.finish(success=True))),
+    "leave": ("finish", within_a_turn(lambda turn: turn.leave())),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_it_is_counted_and_nothing_is_raised(
+    name: str, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """delivery 10"""
+    method, call = CALLS[name]
+    answer = call(tracker, lambda: monkeypatch.setattr(Recorder, method, broken))
+    monkeypatch.undo()
+    assert answer is None or (isinstance(answer, str) and len(answer) in (16, 48))
+    stats = tracker.stats()
+    assert stats["dropped"]["internal_error"] >= 1
+    assert "a mistake of our own" in caplog.text
+    tracker.track_ai("still there")
+    assert tracker.flush(20)
+    assert sink.one("still there")
+
+
+def test_update_current_raises_nothing_either(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """delivery 10"""
+    with tracker.begin("turn"):
+        monkeypatch.setattr(Recorder, "holders", broken)
+        tracker.update_current(user_id="u1")
+    assert tracker.stats()["dropped"] == {"internal_error": 1}
+
+
+class OddSpan:
+    """A span of the host's own making."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def get_span_context(self) -> Any:
+        if self.context is None:
+            raise RuntimeError("the host's mistake")
+        return self.context
+
+
+@pytest.mark.parametrize("look", [scope._public_host_span, scope._direct_host_span])
+def test_a_host_span_is_found_both_ways_and_an_odd_one_is_none(look: Callable[[], Any]) -> None:
+    from opentelemetry import context, trace
+
+    valid = trace.SpanContext(1, 2, is_remote=False)
+    assert look() is None
+    for span, found in (
+        (trace.NonRecordingSpan(valid), valid),
+        (trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT), None),
+        (OddSpan(None), None),
+    ):
+        token = context.attach(context.set_value(trace.propagation._SPAN_KEY, span))
+        try:
+            assert look() == found
+        finally:
+            context.detach(token)

@@ -1,0 +1,189 @@
+"""A request's root by itself: what an adapter may call, in any order, and what it never does."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request, sole
+from rootspan.testing import Captured, Echo, WebContract, captured_spans
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    with captured_spans() as captured:
+        yield captured
+
+
+def opened(captured: Captured, method: str = "GET", header: Any = None, **options: Any) -> RequestRoot:
+    info = RequestInfo(request=None, method=method, path="/", header=header or (lambda name: None))
+    root = open_request(info, RequestOptions(tracker=captured.tracker, **options))
+    assert root is not None
+    return root
+
+
+def test_it_is_finished_once_whatever_the_thread(captured: Captured) -> None:
+    root = opened(captured)
+    threads = [threading.Thread(target=root.finish) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    root.finish()
+    assert captured.one().trace_id == root.trace_id
+
+
+def test_the_first_status_and_the_first_failure_count(captured: Captured) -> None:
+    root = opened(captured)
+    root.set_status(http.HTTPStatus.ACCEPTED)
+    root.set_status(500)
+    root.set_status("nonsense")  # type: ignore[arg-type]
+    root.fail(LookupError("first"))
+    root.fail(ValueError("second"))
+    root.cancel()
+    root.finish()
+    span = captured.one()
+    assert span.attributes["http.response.status_code"] == 202
+    assert (span.attributes["error.type"], span.attributes["rootspan.outcome"]) == ("LookupError", "failure")
+
+
+def test_what_is_set_by_hand_wins(captured: Captured) -> None:
+    root = opened(captured, capture_body=True, header={"content-type": "application/json"}.get)
+    root.read(b'{"message": "body"}')
+    root.set_response_headers({"content-type": "application/json"}.get)
+    root.write(b'{"reply": "body"}', more=False)
+    with root.activate():
+        captured.tracker.track_ai("answer", input="event", output="event")
+    root.set_input("by hand")
+    root.set_output("by hand")
+    root.set_attribute("http.response.size", 5)
+    root.finish()
+    attributes = captured.one().attributes
+    assert (attributes["input.value"], attributes["output.value"]) == ("by hand", "by hand")
+    assert attributes["http.response.size"] == 5
+
+
+def test_an_event_wins_over_the_body(captured: Captured) -> None:
+    root = opened(captured, capture_body=True, header={"content-type": "application/json"}.get)
+    root.read(b'{"message": "body"}')
+    with root.activate():
+        captured.tracker.track_ai("answer", input="event")
+    root.finish()
+    assert captured.one().attributes["input.value"] == "event"
+
+
+def test_without_content_no_body_is_kept() -> None:
+    with captured_spans(capture_content=False) as captured:
+        root = opened(captured, capture_body=True)
+        assert root.request_body is None
+        root.read(b"x")
+        root.finish()
+        assert "input.value" not in captured.one().attributes
+
+
+def test_secrets_in_a_body_are_masked(captured: Captured) -> None:
+    root = opened(captured, capture_body=True, header={"content-type": "application/json"}.get)
+    root.read(b'{"password": "hunter22", "city": "Oslo"}')
+    root.finish()
+    value = captured.one().attributes["input.value"]
+    assert "hunter22" not in value
+    assert "Oslo" in value
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"ab"
+    yield b"c"
+
+
+def test_an_async_body_is_stepped_and_measured(captured: Captured) -> None:
+    root = opened(captured)
+
+    async def main() -> list[bytes]:
+        return [chunk async for chunk in root.astream(chunks())]
+
+    assert asyncio.run(main()) == [b"ab", b"c"]
+    attributes = captured.one().attributes
+    assert (attributes["rootspan.stream.chunks"], attributes["rootspan.stream.bytes"]) == (2, 3)
+
+
+@pytest.mark.parametrize("chunk", [5, None, object()])
+def test_a_body_may_be_made_of_anything(captured: Captured, chunk: Any) -> None:
+    root = opened(captured, capture_body=True)
+    assert list(root.stream([chunk])) == [chunk]
+    assert "rootspan.stream.chunks" not in captured.one().attributes
+
+
+@pytest.mark.parametrize("data", ["ü", b"xy", 5])
+def test_messages_of_any_kind_are_counted(captured: Captured, data: Any) -> None:
+    root = opened(captured, "WEBSOCKET")
+    root.message_received(data)
+    root.finish()
+    attributes = captured.one().attributes
+    assert attributes["rootspan.websocket.received"] == 1
+    assert attributes["rootspan.websocket.bytes_received"] == (0 if data == 5 else 2)
+
+
+def test_the_end_may_be_before_the_finish(captured: Captured) -> None:
+    root = opened(captured)
+    root.set_status(503)
+    root.end()
+    ended = time.time_ns()
+    time.sleep(0.01)
+    root.end()
+    root.cancel()  # the answer was complete
+    root.fail(LookupError("behind it"))
+    root.finish()
+    span = captured.one()
+    assert span.end <= ended
+    assert span.attributes["error.type"] == "LookupError"
+
+
+def test_a_method_of_ones_own_and_a_header_that_raises(captured: Captured) -> None:
+    def raising(name: str) -> str:
+        raise LookupError(name)
+
+    root = opened(captured, "BREW", raising, capture_headers=["x-a"], convo_header="x-b", capture_body=True)
+    root.finish()
+    span = captured.one("HTTP")
+    assert span.attributes["http.request.method"] == "_OTHER"
+    assert span.attributes["http.request.method_original"] == "BREW"
+
+
+def test_a_mistake_of_our_own_costs_one_counted_record(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = opened(captured)
+    monkeypatch.setattr(RequestRoot, "_describe", lambda self: 1 / 0)
+    root.finish()
+    assert captured.tracker.stats()["dropped"] == {"internal_error": 1}
+
+
+def test_excluded_is_what_the_patterns_say() -> None:
+    options = RequestOptions(exclude=["/health", "/static/*"])
+    paths = ["/health", "/healthy", "/static/a/b.css", "/", "/x/health"]
+    excluded = [path for path in paths if options.excludes(RequestInfo(request=None, method="GET", path=path))]
+    assert excluded == ["/health", "/static/a/b.css"]
+    assert RequestOptions(exclude="/health").excludes(RequestInfo(request=None, method="GET", path="/health"))
+
+
+def test_a_group_of_one_is_the_exception_in_it() -> None:
+    group = type("ExceptionGroup", (Exception,), {"exceptions": ()})
+    inner, outer, two = group(), group(), group()
+    error = LookupError("x")
+    inner.exceptions = (error,)
+    outer.exceptions = (inner,)
+    two.exceptions = (error, error)
+    assert sole(outer) is error
+    assert sole(two) is two
+    assert sole(error) is error
+
+
+def test_a_contract_without_an_app_says_so(captured: Captured) -> None:
+    with pytest.raises(NotImplementedError):
+        WebContract().serve(captured.tracker)
+    assert WebContract().template("/x") == "/x"
+    assert Echo(captured.tracker).current() == ""
