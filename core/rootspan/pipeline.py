@@ -260,6 +260,9 @@ class Pipeline:
     spools: bool = False
     """Whether interactions are to be announced when they begin."""
 
+    exit_seconds: float = EXIT_SECONDS
+    """How long the end may wait for the last delivery."""
+
     def begin(self, record: tuple[Any, ...]) -> None:
         """Keep what is to be sent of an interaction if this process dies before it finishes."""
 

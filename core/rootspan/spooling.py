@@ -26,7 +26,6 @@ __all__ = ["SpoolingPipeline"]
 
 logger = logging.getLogger("rootspan")
 
-_EXIT_SECONDS: Final = 1.0  # how long a process may take to end: the spool holds what is not delivered
 _LOOK_AROUND: Final = 10.0  # seconds between two looks for what dead processes left
 _CHUNK_BYTES: Final = 4 << 20
 
@@ -56,6 +55,7 @@ class SpoolingPipeline(Pipeline):
     """
 
     spools = True
+    exit_seconds = 1.0  # the spool holds what is not delivered
 
     def __init__(self, shape: Callable[[Record], SpanData], settings: Settings, **options: Any) -> None:
         about = {
@@ -178,7 +178,7 @@ class SpoolingPipeline(Pipeline):
         if self._closed is not None:
             return True
         if at_exit and not self.records:
-            timeout = min(timeout, _EXIT_SECONDS)
+            timeout = min(timeout, self.exit_seconds)
         done = super().shutdown(timeout, at_exit)
         delivered = reading(self._written) == self._read
         self._spool.close(delivered, last=at_exit)

@@ -185,26 +185,28 @@ class Tracker(Sessions, Decorating):
         """Return what became of everything recorded: recorded = delivered + queued + spooled + dropped."""
         return self._recorder.pipeline.stats()
 
-    def flush(self, timeout: float = 5.0) -> bool:
+    def flush(self, timeout: float | None = None) -> bool:
         """Deliver what was recorded so far.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: seconds to wait at most; by default 5, with a spool 1, because that keeps what is left.
 
         Returns:
             Whether everything was settled in time.
         """
         recorder = self._recorder
-        return recorder.pipeline.flush(recorder.timeout(timeout, 5.0))
+        default = recorder.pipeline.exit_seconds
+        return recorder.pipeline.flush(default if timeout is None else recorder.timeout(timeout, default))
 
-    def shutdown(self, timeout: float = 5.0) -> bool:
+    def shutdown(self, timeout: float | None = None) -> bool:
         """Record what is open as unfinished, deliver everything and stop; later calls are counted as dropped.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: seconds to wait at most; by default 5, with a spool 1, because that keeps what is left.
 
         Returns:
             Whether everything was delivered.
         """
         recorder = self._recorder
-        return recorder.close(recorder.timeout(timeout, 5.0))
+        default = recorder.pipeline.exit_seconds
+        return recorder.close(default if timeout is None else recorder.timeout(timeout, default))

@@ -358,6 +358,22 @@ def test_delivery_14_an_exit_with_a_hanging_endpoint_takes_a_second(
         assert recovered(tracker)["delivered"] == 1
 
 
+def test_delivery_14_a_flush_waits_a_second_by_default(sink: Sink, directory: Path) -> None:
+    """As on an app's `lifespan.shutdown`: what is left is on the disk."""
+    sink.script(lambda request: hang())
+    with spooling(sink, directory) as tracker:
+        tracker.track_ai("event")
+        started = time.monotonic()
+        assert not tracker.flush()
+        assert 0.5 < time.monotonic() - started < 4.5
+        started = time.monotonic()
+        assert not tracker.shutdown()
+        assert time.monotonic() - started < 4.5
+    sink.script([])
+    with spooling(sink, directory) as tracker:
+        assert recovered(tracker)["delivered"] == 1
+
+
 def test_delivery_15_what_is_recorded_at_the_very_end_is_delivered_or_spooled(
     sink: Sink, directory: Path, tmp_path: Path
 ) -> None:
