@@ -16,7 +16,7 @@ class Sink(Protocol):
     """Where spans go; `attempt` does not raise."""
 
     def encode(self, data: SpanData, /) -> Any: ...
-    def attempt(self, items: Any, /) -> Attempt[Any]: ...
+    def attempt(self, items: Any, until: float | None, /) -> Attempt[Any]: ...
     def release(self) -> None:
         """Let go of idle connections; more spans may come."""
 
@@ -44,12 +44,19 @@ class Batch:
             self.bytes += len(item) if isinstance(item, bytes) else 500
         self.size += 1
 
-    def attempt(self) -> tuple[int, Counter[str], float | None]:
-        """Try every sink that is not done; return what became settled, the drops among it, and the wait in seconds."""
+    def attempt(self, until: float | None = None) -> tuple[int, Counter[str], float | None]:
+        """Try every sink that is not done.
+
+        Args:
+            until: a time of `time.monotonic()` after which nothing more is begun.
+
+        Returns:
+            What became settled, the drops among it, and the wait in seconds.
+        """
         wait: float | None = None
         todo: list[tuple[Sink, list[Any]]] = []
         for sink, items in self.todo:
-            result = sink.attempt(items)
+            result = sink.attempt(items, until)
             self.dropped.update(result.dropped)
             if result.rest:
                 todo.append((sink, list(result.rest)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import io
 import logging
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "Reply", "quiet"]
 
+codecs.lookup("idna")  # looking up a name wants it: imported here, and not while the host may fork
 _SLICE: Final = 16_384  # bytes handed to the socket at a time, so that a slow reader cannot stretch the deadline
 
 quiet: Final[ContextVar[bool]] = ContextVar("rootspan.quiet", default=False)

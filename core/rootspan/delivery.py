@@ -85,7 +85,7 @@ class Delivery:
     Args:
         encoder: makes request bodies; the one that fits the transport's protocol.
         transport: what sends them.
-        on_poison: called with a span that was refused for good, and the answer, before it is counted as dropped.
+        on_poison: called with a span that was refused for good, and why, before it is counted as dropped.
         log: called with a level of `logging` and a line; by default the logger "rootspan".
     """
 
@@ -94,7 +94,7 @@ class Delivery:
         encoder: Encoder,
         transport: Sender,
         *,
-        on_poison: Callable[[bytes, Answer], object] | None = None,
+        on_poison: Callable[[bytes, str], object] | None = None,
         log: Callable[[int, str], object] | None = None,
     ) -> None:
         self._encoder = encoder
@@ -195,7 +195,7 @@ class Delivery:
             line = f"{self._transport.host} refused an event for good ({answer.detail}): dropped."
             self._say("refused", logging.WARNING, line)
         if self._on_poison is not None:
-            self._on_poison(span, answer)
+            self._on_poison(span, answer.detail)
         return answer.outcome
 
     def _say_trouble(self, answer: Answer) -> None:

@@ -78,8 +78,13 @@ class ExporterSink:
         """Return one span as `attempt` takes it."""
         return readable_span(data, self._resource, self._scope)
 
-    def attempt(self, items: Sequence[ReadableSpan]) -> Attempt[ReadableSpan]:
-        """Export spans until all are delivered or dropped, or the exporter fails."""
+    def attempt(self, items: Sequence[ReadableSpan], until: float | None = None) -> Attempt[ReadableSpan]:
+        """Export spans until all are delivered or dropped, or the exporter fails.
+
+        Args:
+            items: what `encode` returned.
+            until: a time of `time.monotonic()`; what it means to an exporter is the exporter's own business.
+        """
         delivered, dropped = 0, 0
         groups = [list(items)] if items else []
         while groups:

@@ -93,10 +93,9 @@ class Opening(Tracking):
             ...     turn.update(output="Hello!")
         """
         handle = self._open_interaction(
-            self._pinned or self._recorder.begin_scope(), event, input, user_id, convo_id, agent_name, tags, True
-        )
-        if properties is not None or model is not None or provider is not None:
-            handle.update(properties=properties, model=model, provider=provider)
+            self._pinned or self._recorder.begin_scope(), event, input, user_id, convo_id, agent_name, tags, True,
+            properties, model, provider,
+        )  # fmt: skip
         handle.activate()
         return handle
 
@@ -110,6 +109,9 @@ class Opening(Tracking):
         agent_name: object = None,
         tags: object = None,
         bare: bool = False,
+        properties: Any = None,
+        model: object = None,
+        provider: object = None,
     ) -> Interaction:
         recorder = self._recorder
         try:
@@ -119,9 +121,12 @@ class Opening(Tracking):
                 span.adopts = True
             else:
                 span.input = freeze(input, recorder.limit)
+            if properties is not None or model is not None or provider is not None:
+                recorder.update(span, None, None, properties, model, provider)
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
         span.bare = bare  # a decorated function never is: its generator never enters `with`
+        recorder.began(span)
         return Interaction(recorder, span)
 
     def _open_step(

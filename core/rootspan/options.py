@@ -232,6 +232,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "max_content_length": _WHOLE,
     "max_queue_bytes": _WHOLE,
     "spool": Option("True, False or a directory", _spool, _parse_spool),
+    "spool_max_bytes": Option("a whole number from 1048576", _number(1 << 20, whole=True), int),
+    "fsync": _FLAG,
     "max_open_sessions": _WHOLE,
     "session_timeout": _SECONDS,
     "attribute_length_limit": _LIMIT,

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.record import Record, SpanData
+from rootspan.segment import reading
 
 __all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
@@ -44,6 +45,7 @@ class Pipeline:
         batch_size: spans in one request.
         sample_rate: share of the traces, 0.0 to 1.0, that is sent.
         on_loss: called on the worker with a reason and how many records were lost for it since the last call.
+        on_start: called when a worker was started.
         disabled: record nothing, and count it.
         unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
     """
@@ -58,6 +60,7 @@ class Pipeline:
         batch_size: int = 512,
         sample_rate: float = 1.0,
         on_loss: Callable[[str, int], object] | None = None,
+        on_start: Callable[[], None] | None = None,
         disabled: bool = False,
         unchosen: bool = False,
     ) -> None:
@@ -68,6 +71,7 @@ class Pipeline:
         self._batch_size = batch_size
         self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
         self._on_loss = on_loss
+        self._on_start = on_start
         self._unchosen = unchosen
         self._closed: str | None = "disabled" if disabled else None
         self._start_afresh()
@@ -91,6 +95,8 @@ class Pipeline:
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None
         self._hurry = False
+        self._hopeless = False  # the last attempt of all failed
+        self._until: float | None = None  # monotonic seconds after which the end begins no further attempt
 
     # The caller's side
 
@@ -120,25 +126,35 @@ class Pipeline:
             return
         # Made outside the lock: a collection in here may run a handle's `__del__`, which records as well.
         worker = threading.Thread(target=self._run, name="rootspan-worker", daemon=True)
-        with self._lock:
+        # Never waits: a signal's handler may record while this very thread is in here. Who holds it sees the record.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._worker is not None:
                 return
             self._worker = worker
+        finally:
+            self._lock.release()
         try:
             worker.start()
         except RuntimeError:  # no new threads while the interpreter shuts down
             self._worker = None
             self._refuse("exit")
+            return
+        if self._on_start is not None:
+            self._on_start()
 
     def _refuse(self, reason: str) -> None:
         """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""
-        if reason == "exit" and self._sending.acquire(timeout=_LAST_CHANCE):
+        if reason == "exit" and not self._hopeless and self._sending.acquire(timeout=_LAST_CHANCE):
             try:
                 self._hurry = True
+                self._until = time.monotonic() + _LAST_CHANCE
                 self._turn()
             except Exception:
                 logger.debug("the last delivery failed", exc_info=True)
             finally:
+                self._hopeless = self._waiting()
                 self._sending.release()
         self._discard("shutdown" if reason == "exit" else reason)
 
@@ -170,17 +186,18 @@ class Pipeline:
         """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
         if not home[0]:
             forked()
-        recorded, result = _reading(self._made), self._counters()
+        recorded, result = reading(self._made), self._counters()
         for _ in range(50):
-            if recorded == result["delivered"] + result["queued"] + sum(result["dropped"].values()):
+            places = result["delivered"], result["queued"], result["spooled"], *result["dropped"].values()
+            if recorded == sum(places) and min(places) >= 0:
                 break
             time.sleep(0.0005)  # a record is just moving from one place to the next
-            recorded, result = _reading(self._made), self._counters()
+            recorded, result = reading(self._made), self._counters()
         return {"recorded": recorded, **result}
 
     def _counters(self) -> dict[str, Any]:
         dropped = dict(self._dropped)
-        overflowed = _reading(self._overflowed)
+        overflowed = reading(self._overflowed)
         if overflowed:
             dropped["queue_full"] = overflowed
         return {
@@ -194,7 +211,7 @@ class Pipeline:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
         if not home[0]:
             forked()
-        target = _reading(self._made)
+        target = reading(self._made)
         deadline = time.monotonic() + timeout
         if threading.current_thread() is self._worker:
             return self._all_settled(target)
@@ -209,24 +226,25 @@ class Pipeline:
         return True
 
     def _all_settled(self, target: int) -> bool:
-        return self._delivered + sum(self._dropped.values()) + _reading(self._overflowed) >= target
+        return self._delivered + sum(self._dropped.values()) + reading(self._overflowed) >= target
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
         """Deliver what is queued within `timeout` seconds, count what could not be, and stop the worker."""
         if self._closed is not None:
             return True
         self._closed = "exit" if at_exit else "shutdown"
-        deadline = time.monotonic() + timeout
+        self._until = deadline = time.monotonic() + timeout
         self._hurry = True
         self._wake.set()
         worker = self._worker
         if worker is not None and worker is not threading.current_thread():
             worker.join(max(0.0, deadline - time.monotonic()))
         self._worker = None
+        self._hopeless = self._waiting()
         self._discard("shutdown")
         self._report(last=True)
         if worker is None or not worker.is_alive():  # a hanging sink keeps its connection; the thread is a daemon
-            for sink in self._sinks:
+            for sink in self._outlets():
                 sink.close()
             return not self._dropped.get("shutdown")
         return False
@@ -234,8 +252,29 @@ class Pipeline:
     def after_fork(self) -> None:
         """Start empty in a child: what the parent queued is the parent's."""
         self._start_afresh()
-        for sink in self._sinks:
+        for sink in self._outlets():
             sink.forget()
+
+    # What a spool does otherwise
+
+    spools: bool = False
+    """Whether interactions are to be announced when they begin."""
+
+    exit_seconds: float = EXIT_SECONDS
+    """How long the end may wait for the last delivery."""
+
+    def begin(self, record: tuple[Any, ...]) -> None:
+        """Keep what is to be sent of an interaction if this process dies before it finishes."""
+
+    def _outlets(self) -> Iterable[Sink]:
+        return self._sinks
+
+    def _waiting(self) -> bool:
+        """Return whether there is something to send; called with a lock held."""
+        return bool(self.records) or self._batch is not None
+
+    def _look_around(self) -> None:
+        """Do what is to be done now and then on the worker."""
 
     # The worker's side
 
@@ -245,7 +284,8 @@ class Pipeline:
             self._wake.wait(self._interval)
             self._wake.clear()
             closing = self._closed is not None
-            if self.records or self._batch is not None:
+            self._look_around()
+            if self._waiting():
                 quiet_since = time.monotonic()
                 with self._sending:
                     self._guarded_turn()
@@ -254,12 +294,12 @@ class Pipeline:
                 with self._lock:
                     self._worker = None
                     # A record whose caller saw the worker still there must not wait for the next one.
-                    if self.records and not closing:
+                    if self._waiting() and not closing:
                         self._worker = threading.current_thread()
                         continue
                 with self._settled:
                     self._settled.notify_all()
-                for sink in self._sinks:
+                for sink in self._outlets():
                     sink.release()
                 return
 
@@ -272,12 +312,12 @@ class Pipeline:
 
     def _turn(self) -> None:
         """Send until nothing is left or, in a hurry or while closing, one attempt failed."""
-        while self.records or self._batch is not None:
-            batch = self._batch
-            if batch is None:
-                batch = self._batch = self._fill()
+        while self._waiting():
+            batch = self._batch or self._fill()
             if batch.size == 0:
                 self._batch = None
+                if not self.records:
+                    return
                 continue
             self._hurry = False
             wait = self._attempt(batch)
@@ -325,21 +365,21 @@ class Pipeline:
             self._settle(1, {"encoding": 1})
 
     def _attempt(self, batch: Batch) -> float | None:
-        settled, dropped, wait = batch.attempt()
+        settled, dropped, wait = batch.attempt(self._until)
         if self._batch is not batch:  # given up and counted by `shutdown` while the sink hung
             return None
         if not batch.todo:
             self._batch = None
-        self._settle(settled, dropped)
+        self._settle(settled, dropped, batch)
         return wait if batch.todo else None
 
     def _discard_batch(self, reason: str) -> None:
         batch, self._batch = self._batch, None
         if batch is not None:
             left = batch.size - batch.settled
-            self._settle(left, {reason: left})
+            self._settle(left, {reason: left}, batch)
 
-    def _settle(self, settled: int, dropped: Mapping[str, int]) -> None:
+    def _settle(self, settled: int, dropped: Mapping[str, int], batch: Batch | None = None) -> None:
         lost = min(sum(dropped.values()), settled)
         with self._settled:
             self._held -= settled
@@ -348,9 +388,12 @@ class Pipeline:
                 self._dropped.update(dropped)
             self._settled.notify_all()
 
+    def _losses(self) -> Counter[str]:
+        return Counter(self._counters()["dropped"])
+
     def _report(self, last: bool = False) -> None:
         """Say what was lost: the first loss at once, then one line a minute."""
-        dropped: Counter[str] = Counter(self._counters()["dropped"])
+        dropped = self._losses()
         lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
         now = time.monotonic()
         if not lost or (now < self._report_at and not last):
@@ -376,8 +419,3 @@ def weigh(record: tuple[Any, ...]) -> int:
     if len(record) == _WHOLE and record[-1] is not None:
         total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
     return total
-
-
-def _reading(counter: count[int]) -> int:
-    """Return how often `counter` was advanced; its repr is the one way to tell without advancing it."""
-    return int(repr(counter)[6:-1])

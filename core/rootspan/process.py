@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
+import threading
 import weakref
-from typing import Final
+from typing import Any, Final
 
 from rootspan import dialect
 from rootspan.errors import ConfigurationError
@@ -16,12 +18,16 @@ from rootspan.record import Record, SpanData
 from rootspan.recorder import Recorder
 from rootspan.redaction import Redactor
 from rootspan.settings import Settings, resolve
-from rootspan.transport import sinks
+from rootspan.spooling import SpoolingPipeline
+from rootspan.transport import SETTING_UP, sinks
 
 __all__ = ["from_environment", "record_with"]
 
 logger = logging.getLogger("rootspan")
 
+_FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
+_fork = threading.local()
+_finalized = 0  # the child of multiprocessing that has been seen to
 # Every recorder of this process, so that each is delivered at exit and starts empty in a forked child.
 _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 
@@ -37,18 +43,20 @@ def record_with(settings: Settings) -> Recorder:
     )
 
     def shape(record: Record) -> SpanData:
-        return dialect.to_span(record, settings, redactor)
+        return dialect.to_span(redactor.labels(record), settings, redactor)
 
-    pipeline = Pipeline(
-        shape,
-        sinks(settings),
-        limit=settings.max_queue_bytes,
-        interval=settings.flush_interval,
-        batch_size=settings.batch_size,
-        sample_rate=settings.sample_rate,
-        on_loss=settings.on_loss,
-        disabled=settings.disabled,
-        unchosen=settings.otlp and not settings.endpoint_chosen,
+    options: dict[str, Any] = {
+        "limit": settings.max_queue_bytes,
+        "interval": settings.flush_interval,
+        "batch_size": settings.batch_size,
+        "sample_rate": settings.sample_rate,
+        "on_loss": settings.on_loss,
+        "on_start": _outlive_multiprocessing,
+        "disabled": settings.disabled,
+        "unchosen": settings.otlp and not settings.endpoint_chosen,
+    }
+    pipeline = (
+        SpoolingPipeline(shape, settings, **options) if settings.spool else Pipeline(shape, sinks(settings), **options)
     )
     recorder = Recorder(settings, pipeline)
     _recorders.add(recorder)
@@ -64,9 +72,33 @@ def from_environment() -> Recorder:
         return record_with(resolve({}, disabled=True))
 
 
+def _outlive_multiprocessing() -> None:
+    """Deliver as well where `multiprocessing` ends a child: it runs its own finalizers, then `os._exit`.
+
+    Its children forget what their parent registered, so this is done in each, once it records.
+    """
+    global _finalized
+    for package in ("multiprocessing", "billiard"):  # the latter is celery's
+        process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
+        if _finalized == os.getpid() or process is None or util is None:
+            continue
+        if getattr(process.current_process(), "_parent_pid", None) is not None:
+            util.Finalize(None, _at_exit, exitpriority=-100)
+            _finalized = os.getpid()
+
+
 def _at_exit() -> None:
     for recorder in list(_recorders):
         recorder.close(EXIT_SECONDS, at_exit=True)
+
+
+def _before_fork() -> None:
+    _fork.held = SETTING_UP.acquire(timeout=_FORK_SECONDS)
+
+
+def _after_fork() -> None:
+    if _fork.held:
+        SETTING_UP.release()
 
 
 @after_fork
@@ -76,3 +108,5 @@ def _start_afresh() -> None:
 
 
 atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

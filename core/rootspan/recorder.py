@@ -227,6 +227,15 @@ class Recorder(Arguments):
         self.pipeline.put(record, weigh(record))
         return span_id
 
+    def began(self, span: OpenSpan) -> None:
+        """Let a spool know of an interaction, for the case that this process dies before it finishes."""
+        if self.pipeline.spools and span.ids in self.open:
+            self.pipeline.begin((
+                span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
+                span.start, span.name, span.holder.identity, None, None, span.model, span.provider,
+                span.input, None, span.properties, span.start, None, None, None, "unfinished", None, span.fields,
+            ))  # fmt: skip
+
     def forgo(self, span: OpenSpan) -> None:
         """End an open span without recording it."""
         self.open.pop(span.ids, None)

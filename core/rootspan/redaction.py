@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from operator import is_
 from typing import Any, Final, NamedTuple
@@ -17,12 +17,28 @@ from rootspan.denied_keys import DeniedKeys
 from rootspan.errors import ConfigurationError
 from rootspan.marks import DROPPED, REDACTED, TOO_DEEP
 from rootspan.personal_data import PERSONAL_DATA
+from rootspan.record import Identity, Record
 from rootspan.secret_shapes import without_shapes, without_userinfo
 
 __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
 _LONGEST_KEY: Final = 256  # characters
+_LABELS: Final = frozenset(
+    {
+        "agent_name",
+        "call_id",
+        "evaluation_name",
+        "finish_reasons",
+        "response_model",
+        "tool_description",
+        "tool_name",
+        "tool_type",
+    }
+)
+"""The rare fields of a record that name something."""
+
+_FIELDS: Final = ("name", "inherited", "user_id", "convo_id", "model", "provider", "error", "more")
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
 
@@ -79,6 +95,7 @@ class Redactor:
         self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
         self._answered = _Pass(self._exact, frozenset(), False)
         self._key = lru_cache(maxsize=4096)(self._decide)
+        self._word = lru_cache(maxsize=1024)(self._label)
         self._logged = float("-inf")
         self._unlogged = 0
 
@@ -111,6 +128,56 @@ class Redactor:
             return self._scrub(text)
         value = self.value(path, text)
         return value if isinstance(value, str) else "" if value is None else str(value)
+
+    def labels(self, record: Record) -> Record:
+        """Redact what a record calls things and people: names, ids, models, the type of an error.
+
+        Nobody means to put a secret there; it happens all the same. Contents are the business of `value` and `text`.
+
+        Args:
+            record: what the caller's thread left.
+
+        Returns:
+            The same object if nothing was found.
+        """
+        word = self._word  # almost always a cached answer: this runs for every record
+        name, inherited, error, more = word(record.name), record.inherited, record.error, record.more
+        user, convo, model, provider = record.user_id, record.convo_id, record.model, record.provider
+        if inherited is not None:
+            inherited = self._identity(inherited)
+        if error is not None:
+            error = word(error[0]), error[1]
+        if more:
+            more = self._labels_in(more)
+        new = (name, inherited, word(user), word(convo), word(model), word(provider), error, more)
+        old = (record.name, record.inherited, user, convo, model, provider, record.error, record.more)
+        return record if new == old else record._replace(**dict(zip(_FIELDS, new, strict=True)))
+
+    def _label(self, text: Any) -> Any:
+        if type(text) is str:
+            return self._scrub(text)
+        if type(text) is bytes:  # the JSON text of what should have been a word
+            return orjson.dumps(self.value("label", orjson.loads(text))).decode()
+        return text
+
+    def _identity(self, identity: Identity) -> Identity:
+        word = self._word
+        user, convo, _, agent, _ = identity
+        new = word(user), word(convo), word(agent)
+        if new == (user, convo, agent):
+            return identity
+        return identity._replace(user_id=new[0], convo_id=new[1], agent_name=new[2])
+
+    def _labels_in(self, more: Mapping[str, Any]) -> Mapping[str, Any]:
+        changed: dict[str, Any] = {}
+        for field in _LABELS & more.keys():
+            value: Any = more[field]
+            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+            new: Any = tuple(map(self._label, value)) if kind is tuple else value
+            new = self._label(new)
+            if new != value:
+                changed[field] = new
+        return {**more, **changed} if changed else more
 
     def _walk(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything

@@ -71,6 +71,8 @@ class RequestRoot:
             self.request_body.set_headers(info.header)
         if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
             span.set(links=(caller,))
+        if options.record == "all":
+            recorder.began(span)
 
     @property
     def trace_id(self) -> str:

@@ -57,6 +57,7 @@ class Sessions(Opening):
             recorder.update(span, user_input, None, metadata)
             span.set(session_name=recorder.frozen(name))
             span.adopts = user_input is None
+            recorder.began(span)
             recorder.keep_session(span)
         except Exception:
             span = recorder.stand_in(Kind.SESSION)

@@ -60,6 +60,8 @@ class Settings:
     max_content_length: int = 1_048_576  # characters of one value
     max_queue_bytes: int = 32 << 20
     spool: bool | str | None = None  # a directory, or True for the default one
+    spool_max_bytes: int = 512 << 20
+    fsync: bool = False  # wait for the disk after each record
     max_open_sessions: int = 10_000
     session_timeout: float = 3600.0  # seconds
     attribute_length_limit: int | None = None  # characters
@@ -124,6 +126,11 @@ def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
     values |= _connection(sources, values)
     values |= _resource(sources)
     values |= _limits(sources)
+    if values["spool"] and values["exporters"]:
+        fail(
+            "spool= keeps OTLP requests, which exporters= do not take.",
+            "leave out spool= (or ROOTSPAN_SPOOL), or send with endpoint= in place of exporters=",
+        )
     if values.get("capture_content") is None and _genai_content_off(sources):
         values["capture_content"] = False
     return Settings(**{name: value for name, value in values.items() if value is not None})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from rootspan import cost
 from rootspan.decorators import Decorating
@@ -17,10 +16,9 @@ from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
+from rootspan.transport import SETTING_UP
 
 __all__ = ["Tracker"]
-
-_FIRST_USE: Final = threading.RLock()
 
 
 class _Unconfigured:
@@ -71,7 +69,7 @@ class Tracker(Sessions, Decorating):
 
     def configured(self) -> Recorder:
         """Return what records, configured from the environment where nothing else did."""
-        with _FIRST_USE:  # two threads may make their first call at once
+        with SETTING_UP:  # two threads may make their first call at once
             if isinstance(self._recorder, _Unconfigured):
                 self._recorder = from_environment()
         return self._recorder
@@ -187,26 +185,28 @@ class Tracker(Sessions, Decorating):
         """Return what became of everything recorded: recorded = delivered + queued + spooled + dropped."""
         return self._recorder.pipeline.stats()
 
-    def flush(self, timeout: float = 5.0) -> bool:
+    def flush(self, timeout: float | None = None) -> bool:
         """Deliver what was recorded so far.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: seconds to wait at most; by default 5, with a spool 1, because that keeps what is left.
 
         Returns:
             Whether everything was settled in time.
         """
         recorder = self._recorder
-        return recorder.pipeline.flush(recorder.timeout(timeout, 5.0))
+        default = recorder.pipeline.exit_seconds
+        return recorder.pipeline.flush(default if timeout is None else recorder.timeout(timeout, default))
 
-    def shutdown(self, timeout: float = 5.0) -> bool:
+    def shutdown(self, timeout: float | None = None) -> bool:
         """Record what is open as unfinished, deliver everything and stop; later calls are counted as dropped.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: seconds to wait at most; by default 5, with a spool 1, because that keeps what is left.
 
         Returns:
             Whether everything was delivered.
         """
         recorder = self._recorder
-        return recorder.close(recorder.timeout(timeout, 5.0))
+        default = recorder.pipeline.exit_seconds
+        return recorder.close(default if timeout is None else recorder.timeout(timeout, default))

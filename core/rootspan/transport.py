@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import threading
 import zlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from rootspan.answer import Answer, Outcome, read_answer
@@ -18,9 +21,24 @@ if TYPE_CHECKING:
     from rootspan.connection import Line
     from rootspan.settings import Settings
 
-__all__ = ["Answer", "Attempt", "Backoff", "Delivery", "ExporterSink", "Outcome", "Transport", "sinks"]
+__all__ = [
+    "SETTING_UP",
+    "Answer",
+    "Attempt",
+    "Backoff",
+    "Delivery",
+    "ExporterSink",
+    "Outcome",
+    "Transport",
+    "delivery",
+    "package_version",
+    "sinks",
+]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
+
+SETTING_UP: Final = threading.RLock()
+"""Held while modules are imported or a tracker is made, and around a fork: a child waits for a half-done import."""
 
 
 class Transport:
@@ -69,7 +87,8 @@ class Transport:
         return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
 
     def _post(self, body: bytes, timeout: float) -> Answer:
-        from rootspan.connection import Line, quiet  # urllib3 takes long to import; many processes never send
+        with SETTING_UP:  # urllib3 takes long to import; many processes never send
+            from rootspan.connection import Line, quiet
 
         quiet.set(True)
         headers = {"user-agent": f"rootspan/{package_version()}", **self._settings.request_headers(), **self._headers}
@@ -104,13 +123,30 @@ class Transport:
             line.abandon()
 
 
+def delivery(
+    settings: Settings, about: Mapping[str, Any], on_poison: Callable[[bytes, str], object] | None = None
+) -> Delivery:
+    """Return the way to the collector for spans that were encoded under these circumstances, perhaps in the past.
+
+    Args:
+        settings: endpoint, key, headers, certificates and timeout.
+        about: the `resource` attributes, the `protocol` and rootspan's `version`.
+        on_poison: called with a span that was refused for good, and why.
+    """
+    protocol = about["protocol"]
+    encoder_type = JsonEncoder if protocol == "http/json" else ProtobufEncoder
+    encoder = encoder_type(about["resource"], "rootspan", about["version"])
+    return Delivery(encoder, Transport(replace(settings, protocol=protocol)), on_poison=on_poison)
+
+
 def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
     """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
     found: list[Delivery | ExporterSink] = []
     if settings.otlp:
-        encoder_type = JsonEncoder if settings.protocol == "http/json" else ProtobufEncoder
-        encoder = encoder_type(settings.resource_attributes, "rootspan", package_version())
-        found.append(Delivery(encoder, Transport(settings)))
+        resource = settings.resource_attributes
+        found.append(
+            delivery(settings, {"resource": resource, "protocol": settings.protocol, "version": package_version()})
+        )
     found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""The command `rootspan`: tail, check and demo."""
+"""The command `rootspan`: tail, check, demo and spool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import rootspan
 from rootspan_ui.check import check
 from rootspan_ui.demo import demo
+from rootspan_ui.spooled import purge, replay, status
 from rootspan_ui.terminal import tail
 
 __all__ = ["main"]
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return check(options.endpoint, options.api_key)
         if options.command == "demo":
             return demo(once=options.once)
+        if options.command == "spool":
+            return _spool(options)
     except KeyboardInterrupt:
         return _INTERRUPTED
     parser.print_help(sys.stderr)
@@ -55,7 +58,33 @@ def _parser() -> argparse.ArgumentParser:
         "Run an example app against a local receiver, talk to it over HTTP, and show what arrives."
     )
     demo_parser.add_argument("--once", action="store_true", help="end after the conversations; exit 0 if all arrived")
+    _add_spool(commands.add_parser("spool", help="show, send or delete what ended processes left on the disk"))
     return parser
+
+
+def _spool(options: argparse.Namespace) -> int:
+    if options.action == "replay":
+        return replay(options.directory, options.endpoint, options.api_key, patience=options.patience)
+    return purge(options.directory, sure=options.yes) if options.action == "purge" else status(options.directory)
+
+
+def _add_spool(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Show, send or delete what ended processes left in a spool directory."
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    status_parser = actions.add_parser("status", help="say what the directory holds, and for whom")
+    replay_parser = actions.add_parser("replay", help="send what ended processes left, and say how far it is")
+    replay_parser.epilog = "exit status: 0 nothing is left, 1 something is, 2 the configuration is wrong"
+    _add_endpoint(replay_parser)
+    replay_parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        help="seconds without progress before it gives up (default: %(default)s)",
+    )
+    purge_parser = actions.add_parser("purge", help="delete what ended processes left, without sending it")
+    purge_parser.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (status_parser, replay_parser, purge_parser):
+        action.add_argument("--directory", help="use this in place of ROOTSPAN_SPOOL")
 
 
 def _add_tail(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +98,10 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.description = "Send one test event with the configuration in the environment, and say what happened."
     parser.epilog = "exit status: 0 accepted, 1 not accepted, 2 the configuration is wrong"
+    _add_endpoint(parser)
+
+
+def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", help="use this in place of ROOTSPAN_ENDPOINT")
     parser.add_argument("--api-key", help="use this in place of ROOTSPAN_API_KEY, which is safer")
 

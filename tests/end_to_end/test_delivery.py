@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -16,33 +15,10 @@ import pytest
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from programs import adds_up, ids, run, track
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
 from sinks import Sink, hang, partial
-
-
-def track(tracker: Tracker, n: int, **fields: Any) -> set[str]:
-    return {tracker.track_ai("event", input=f"{number}", **fields) for number in range(n)}
-
-
-def ids(sink: Sink) -> set[str]:
-    return {span.span_id for span in sink.spans}
-
-
-def adds_up(tracker: Tracker) -> dict[str, Any]:
-    stats = tracker.stats()
-    total = stats["delivered"] + stats["queued"] + stats["spooled"] + sum(stats["dropped"].values())
-    assert stats["recorded"] == total, stats
-    return stats
-
-
-def run(code: str, sink: Sink, tmp_path: Path, **env: str) -> subprocess.Popen[bytes]:
-    script = tmp_path / "program.py"
-    script.write_text("import os, sys, rootspan\n" + textwrap.dedent(code))
-    path = os.pathsep.join(map(os.path.abspath, sys.path))
-    env = {**os.environ, "PYTHONPATH": path, "ROOTSPAN_ENDPOINT": sink.url, **env}
-    return subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
 
 ENDS = {
     "normally": "",
@@ -50,12 +26,6 @@ ENDS = {
     "with an exception": "raise RuntimeError('mine')",
     "with SIGINT": "import signal; os.kill(os.getpid(), signal.SIGINT)\nimport time; time.sleep(30)",
     "in a thread": "import threading; t = threading.Thread(target=lambda: rootspan.track_ai('last')); t.start()",
-    "after multiprocessing fork": """
-import multiprocessing
-if __name__ == '__main__':
-    child = multiprocessing.get_context('fork').Process(target=lambda: rootspan.track_ai('child'))
-    child.start(); child.join()
-""",
 }
 
 

@@ -1,0 +1,228 @@
+"""What one process wrote to a spool: its segments in order, how far they are delivered, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from struct import Struct
+from typing import Final
+from zlib import crc32
+
+from rootspan.segment import READING, Descriptor, Frame, Pen, Segment, SegmentKind, frame
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["Chunk", "Journal", "names"]
+
+_POSITION: Final = Struct("<QQI4x")  # segment, offset and their checksum, at the head of the owner file
+_NAME: Final = re.compile(r"([0-9a-f]{16}-[0-9a-f]{16})(?:\.owner|-([0-9]{6,})\.segment)")
+
+
+def names(directory: str, fingerprint: str = "") -> set[str]:
+    """Return the names of the journals in a directory.
+
+    Args:
+        directory: where to look.
+        fingerprint: only those that begin with it.
+    """
+    found: set[str] = set()
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            match = _NAME.fullmatch(entry.name)
+            if match and match[1].startswith(fingerprint[:16]):
+                found.add(match[1])
+    return found
+
+
+def _lock(path: str, create: int) -> Descriptor | None:
+    """Return the owner file, locked; None if another process has it or deleted it meanwhile."""
+    held = Descriptor(os.open(path, READING | os.O_CREAT | create, 0o600))
+    try:
+        fcntl.flock(held.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(held.fd), os.stat(path)):
+            return held
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    held.close()
+    return None
+
+
+class Chunk:
+    """Some spans of one journal, in order.
+
+    Args:
+        journal: where they stand.
+        segment: in which of its files; None for interactions that nobody finished.
+        frames: the spans.
+    """
+
+    def __init__(self, journal: Journal, segment: Segment | None, frames: Sequence[Frame]) -> None:
+        self.journal = journal
+        self.spans = [part.payload for part in frames]
+        self._segment = segment
+        self._ends = [part.end for part in frames]
+        self._settled = 0
+
+    def settle(self, count: int) -> None:
+        """Note that the next `count` spans need not be sent again."""
+        self._settled += count
+        if count and self._segment is not None:
+            self._segment.settled_to = self._ends[self._settled - 1]
+            self.journal.note(self._segment)
+
+
+class Journal:
+    """The segments of one process, oldest first; made by `create` or `adopt`.
+
+    Whoever holds the kernel's lock on its owner file may write, send and delete them. A process that dies loses the
+    lock, whatever killed it.
+    """
+
+    def __init__(self, directory: str, name: str, lock: Descriptor, own: bool) -> None:
+        self.name = name
+        self.own = own
+        self.about = b""
+        self.segments: deque[Segment] = deque()
+        self.unfinished: list[Frame] = []
+        self._directory = directory
+        self._lock = lock
+        self._number = 0
+
+    @classmethod
+    def create(cls, directory: str, fingerprint: str, about: bytes) -> Journal:
+        """Begin a journal of this process.
+
+        Raises:
+            OSError: the directory cannot be written to.
+        """
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        for _ in range(100):
+            name = f"{fingerprint[:16]}-{os.urandom(8).hex()}"
+            # Another process may see the file before it is locked, and take it for a dead one's: then the next name.
+            if (lock := _lock(os.path.join(directory, f"{name}.owner"), os.O_EXCL)) is not None:
+                journal = cls(directory, name, lock, own=True)
+                journal.about = about
+                header = frame(SegmentKind.HEADER, bytes(8), about)
+                os.pwrite(lock.fd, bytes(_POSITION.size) + header, 0)
+                return journal
+        raise OSError("its files cannot be locked")
+
+    @classmethod
+    def adopt(cls, directory: str, name: str) -> Journal | None:
+        """Take over a journal whose owner is dead; None while it lives."""
+        path = os.path.join(directory, f"{name}.owner")
+        if (lock := _lock(path, 0)) is None:
+            return None
+        if os.fstat(lock.fd).st_uid != os.geteuid():
+            raise PermissionError("it belongs to another user")
+        journal = cls(directory, name, lock, own=False)
+        number, offset = journal._position()
+        for number_here, path in _segments(directory, name):
+            if number_here < number:  # delivered; its owner died before it could delete it
+                os.unlink(path)
+                continue
+            start = offset if number_here == number else 0
+            journal.segments.append(Segment(path, number_here, start=start))
+        return journal
+
+    def survey(self) -> Iterator[tuple[int, int]]:
+        """Read everything once, a segment a step; yield how many spans and how many damaged records are left in it.
+
+        Afterwards `about` and `unfinished` are known.
+        """
+        begun: dict[bytes, Frame] = {}
+        ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
+        for part in self._headers():
+            self.about = self.about or part.payload
+        for segment in self.segments:
+            damaged = 0
+            for part in segment.frames():
+                if part.end > segment.settled_to:
+                    segment.found += part.is_span
+                    damaged += part.kind == SegmentKind.DAMAGED
+                if part.kind == SegmentKind.HEADER:
+                    self.about = self.about or part.payload
+                elif part.kind == SegmentKind.BEGIN and part.span_id not in ended:
+                    begun[part.span_id] = part
+                elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
+                    ended.add(part.span_id)
+            segment.rest()
+            yield segment.found, damaged
+        self.unfinished = list(begun.values())
+
+    def open_segment(self, header: bytes) -> Pen:
+        """Begin the next segment; what is written from now on goes there."""
+        self._number += 1
+        path = os.path.join(self._directory, f"{self.name}-{self._number:06d}.segment")
+        pen = Pen(Descriptor(os.open(path, READING | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)))
+        pen.write(header)
+        self.segments.append(Segment(path, self._number, pen))
+        return pen
+
+    def take(self, most: int, size: int) -> tuple[Chunk | None, int]:
+        """Return the next spans, and how many before them had become unreadable since they were written or surveyed."""
+        damaged = 0
+        while self.segments:
+            segment = self.segments[0]
+            complete = segment.complete
+            if frames := segment.take(most, size):
+                return Chunk(self, segment, frames), damaged
+            if not complete:
+                return None, damaged
+            damaged += segment.missing()
+            segment.remove()
+            self.segments.popleft()
+        unfinished, self.unfinished = self.unfinished, []
+        return (Chunk(self, None, unfinished) if unfinished else None), damaged
+
+    def is_complete(self) -> bool:
+        """Return whether nobody is writing to it just now."""
+        return all(segment.complete for segment in self.segments)
+
+    def note(self, segment: Segment) -> None:
+        """Keep how far a segment is delivered, for the case that this process dies."""
+        where = segment.number, segment.settled_to
+        with suppress(OSError):  # then an adopter sends some of it again
+            os.pwrite(self._lock.fd, _POSITION.pack(*where, _checksum(*where)), 0)
+
+    def delete(self) -> None:
+        """Delete what is left, and let go of it."""
+        for segment in self.segments:
+            segment.remove()
+        with suppress(OSError):  # deleted by somebody, or in a directory that became read-only
+            os.unlink(os.path.join(self._directory, f"{self.name}.owner"))
+        self.release()
+
+    def release(self) -> None:
+        """Let another process adopt what is left."""
+        self._lock.close()
+
+    def _position(self) -> tuple[int, int]:
+        head = os.pread(self._lock.fd, _POSITION.size, 0)
+        if len(head) < _POSITION.size:
+            return 0, 0
+        number, offset, checksum = _POSITION.unpack(head)
+        return (number, offset) if checksum == _checksum(number, offset) else (0, 0)
+
+    def _headers(self) -> list[Frame]:
+        owner = Segment(os.path.join(self._directory, f"{self.name}.owner"), 0)
+        return [part for part in owner.frames(_POSITION.size) if part.kind == SegmentKind.HEADER]
+
+
+def _checksum(number: int, offset: int) -> int:
+    return crc32(f"{number} {offset}".encode())
+
+
+def _segments(directory: str, name: str) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            match = _NAME.fullmatch(entry.name)
+            if match and match[1] == name and match[2]:
+                found.append((int(match[2]), entry.path))
+    return sorted(found)

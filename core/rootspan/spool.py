@@ -1,0 +1,327 @@
+"""A directory in which records survive their process: what this one writes, and what it took over from dead ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
+
+from rootspan.journal import Chunk, Journal, names
+from rootspan.segment import LARGEST, Pen, SegmentKind, frame
+
+__all__ = ["Chunk", "Found", "Spool", "default_directory"]
+
+logger = logging.getLogger("rootspan")
+
+_SEGMENT: Final = 8 << 20  # bytes after which the next segment begins
+_DEAD_LETTERS: Final = 16 << 20  # bytes of events that a collector refused, kept for people
+_RETRY: Final = 10.0  # seconds that records go to memory after the disk failed
+_OPENING: Final = 1.0  # seconds that a first record may wait for another thread to open the first segment
+_AT_ONCE: Final = 16  # dead processes' journals that are open at a time
+_PAUSE: Final = 0.001  # seconds between two segments of a survey
+
+
+def default_directory() -> str:
+    """Return where a spool is when nobody named a directory: below `XDG_STATE_HOME` or the home directory."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, "rootspan", "spool")
+
+
+class Found(NamedTuple):
+    """What an adoption found."""
+
+    spans: int = 0
+    damaged: int = 0
+
+
+class Spool:
+    """One tracker's part of a spool directory.
+
+    `append` may be called from any thread and holds no lock of ours: it is one `os.write` to a descriptor opened with
+    `O_APPEND`. A thread that fills a segment begins the next one. Everything else is the worker's.
+
+    Args:
+        directory: where the files are; made with mode 0700 if it is not there.
+        fingerprint: 64 hex characters that stand for key and endpoint; only records with the same one are sent.
+        about: how the records are encoded, as JSON: the resource, the protocol, never a key.
+        most: bytes that the directory may hold; beyond them the oldest segments are given up.
+        fsync: wait for the disk itself after each record, so that a power failure loses nothing either.
+        on_lost: called with a journal, a reason, and how many of its spans were lost for it; on any thread.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        fingerprint: str,
+        about: bytes,
+        *,
+        most: int,
+        fsync: bool,
+        on_lost: Callable[[Journal, str, int], object],
+    ) -> None:
+        self.directory = directory
+        self.fingerprint = fingerprint
+        self.about = about
+        self._header = frame(SegmentKind.HEADER, bytes(8), about)
+        self._most = most
+        self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
+        self._fsync = fsync
+        self._on_lost = on_lost
+        self._said = False
+        self._adopted: list[Journal] = []
+        self._own: Journal | None = None
+        self._own_first = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._pen: Pen | None = None
+        self._opening = threading.Lock()
+        self._begun: dict[bytes, bytes] = {}
+        self._strangers: set[str] = set()
+        self._retry_at = float("-inf")
+
+    # Any thread
+
+    @property
+    def ready(self) -> bool:
+        """Whether records are to be tried here; otherwise memory takes them."""
+        return time.monotonic() >= self._retry_at
+
+    def append(self, span_id: bytes, span: bytes) -> bool:
+        """Write an encoded span; return False where memory has to take it."""
+        begun = span_id in self._begun
+        pen = self._write(frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span), counts=True)
+        if begun:
+            self._end(span_id, pen)
+        return pen is not None
+
+    def begin(self, span_id: bytes, span: bytes) -> None:
+        """Write what is to be sent of an interaction if this process dies before it finishes."""
+        record = frame(SegmentKind.BEGIN, span_id, span)
+        self._begun[span_id] = record  # before it is written: a rotation meanwhile copies it
+        if self._write(record) is None:
+            self._begun.pop(span_id, None)
+
+    def _end(self, span_id: bytes, pen: Pen | None) -> None:
+        self._begun.pop(span_id, None)
+        if self._pen is not pen:  # a rotation may have copied the beginning behind the end
+            self._write(frame(SegmentKind.FORGET, span_id, b""))
+
+    def _write(self, record: bytes, counts: bool = False) -> Pen | None:
+        """Return the pen that wrote the record; while it is held, its segment is not deleted."""
+        if len(record) > LARGEST:
+            return None
+        try:
+            pen = self._pen or self._open()
+            if pen is None:
+                return None
+            pen.write(record, counts)
+        except OSError as error:
+            self._fail(error)
+            return None
+        if self._fsync:
+            self._sync(pen)
+        if pen.size > self._segment_bytes:
+            self._rotate(pen)
+        return pen
+
+    def _open(self) -> Pen | None:
+        if sys.platform == "win32":
+            raise OSError("this system has no flock")
+        if not self._opening.acquire(timeout=_OPENING):
+            return None
+        try:
+            if self._pen is None:
+                if self._own is None:
+                    self._own = Journal.create(self.directory, self.fingerprint, self.about)
+                self._pen = self._own.open_segment(self._header)
+                if self._fsync:
+                    self._sync_directory()
+            return self._pen
+        finally:
+            self._opening.release()
+
+    def _rotate(self, full: Pen) -> None:
+        """Begin the next segment, unless another thread is doing so.
+
+        The caller still holds the full segment's pen, so that segment stays until the beginnings are copied.
+        """
+        if not self._opening.acquire(blocking=False):
+            return
+        try:
+            own = self._own
+            if self._pen is not full or own is None:
+                return
+            self._pen = pen = own.open_segment(self._header)
+            for span_id, record in list(self._begun.items()):
+                pen.write(record)
+                if span_id not in self._begun:
+                    pen.write(frame(SegmentKind.FORGET, span_id, b""))
+            if self._fsync:
+                self._sync_directory()
+            self._make_room(own)
+        except OSError:
+            full.size = 0  # the full one goes on for another length
+        finally:
+            self._opening.release()
+
+    def _make_room(self, own: Journal) -> None:
+        """Give up the oldest segments beyond the bound: first those of dead processes, then our own."""
+        with os.scandir(self.directory) as entries:
+            total = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        for journal in (*self._adopted, own):
+            for segment in list(journal.segments):
+                if total <= self._most or (journal is own and segment is own.segments[-1]):
+                    break
+                total -= segment.size
+                if lost := segment.drop():
+                    self._on_lost(journal, "spool_full", lost)
+
+    def _sync(self, pen: Pen) -> None:
+        try:
+            os.fsync(pen.descriptor.fd)
+        except OSError as error:  # the record is written all the same
+            self._fail(error)
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _fail(self, error: OSError) -> None:
+        self._retry_at = time.monotonic() + _RETRY
+        if not self._said:
+            self._said = True
+            reason = error.strerror or str(error)
+            logger.warning(
+                "rootspan cannot write to its spool %s (%s): records are kept in memory until it can.\n"
+                "Fix: free space, or set spool= or ROOTSPAN_SPOOL to a directory that this process may write to.",
+                self.directory,
+                reason,
+            )
+
+    # The worker
+
+    @property
+    def adopted(self) -> bool:
+        """Whether something of dead processes is left to take."""
+        return bool(self._adopted)
+
+    def take(self, most: int, size: int) -> Chunk | None:
+        """Return the next spans, in turn our own and those of dead processes: neither waits for all the others."""
+        self._own_first = not self._own_first
+        chunk = self._take_own(most, size) if self._own_first else None
+        while chunk is None and self._adopted:
+            if (chunk := self._take(self._adopted[0], most, size)) is None:
+                self._adopted.pop(0).delete()
+        return chunk or self._take_own(most, size)
+
+    def _take_own(self, most: int, size: int) -> Chunk | None:
+        return None if self._own is None else self._take(self._own, most, size)
+
+    def _take(self, journal: Journal, most: int, size: int) -> Chunk | None:
+        chunk, damaged = journal.take(most, size)
+        if damaged:
+            self._on_lost(journal, "damaged", damaged)
+        return chunk
+
+    def orphans(self) -> list[str]:
+        """Return the journals that may have lost their owner."""
+        if sys.platform == "win32":
+            return []
+        try:
+            found = names(self.directory, self.fingerprint)
+        except OSError:
+            return []
+        known = {journal.name for journal in (*self._adopted, *((self._own,) if self._own else ()))}
+        return sorted(found - known - self._strangers)
+
+    def adopt(self) -> Found:
+        """Take over what dead processes left behind."""
+        spans = damaged = 0
+        for name in self.orphans()[: max(0, _AT_ONCE - len(self._adopted))]:
+            try:
+                journal = Journal.adopt(self.directory, name)
+                found = None if journal is None else self._survey(journal)
+            except OSError as error:
+                logger.warning("rootspan cannot read the spool file %s (%s)", name, error.strerror or error)
+                self._strangers.add(name)
+                continue
+            if journal is not None and found is not None:
+                spans, damaged = spans + found.spans, damaged + found.damaged
+                self._adopted.append(journal)
+        return Found(spans, damaged)
+
+    def _survey(self, journal: Journal) -> Found | None:
+        """Read what a dead process left; None if it is for another key or endpoint."""
+        spans = damaged = 0
+        for readable, broken in journal.survey():
+            spans, damaged = spans + readable, damaged + broken
+            time.sleep(_PAUSE)
+        about = read_about(journal.about)
+        if not about:  # every copy of the header is damaged: nobody knows how to send the rest
+            return Found(0, damaged + sum(segment.drop() for segment in journal.segments))
+        if about.get("fingerprint") != self.fingerprint:
+            journal.release()
+            self._strangers.add(journal.name)
+            return None
+        return Found(spans + len(journal.unfinished), damaged)
+
+    def bury(self, span: bytes, detail: str) -> None:
+        """Keep an event that a collector will never take, for people to look at."""
+        path = os.path.join(self.directory, f"{self.fingerprint[:16]}.dead.jsonl")
+        line = {"time": time.time(), "reason": detail, "span": b64encode(span).decode()}
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                if os.fstat(fd).st_size < _DEAD_LETTERS:
+                    os.write(fd, json.dumps(line).encode() + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._fail(error)
+
+    def close(self, delivered: bool, last: bool) -> None:
+        """Let go of everything.
+
+        Args:
+            delivered: nothing of our own is left, so that its files can go.
+            last: the process ends: what is recorded even now stays on the disk, where the next process finds it.
+        """
+        self._pen = None
+        own, adopted = self._own, self._adopted
+        self._adopted = []
+        for journal in adopted:
+            journal.release()
+        if own is None:
+            return
+        if delivered and own.is_complete():
+            self._own = None
+            own.delete()
+        elif not last:
+            self._own = None
+            own.release()
+
+    def forget(self) -> None:
+        """In a forked child: everything so far is the parent's."""
+        for journal in (*self._adopted, *((self._own,) if self._own else ())):
+            journal.release()  # our copy of the lock, which would outlive the parent
+        self._adopted, self._own = [], None
+        self._start_afresh()
+
+
+def read_about(about: bytes) -> dict[str, Any]:
+    """Return what a header says; nothing where it is damaged."""
+    try:
+        found = json.loads(about)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -1,0 +1,246 @@
+"""The pipeline whose queue is a directory: a record is redacted, encoded and on the disk when its call returns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import Any, Final
+
+from rootspan.batch import Batch, Sink
+from rootspan.delivery import Delivery
+from rootspan.ids import new_trace_id
+from rootspan.journal import Chunk, Journal
+from rootspan.pipeline import Pipeline
+from rootspan.record import Record, SpanData
+from rootspan.segment import reading
+from rootspan.settings import Settings
+from rootspan.spool import Spool, default_directory
+from rootspan.transport import delivery, package_version
+
+__all__ = ["SpoolingPipeline"]
+
+logger = logging.getLogger("rootspan")
+
+_LOOK_AROUND: Final = 10.0  # seconds between two looks for what dead processes left
+_CHUNK_BYTES: Final = 4 << 20
+
+
+class _ChunkBatch(Batch):
+    """Spans that are in a spool already."""
+
+    __slots__ = ("chunk",)
+
+    def __init__(self, sink: Sink, chunk: Chunk) -> None:
+        super().__init__((sink,))
+        self.chunk = chunk
+        self.todo = [(sink, chunk.spans)]
+        self.size = len(chunk.spans)
+
+
+class SpoolingPipeline(Pipeline):
+    """A pipeline that survives its process; where the disk fails it keeps records in memory, as `Pipeline` does.
+
+    The caller's thread redacts, shapes and encodes each record, for nothing unredacted may reach the disk. The worker
+    reads what was written, by this process and by those that died, and sends it.
+
+    Args:
+        shape: turns a record into a span; called on any thread.
+        settings: the tracker's settings.
+        **options: those of `Pipeline`.
+    """
+
+    spools = True
+    exit_seconds = 1.0  # the spool holds what is not delivered
+
+    def __init__(self, shape: Callable[[Record], SpanData], settings: Settings, **options: Any) -> None:
+        about = {
+            "fingerprint": settings.fingerprint,
+            "protocol": settings.protocol,
+            "resource": dict(settings.resource_attributes),
+            "version": package_version(),
+        }
+        self._settings = settings
+        self._about = json.dumps(about, default=str).encode()
+        self._deliveries: dict[bytes, Delivery] = {}
+        self._spool = Spool(
+            settings.spool if isinstance(settings.spool, str) else default_directory(),
+            settings.fingerprint,
+            self._about,
+            most=settings.spool_max_bytes,
+            fsync=settings.fsync,
+            on_lost=self._lose,
+        )
+        self._own = self._delivery(self._about)
+        super().__init__(shape, (self._own,), **options)
+        if self._closed is None and self._spool.orphans():  # what an earlier process left does not wait for a record
+            self._start()
+
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
+        written = count()
+        self._written, self._write = written, written.__next__
+        self._read = 0  # of those: delivered or dropped
+        self._found = self._recovered = 0  # of dead processes' records
+        self._unrecovered: Counter[str] = Counter()
+        self._look_at = 0.0
+        self._shaping = threading.local()
+
+    # The caller's side
+
+    def put(self, record: tuple[Any, ...], size: int) -> None:
+        """Write a record to the spool; in memory where that cannot be."""
+        if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
+            super().put(record, size)
+        elif self._worker is None:
+            self._start()
+
+    def _keep(self, record: tuple[Any, ...]) -> bool:
+        """Write or settle a record; return False where memory has to take it."""
+        if record[1] is None:  # a lone root
+            record = (record[0], new_trace_id(), *record[2:])
+        if self._is_out(record):
+            self.drop("sampled")
+            return True
+        try:
+            span = self._encode(record)
+        except Exception:
+            logger.exception("rootspan could not encode one record; it is counted as dropped")
+            self.drop("encoding")
+            return True
+        if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
+            return False
+        self._count()
+        self._write()
+        return True
+
+    def begin(self, record: tuple[Any, ...]) -> None:
+        """Write what is to be sent of an interaction if this process dies before it finishes."""
+        if self._closed is not None or not self._spool.ready or self._is_out(record):
+            return
+        try:
+            if (span := self._encode(record)) is not None:
+                self._spool.begin(bytes.fromhex(record[2][-16:]), span)
+        except Exception:
+            logger.exception("rootspan could not announce an interaction to its spool")
+
+    def _is_out(self, record: tuple[Any, ...]) -> bool:
+        return self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below
+
+    def _encode(self, record: tuple[Any, ...]) -> bytes | None:
+        """Return a record as it is sent; None where this very thread is doing so for another one.
+
+        A `redact` hook, a logging handler or a `__del__` may record as well: that goes to memory, and never in circles.
+        """
+        shaping = self._shaping
+        if getattr(shaping, "busy", False):
+            return None
+        shaping.busy = True
+        try:
+            return self._own.encode(self._shape(Record(*record)))
+        finally:
+            shaping.busy = False
+
+    def _lose(self, journal: Journal, reason: str, lost: int) -> None:
+        with self._settled:
+            if journal.own:
+                self._read += lost
+                self._dropped[reason] += lost
+            else:
+                self._unrecovered[reason] += lost
+            self._settled.notify_all()
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters; `recovered` holds those of what dead processes left, which add up for themselves."""
+        with self._settled:
+            recovered, dropped = self._recovered, dict(self._unrecovered)
+            left = self._found - recovered - sum(dropped.values())
+        found = {"found": self._found, "delivered": recovered, "spooled": left, "dropped": dropped}
+        return {**super().stats(), "recovered": found}
+
+    def _counters(self) -> dict[str, Any]:
+        return {**super()._counters(), "spooled": reading(self._written) - self._read}
+
+    def _losses(self) -> Counter[str]:
+        return super()._losses() + self._unrecovered
+
+    def _discard(self, reason: str) -> None:
+        if isinstance(self._batch, _ChunkBatch):  # it stays on the disk
+            self._batch = None
+        super()._discard(reason)
+
+    def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
+        """Deliver within `timeout` seconds, at exit within one, and leave the rest to the next process."""
+        if self._closed is not None:
+            return True
+        if at_exit and not self.records:
+            timeout = min(timeout, self.exit_seconds)
+        done = super().shutdown(timeout, at_exit)
+        delivered = reading(self._written) == self._read
+        self._spool.close(delivered, last=at_exit)
+        return done and delivered
+
+    def after_fork(self) -> None:
+        """Start empty in a child; its records go to files of its own."""
+        self._spool.forget()
+        super().after_fork()
+
+    # The worker's side
+
+    def _outlets(self) -> Iterable[Sink]:
+        return self._deliveries.values()
+
+    def _waiting(self) -> bool:
+        return super()._waiting() or reading(self._written) > self._read or self._spool.adopted
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at or self._closed is not None:
+            return
+        self._look_at = now + _LOOK_AROUND
+        try:
+            found = self._spool.adopt()
+        except Exception:
+            logger.exception("rootspan could not look for what ended processes left")
+            return
+        self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
+        with self._settled:
+            self._found += found.spans + found.damaged
+            if found.damaged:
+                self._unrecovered["damaged"] += found.damaged
+
+    def _fill(self) -> Batch:
+        if self.records:
+            return super()._fill()
+        chunk = self._spool.take(self._batch_size, _CHUNK_BYTES)
+        if chunk is None:
+            return Batch(self._sinks)
+        batch = self._batch = _ChunkBatch(self._delivery(chunk.journal.about), chunk)
+        return batch
+
+    def _settle(self, settled: int, dropped: Mapping[str, int], batch: Batch | None = None) -> None:
+        if not isinstance(batch, _ChunkBatch):
+            super()._settle(settled, dropped, batch)
+            return
+        batch.chunk.settle(settled)
+        lost = min(sum(dropped.values()), settled)
+        with self._settled:
+            if batch.chunk.journal.own:
+                self._read += settled
+                self._delivered += settled - lost
+                self._dropped.update(dropped)
+            else:
+                self._recovered += settled - lost
+                self._unrecovered.update(dropped)
+            self._settled.notify_all()
+
+    def _delivery(self, about: bytes) -> Delivery:
+        """Return the way out for records that were written under a header."""
+        found = self._deliveries.get(about)
+        if found is None:
+            found = self._deliveries[about] = delivery(self._settings, json.loads(about), self._spool.bury)
+        return found

@@ -1,0 +1,294 @@
+"""`rootspan spool`: what processes left on the disk, shown, sent or deleted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TextIO
+
+from rootspan import Tracker
+from rootspan.errors import ConfigurationError
+from rootspan.journal import Journal, names
+from rootspan.options import OPTIONS
+from rootspan.settings import Settings, resolve
+from rootspan.spool import default_directory, read_about
+from rootspan_ui.terminal import Screen
+from rootspan_ui.text import clean
+
+__all__ = ["purge", "replay", "status"]
+
+_PATIENCE: Final = 60.0  # seconds without progress after which a replay gives up
+_SAY_EVERY: Final = 2.0
+
+
+class _Left(NamedTuple):
+    """What one process wrote and nobody delivered yet."""
+
+    name: str
+    alive: bool
+    size: int  # bytes
+    since: float  # seconds since the epoch, of the oldest file
+    events: int = 0
+    damaged: int = 0
+    about: Mapping[str, Any] = {}
+
+
+def status(directory: str | None = None, environ: Mapping[str, str] | None = None, out: TextIO | None = None) -> int:
+    """Say what a spool directory holds, and for whom.
+
+    Args:
+        directory: where it is; that of `ROOTSPAN_SPOOL`, or the default one.
+        environ: the environment; that of this process by default.
+        out: where to print; standard output by default.
+
+    Returns:
+        The exit status: 0, or 2 when the directory cannot be read.
+    """
+    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
+    where = _directory(directory, environ)
+    if (found := _look(where, screen)) is None:
+        return 2
+    ours = _fingerprint(environ)
+    found = [left for left in found if left.alive or left.events or left.damaged]
+    for left in found:
+        if left.alive:
+            screen.say(f"  in use    {_size(left.size):>9}  by a running process, which sends them itself")
+            continue
+        fits = ours is not None and left.about.get("fingerprint") == ours
+        whose = "for the endpoint and key in the environment" if fits else "for another endpoint or key"
+        damaged = f", {_events(left.damaged)} damaged" if left.damaged else ""
+        screen.say(
+            f"  left over {_size(left.size):>9}  {_events(left.events)}{damaged}, of {_service(left)}, "
+            f"since {_when(left.since)}; {whose}"
+        )
+    dead = _dead_letters(where)
+    for path in dead:
+        lines = path.read_bytes().count(b"\n")
+        screen.say(f"  refused   {_size(path.stat().st_size):>9}  {_events(lines)} that a collector never took: {path}")
+    if not found and not dead:
+        screen.say("  nothing: everything that was recorded is delivered")
+    elif any(not left.alive for left in found):
+        screen.say(
+            "\n`rootspan spool replay` sends what is left over; so does the next process with the same settings."
+        )
+    return 0
+
+
+def replay(
+    directory: str | None = None,
+    endpoint: str | None = None,
+    api_key: str | None = None,
+    *,
+    patience: float = _PATIENCE,
+    environ: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+) -> int:
+    """Send what dead processes left, saying how far it is.
+
+    Args:
+        directory: where it is; that of `ROOTSPAN_SPOOL`, or the default one.
+        endpoint: used in place of `ROOTSPAN_ENDPOINT`.
+        api_key: used in place of `ROOTSPAN_API_KEY`.
+        patience: seconds without any progress after which it gives up.
+        environ: the environment; that of this process by default.
+        out: where to print; standard output by default.
+
+    Returns:
+        The exit status: 0 when nothing is left, 1 when something is, 2 when the configuration is wrong.
+    """
+    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
+    where = _directory(directory, environ)
+    try:
+        settings = resolve(environ, endpoint=endpoint, api_key=api_key, spool=where)
+    except ConfigurationError as error:
+        screen.say(str(error))
+        return 2
+    if (found := _look(where, screen)) is None:
+        return 2
+    dead = [left for left in found if not left.alive]
+    ours = [left for left in dead if left.about.get("fingerprint") == settings.fingerprint]
+    if strangers := sum(left.events for left in dead) - sum(left.events for left in ours):
+        screen.say(f"  left alone, because recorded for another endpoint or key: {_events(strangers)}")
+        screen.say("  Fix: set ROOTSPAN_ENDPOINT and ROOTSPAN_API_KEY to those with which they were recorded.")
+    total = sum(left.events + left.damaged for left in ours)
+    if not total:
+        screen.say("  nothing to replay")
+        return 0
+    screen.say(f"  sending {_events(total)} of {len(ours)} ended process{'es' * (len(ours) > 1)}")
+    with _told(screen):
+        tracker = Tracker.default().reconfigure(settings)
+        try:
+            return _watch(tracker, total, patience, screen)
+        finally:
+            tracker.shutdown(1.0)
+
+
+def purge(
+    directory: str | None = None,
+    *,
+    sure: bool = False,
+    environ: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+    ask: Callable[[str], str] = input,
+) -> int:
+    """Delete what dead processes left, without sending it.
+
+    Args:
+        directory: where it is; that of `ROOTSPAN_SPOOL`, or the default one.
+        sure: do not ask.
+        environ: the environment; that of this process by default.
+        out: where to print; standard output by default.
+        ask: asks a person.
+
+    Returns:
+        The exit status: 0 when it is gone or there was nothing, 1 when the answer was no, 2 when nobody can be asked.
+    """
+    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
+    where = _directory(directory, environ)
+    if (found := _look(where, screen)) is None:
+        return 2
+    dead, letters = [left for left in found if not left.alive], _dead_letters(where)
+    if not dead and not letters:
+        screen.say("  nothing to delete")
+        return 0
+    events = _events(sum(left.events for left in dead))
+    if not sure and not sys.stdin.isatty():
+        screen.say(f"  {events} would be lost. Fix: say `rootspan spool purge --yes`.")
+        return 2
+    if not sure and ask(f"Delete {events} that nobody received, for good? [y/N] ").strip().lower() not in ("y", "yes"):
+        screen.say("  nothing was deleted")
+        return 1
+    for left in dead:
+        if (journal := Journal.adopt(where, left.name)) is not None:
+            journal.delete()
+    for path in letters:
+        path.unlink()
+    screen.say(f"  deleted {events}")
+    return 0
+
+
+def _watch(tracker: Tracker, total: int, patience: float, screen: Screen) -> int:
+    """Wait for the worker to send everything; say how far it is now and then."""
+    settled, said = 0, time.monotonic()
+    progress = said
+    while True:
+        found = tracker.stats()["recovered"]
+        lost = sum(found["dropped"].values())
+        done, now = found["delivered"] + lost, time.monotonic()
+        moved = done > settled
+        if moved:
+            settled, progress = done, now
+        if done >= total or now - progress > patience:
+            break
+        if moved and now - said > _SAY_EVERY:
+            said = now
+            screen.say(f"  {found['delivered']:,} of {total:,} delivered")
+        time.sleep(0.05)
+    reasons = "".join(f", {n:,} {reason}" for reason, n in sorted(found["dropped"].items()))
+    left = max(0, total - done)
+    screen.say(f"{screen.mark(not left and not lost)} {found['delivered']:,} of {total:,} delivered{reasons}")
+    if left:
+        screen.say(f"  {_events(left)} stay in the spool; try again when the endpoint takes them.")
+    return 1 if left else 0
+
+
+class _told:
+    """While it lasts, what the tracker logs is printed as words."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._handler = _Speaking(screen)
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("rootspan")
+        self._before = logger.level, logger.propagate
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("rootspan")
+        logger.removeHandler(self._handler)
+        logger.level, logger.propagate = self._before
+
+
+class _Speaking(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(f"  {clean(record.getMessage())}")
+
+
+def _directory(given: str | None, environ: Mapping[str, str]) -> str:
+    if given:
+        return os.path.expanduser(given)
+    named = environ.get("ROOTSPAN_SPOOL", "").strip()
+    chosen = OPTIONS["spool"].read(named) if named else True
+    return chosen if isinstance(chosen, str) else default_directory()
+
+
+def _fingerprint(environ: Mapping[str, str]) -> str | None:
+    try:
+        settings: Settings = resolve({**environ, "ROOTSPAN_SPOOL": ""})
+    except ConfigurationError:
+        return None
+    return settings.fingerprint
+
+
+def _look(directory: str, screen: Screen) -> list[_Left] | None:
+    """Say which directory it is, and return what is in it; None where it cannot be read."""
+    screen.say(f"spool  {clean(directory)}")
+    try:
+        return [_left(directory, name) for name in sorted(names(directory))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
+        return None
+
+
+def _left(directory: str, name: str) -> _Left:
+    sizes = [(path.stat().st_size, path.stat().st_mtime) for path in _files(directory, name)]
+    size, since = sum(size for size, _ in sizes), min((time for _, time in sizes), default=time.time())
+    if (journal := Journal.adopt(directory, name)) is None:
+        return _Left(name, True, size, since)
+    try:
+        counts = list(journal.survey())
+    finally:
+        journal.release()
+    events = sum(spans for spans, _ in counts) + len(journal.unfinished)
+    about = read_about(journal.about)
+    return _Left(name, False, size, since, events, sum(damaged for _, damaged in counts), about)
+
+
+def _files(directory: str, name: str) -> Iterator[Path]:
+    return Path(directory).glob(f"{name}*")
+
+
+def _dead_letters(directory: str) -> list[Path]:
+    return sorted(Path(directory).glob("*.dead.jsonl"))
+
+
+def _service(left: _Left) -> str:
+    return clean(str(dict(left.about.get("resource") or {}).get("service.name", "an unknown service")))
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'s' * (count != 1)}"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GB"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

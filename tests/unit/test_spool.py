@@ -1,0 +1,633 @@
+"""The files of a spool: what is read back whatever happened to them, who may read it, and what is given up."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rootspan import spool as spool_module
+from rootspan.journal import Journal, names
+from rootspan.segment import LARGEST, Pen, Segment, SegmentKind, frame
+from rootspan.spool import Found, Spool, default_directory
+
+FINGERPRINT = "0123456789abcdef" * 4
+ABOUT = json.dumps({"fingerprint": FINGERPRINT}).encode()
+
+
+class Lost(list[tuple[bool, int]]):
+    def __call__(self, journal: Journal, reason: str, number: int) -> None:
+        self.append((journal.own, number))
+
+
+def make(path: Path, most: int = 64 << 20, about: bytes = ABOUT, **options: Any) -> Spool:
+    options = {"fsync": False, "on_lost": Lost(), **options}
+    return Spool(str(path), FINGERPRINT, about, most=most, **options)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = make(tmp_path / "spool")
+    yield made
+    made.close(delivered=False, last=False)
+
+
+def ids(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def write(spool: Spool, numbers: range, size: int = 40) -> list[bytes]:
+    spans = [b"span %d " % number + b"x" * size for number in numbers]
+    for number, span in zip(numbers, spans, strict=True):
+        assert spool.append(ids(number), span)
+    return spans
+
+
+def read(spool: Spool, settle: bool = True, most: int = 512) -> list[bytes]:
+    found: list[bytes] = []
+    while True:
+        chunk = spool.take(most, 1 << 20)
+        if chunk is None:
+            return found
+        found += chunk.spans
+        if settle:
+            chunk.settle(len(chunk.spans))
+
+
+def die(spool: Spool) -> None:
+    """Lose the lock, as a process does that is killed."""
+    assert spool._own is not None
+    spool._own.release()
+    spool._pen = None
+
+
+def segments(path: Path) -> list[Path]:
+    return sorted(path.glob("*.segment"))
+
+
+def test_what_is_written_is_read_in_order(spool: Spool, tmp_path: Path) -> None:
+    spans = write(spool, range(1000))
+    assert read(spool) == spans
+    assert read(spool) == []
+    spans = write(spool, range(1000, 1010))
+    assert read(spool) == spans
+    spool.close(delivered=True, last=False)
+    assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_chunk_is_bounded_in_number_and_bytes(spool: Spool) -> None:
+    write(spool, range(10), size=1000)
+    chunk = spool.take(3, 1 << 20)
+    assert chunk is not None
+    assert len(chunk.spans) == 3
+    chunk = spool.take(100, 2500)
+    assert chunk is not None
+    assert len(chunk.spans) == 3
+
+
+def test_threads_write_side_by_side(spool: Spool) -> None:
+    """Also while segments rotate: nothing is torn, lost or read twice."""
+    spool._segment_bytes = 1 << 16
+    found: list[bytes] = []
+    threads = [threading.Thread(target=write, args=(spool, range(n * 2000, n * 2000 + 2000), 100)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        found += read(spool)
+    found += read(spool)
+    assert len(found) == len(set(found)) == 12_000
+    assert len(segments(Path(spool.directory))) == 1
+    assert spool._own is not None
+    assert spool._own._number > 10
+
+
+def test_delivery_07_a_dead_owners_segments_are_adopted_by_the_lock_alone(tmp_path: Path) -> None:
+    dead, alive = make(tmp_path), make(tmp_path)
+    spans = write(dead, range(700))
+    other = make(tmp_path)
+    assert other.adopt() == Found()  # it lives
+    write(alive, range(5))
+    die(dead)
+    assert other.adopt() == Found(700)
+    assert read(other) == spans
+    assert other.adopt() == Found()
+    assert names(str(tmp_path), FINGERPRINT) == {alive._own.name if alive._own else ""}
+
+
+def test_delivery_07_what_was_delivered_is_not_sent_again(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 4_000
+    spans = write(dead, range(300))
+    chunk = dead.take(10, 1 << 20)
+    assert chunk is not None
+    chunk.settle(4)
+    chunk.settle(3)
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(293)
+    assert read(other) == spans[7:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_position_that_cannot_be_read_costs_a_second_sending(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    spans = write(dead, range(20))
+    assert read(dead) == spans
+    die(dead)
+    (owner,) = tmp_path.glob("*.owner")
+    owner.write_bytes(b"\x07" + owner.read_bytes()[1:])
+    other = make(tmp_path)
+    assert other.adopt() == Found(20)
+    assert read(other) == spans
+
+
+def test_segments_whose_owner_file_was_deleted_are_adopted(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    spans = write(dead, range(20))
+    die(dead)
+    next(tmp_path.glob("*.owner")).unlink()
+    other = make(tmp_path)
+    assert other.adopt() == Found(20)
+    assert read(other) == spans
+
+
+def test_a_directory_that_is_deleted_under_a_writer_costs_nothing_while_it_lives(spool: Spool) -> None:
+    spans = write(spool, range(10))
+    for path in Path(spool.directory).iterdir():
+        path.unlink()
+    Path(spool.directory).rmdir()
+    spans += write(spool, range(10, 20))
+    assert read(spool) == spans
+    spool.close(delivered=True, last=False)
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+BODY = len(frame(SegmentKind.EVENT, ids(0), b""))
+DAMAGES: dict[str, tuple[Callable[[bytes, int, int], bytes], set[int], int]] = {
+    # what happens to the file, given where records 5 and 6 start; which records that costs; how many are counted
+    "nothing": (lambda data, five, six: data, set(), 0),
+    "a flipped byte in the payload": (lambda data, five, six: flip(data, five + BODY + 3), {5}, 1),
+    "a flipped byte in the magic": (lambda data, five, six: flip(data, five + 1), {5}, 1),
+    "a flipped byte in the checksum": (lambda data, five, six: flip(data, five + 9), {5}, 1),
+    "a length that is too short": (lambda data, five, six: flip(data, five + 4), {5}, 1),
+    "a length beyond the file": (lambda data, five, six: flip(data, five + 6), {5}, 1),
+    "a length beyond every bound": (lambda data, five, six: flip(data, five + 7), {5}, 1),
+    "two neighbours": (lambda data, five, six: flip(flip(data, five + BODY), six + BODY), {5, 6}, 2),
+    "a torn tail": (lambda data, five, six: data[:-7], {9}, 1),
+    "a torn header at the tail": (lambda data, five, six: data[:six] + data[six : six + 5], {6, 7, 8, 9}, 1),
+    "foreign content in the middle": (
+        lambda data, five, six: data[:six] + b"\xffrs hello \n" * 999 + data[six:],
+        set(),
+        1,
+    ),
+    "a piece that is missing": (lambda data, five, six: data[: five + 10] + data[six:], {5}, 1),
+    "zeros at the tail, as after a power failure": (lambda data, five, six: data + bytes(5000), set(), 1),
+    "foreign content only": (lambda data, five, six: b"PK\x03\x04" * 500, set(range(10)), 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_delivery_07_damage_costs_only_the_damaged_records(damage: str, tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    spans = write(dead, range(10))
+    die(dead)
+    (path,) = segments(tmp_path)
+    data = path.read_bytes()
+    starts = [data.index(span) - BODY for span in spans]
+    change, cost, counted = DAMAGES[damage]
+    path.write_bytes(change(data, starts[5], starts[6]))
+    other = make(tmp_path)
+    assert other.adopt() == Found(10 - len(cost), counted)
+    assert read(other) == [span for number, span in enumerate(spans) if number not in cost]
+    assert not list(tmp_path.iterdir())
+
+
+def test_delivery_07_any_flipped_byte_costs_one_record_at_most(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    dead = make(tmp_path)
+    spans = write(dead, range(40))
+    die(dead)
+    (path,) = segments(tmp_path)
+    data = path.read_bytes()
+    for _ in range(300):
+        path.write_bytes(flip(data, chance.randrange(len(data))))
+        segment = Segment(str(path), 1)
+        found = [part.payload for part in segment.frames() if part.is_span]
+        assert len(set(spans) - set(found)) <= 1
+        assert not set(found) - set(spans)
+
+
+def test_own_records_that_became_unreadable_are_counted(spool: Spool) -> None:
+    spool._segment_bytes = 2_000
+    write(spool, range(10))
+    (path,) = segments(Path(spool.directory))
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(len(data) - 10)
+        file.write(b"?")
+    write(spool, range(10, 60))
+    assert len(read(spool)) == 59
+    assert spool._on_lost == [(True, 1)]
+
+
+def test_a_segment_that_is_deleted_between_survey_and_reading_is_counted(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(10))
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(10)
+    segments(tmp_path)[0].unlink()
+    assert read(other) == []
+    assert other._on_lost == [(False, 10)]
+
+
+def test_a_record_that_is_still_being_written_is_waited_for(spool: Spool) -> None:
+    write(spool, range(3))
+    record = frame(SegmentKind.EVENT, ids(9), b"late" * 500)
+    pen = spool._pen
+    assert pen is not None
+    assert len(read(spool)) == 3
+    os.write(pen.descriptor.fd, record[:700])
+    assert read(spool) == []
+    os.write(pen.descriptor.fd, record[700:])
+    assert read(spool) == [b"late" * 500]
+
+
+def test_a_segment_with_a_thread_still_writing_is_not_deleted(spool: Spool) -> None:
+    write(spool, range(3))
+    pen = spool._pen
+    assert pen is not None
+    spool._rotate(pen)
+    assert len(read(spool)) == 3
+    assert len(segments(Path(spool.directory))) == 2
+    pen.write(frame(SegmentKind.EVENT, ids(9), b"late"), is_span=True)
+    del pen
+    assert read(spool) == [b"late"]
+    assert len(segments(Path(spool.directory))) == 1
+
+
+def test_large_records_and_too_large_ones(spool: Spool) -> None:
+    assert spool.append(ids(1), b"x" * (3 << 20))
+    assert not spool.append(ids(2), b"x" * LARGEST)
+    assert spool.append(ids(3), b"small")
+    assert [len(span) for span in read(spool)] == [3 << 20, 5]
+
+
+def test_delivery_07_an_open_interaction_is_unfinished_only_without_its_finish(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead.begin(ids(1), b"begun 1")
+    dead.begin(ids(2), b"begun 2")
+    write(dead, range(10, 20))
+    assert dead.append(ids(1), b"finished 1")
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(12)
+    found = read(other)
+    assert found[-2:] == [b"finished 1", b"begun 2"]
+    assert b"begun 1" not in found
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_delivery_07_the_beginning_is_copied_forward_on_rotation(finished: bool, tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 2_000
+    dead.begin(ids(1), b"begun 1")
+    write(dead, range(10, 200))
+    if finished:
+        dead.append(ids(1), b"finished 1")
+    assert len(read(dead)) == 190 + finished
+    assert len(segments(tmp_path)) == 1  # the segment in which it began is gone
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(0 if finished else 1)
+    assert read(other) == ([] if finished else [b"begun 1"])
+
+
+def test_delivery_07_a_finish_that_meets_a_rotation_is_not_followed_by_unfinished(tmp_path: Path) -> None:
+    """Whatever the order: the segment with the finish is delivered and gone, the copy of the beginning is not."""
+    for moment in range(3):
+        path = tmp_path / str(moment)
+        dead = make(path)
+        dead.begin(ids(1), b"begun 1")
+        pen = dead._pen
+        assert pen is not None
+        if moment == 0:  # finished before the copy, forgotten during it
+            pen.write(frame(SegmentKind.FINISH, ids(1), b"finished"), is_span=True)
+
+            class Begun(dict[bytes, bytes]):
+                def items(self) -> Any:
+                    found = list(super().items())
+                    self.clear()
+                    return found
+
+            dead._begun = Begun(dead._begun)
+            dead._rotate(pen)
+        elif moment == 1:  # written before the rotation, ended after it
+            pen.write(frame(SegmentKind.FINISH, ids(1), b"finished"), is_span=True)
+            dead._rotate(pen)
+            dead._end(ids(1), pen)
+        else:
+            dead._rotate(pen)
+            dead.append(ids(1), b"finished")
+        del pen
+        assert read(dead) == [b"finished"]
+        die(dead)
+        other = make(path)
+        assert other.adopt() == Found()
+        assert read(other) == []
+
+
+def test_interactions_and_rotations_in_threads_leave_nothing_unfinished(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 3_000
+
+    def work(first: int) -> None:
+        for number in range(first, first + 400):
+            dead.begin(ids(number), b"begun")
+            dead.append(ids(number), b"finished")
+
+    threads = [threading.Thread(target=work, args=(n * 1000,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    found = 0
+    while any(thread.is_alive() for thread in threads):
+        found += len(read(dead))
+    found += len(read(dead))
+    assert found == 1600
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found()
+    assert read(other) == []
+
+
+def test_delivery_08_beyond_the_bound_the_oldest_are_given_up_and_counted(tmp_path: Path) -> None:
+    lost = Lost()
+    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    spans = write(spool, range(4_000), size=1_000)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= (1 << 20) + spool._segment_bytes
+    given_up = sum(number for _, number in lost)
+    assert given_up > 2_000
+    assert read(spool) == spans[given_up:]
+    assert all(own for own, _ in lost)
+    spool.close(delivered=True, last=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_delivery_08_what_is_on_its_way_is_not_counted_as_given_up(tmp_path: Path) -> None:
+    lost = Lost()
+    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    write(spool, range(100), size=1_000)
+    chunk = spool.take(30, 1 << 20)
+    assert chunk is not None
+    write(spool, range(100, 3_000), size=1_000)
+    chunk.settle(30)
+    assert 30 + len(read(spool)) + sum(number for _, number in lost) == 3_000
+
+
+def test_delivery_08_dead_processes_records_go_first(tmp_path: Path) -> None:
+    dead = make(tmp_path, most=1 << 20)
+    write(dead, range(800), size=1_000)
+    die(dead)
+    lost = Lost()
+    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    assert spool.adopt() == Found(800)
+    spans = write(spool, range(5_000, 5_800), size=1_000)
+    assert {own for own, _ in lost} == {False}
+    found = read(spool)
+    assert [span for span in found if span in set(spans)] == spans
+    assert len(found) + sum(number for _, number in lost) == 1_600
+
+
+def test_delivery_08_directory_and_files_are_private(spool: Spool) -> None:
+    old = os.umask(0)
+    try:
+        write(spool, range(3))
+        spool.bury(b"poison", "HTTP 400")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(os.stat(spool.directory).st_mode) == 0o700
+    files = list(Path(spool.directory).iterdir())
+    assert len(files) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_delivery_09_only_the_same_key_and_endpoint_adopts(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(3))
+    die(dead)
+    other = Spool(str(tmp_path), "f" * 64, ABOUT, most=1 << 20, fsync=False, on_lost=Lost())
+    assert other.adopt() == Found()
+    # the first characters are the same, the rest is not
+    twin = Spool(str(tmp_path), FINGERPRINT[:16] + "f" * 48, ABOUT, most=1 << 20, fsync=False, on_lost=Lost())
+    assert twin.adopt() == Found()
+    assert twin.orphans() == []
+    assert make(tmp_path).adopt() == Found(3)
+
+
+def test_records_whose_headers_are_all_damaged_are_counted(tmp_path: Path) -> None:
+    dead = make(tmp_path, about=b"no json")
+    write(dead, range(3))
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(0, 3)
+    assert read(other) == []
+    assert not list(tmp_path.iterdir())
+    assert spool_module.read_about(b"[1]") == {}
+
+
+def test_a_journal_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    dead = make(tmp_path)
+    write(dead, range(3))
+    die(dead)
+    other = make(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
+    assert other.adopt() == Found()
+    assert other.adopt() == Found()
+    assert caplog.text.count("another user") == 1
+
+
+def test_a_lock_that_is_taken_in_the_first_moment_costs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rootspan import journal
+
+    real, refusals = journal.fcntl.flock, [BlockingIOError(), BlockingIOError()]
+
+    def flock(fd: int, how: int) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(fd, how)
+
+    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    spool = make(tmp_path)
+    assert write(spool, range(3)) == read(spool)
+    refusals += [BlockingIOError()] * 1000
+    assert not make(tmp_path).append(ids(1), b"span")
+    refusals.clear()
+
+
+def broken(number: int) -> Callable[..., Any]:
+    def write(*_: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return write
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_delivery_08_a_disk_that_fails_is_said_once(
+    number: int, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans = write(spool, range(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pen, "write", broken(number))
+        assert not spool.append(ids(4), b"to memory")
+        assert not spool.ready
+        spool._retry_at = 0.0
+        assert not spool.append(ids(5), b"to memory")
+    assert caplog.text.count("cannot write to its spool") == 1
+    assert os.strerror(number) in caplog.text
+    assert "Fix:" in caplog.text
+    spool._retry_at = 0.0
+    assert spool.ready
+    spans += write(spool, range(6, 9))
+    assert read(spool) == spans
+
+
+def test_delivery_08_a_record_of_which_a_part_was_written_costs_nothing_else(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = write(spool, range(3))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[: len(data) // 2]))
+    assert not spool.append(ids(4), b"to memory")
+    monkeypatch.undo()
+    spool._retry_at = 0.0
+    spans += write(spool, range(5, 9))
+    assert read(spool) == spans
+
+
+def test_delivery_08_no_directory_can_be_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    spool = make(tmp_path / "file" / "spool")
+    assert not spool.append(ids(1), b"span")
+    assert "Not a directory" in caplog.text
+    spool.bury(b"poison", "HTTP 400")
+    assert spool.adopt() == Found()
+    spool.close(delivered=True, last=True)
+
+
+def test_a_rotation_that_fails_leaves_the_segment_in_use(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool._segment_bytes = 1_000
+    spans = write(spool, range(5))
+    monkeypatch.setattr(Journal, "open_segment", broken(errno.EMFILE))
+    spans += write(spool, range(5, 100))
+    monkeypatch.undo()
+    assert read(spool) == spans
+
+
+def test_neither_our_own_nor_dead_processes_records_wait_for_all_the_others(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(100))
+    die(dead)
+    spool = make(tmp_path)
+    assert spool.adopt() == Found(100)
+    write(spool, range(1000, 1100))
+    own = []
+    while (chunk := spool.take(10, 1 << 20)) is not None:
+        own.append(chunk.journal.own)
+        chunk.settle(len(chunk.spans))
+    assert own == [True, False] * 10
+
+
+def test_a_disk_that_cannot_be_waited_for_has_the_record_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(tmp_path, fsync=True)
+    spans = write(spool, range(3))
+    monkeypatch.setattr(os, "fsync", broken(errno.EIO))
+    assert spool.append(ids(4), b"written")
+    assert "cannot write to its spool" in caplog.text
+    assert read(spool) == [*spans, b"written"]
+
+
+def test_where_there_is_no_lock_there_is_no_spool(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(spool_module.sys, "platform", "win32")
+    assert not spool.append(ids(1), b"span")
+    assert "flock" in caplog.text
+    assert spool.orphans() == []
+
+
+def test_a_record_in_the_midst_of_the_opening_goes_to_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler that records while this thread opens the first segment must not wait for itself."""
+    monkeypatch.setattr(spool_module, "_OPENING", 0.01)
+    with spool._opening:
+        assert not spool.append(ids(1), b"span")
+    assert spool.append(ids(2), b"span")
+
+
+def test_the_disk_is_waited_for_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write(make(tmp_path), range(3))
+    assert not synced
+    spool = make(tmp_path, fsync=True)
+    spool._segment_bytes = 200
+    write(spool, range(3))
+    assert len(synced) > 4  # each record, and the directory for each new segment
+
+
+def test_dead_letters_are_kept_for_people_and_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(spool, range(1))
+    spool.bury(b"\x12\x01poison", "HTTP 400 Bad Request")
+    (path,) = Path(spool.directory).glob("*.dead.jsonl")
+    line = json.loads(path.read_text())
+    assert (line["reason"], line["span"]) == ("HTTP 400 Bad Request", "EgFwb2lzb24=")
+    monkeypatch.setattr(spool_module, "_DEAD_LETTERS", 10)
+    spool.bury(b"more", "HTTP 400")
+    assert len(path.read_text().splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_delivery_07_a_forked_child_does_not_keep_its_dead_parents_lock(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spans = write(spool, range(5))
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        spool.forget()
+        spool.append(ids(9), b"the child's")
+        os.write(tell, b"!")
+        signal.pause()
+    try:
+        assert os.read(told, 1) == b"!"
+        os.close(told)
+        os.close(tell)
+        die(spool)
+        other = make(tmp_path)
+        assert other.adopt() == Found(5)
+        assert read(other) == spans
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert other.adopt() == Found(1)
+    assert read(other) == [b"the child's"]
+
+
+def test_the_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_directory() == "/state/rootspan/spool"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert default_directory() == "/home/ann/.local/state/rootspan/spool"
