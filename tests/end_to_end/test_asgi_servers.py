@@ -8,6 +8,7 @@ import http.client
 import importlib.util
 import os
 import signal
+import sys
 import textwrap
 import threading
 import time
@@ -184,7 +185,13 @@ def test_web_16_a_client_that_leaves_is_cancelled_with_its_partial_output(server
     assert "error.type" not in root.attributes
 
 
-@pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
+HANGS = "from Python 3.12 on, hypercorn waits for open connections without end, with and without rootspan"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["uvicorn", pytest.param("hypercorn", marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason=HANGS))],
+)
 def test_web_36_a_stream_that_the_server_cuts_leaves_its_record(name: str, folder: Path, sink: Sink) -> None:
     grace = {"uvicorn": ["--timeout-graceful-shutdown", "1"], "hypercorn": ["--graceful-timeout", "1"]}[name]
     with Server([*SERVERS[name], *grace], folder, sink.url) as server:
