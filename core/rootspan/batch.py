@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rootspan.record import SpanData
-from rootspan.transport import Attempt
+if TYPE_CHECKING:
+    from rootspan.record import SpanData
+    from rootspan.transport import Attempt
 
 __all__ = ["Batch", "Sink"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from mmap import PAGESIZE, mmap
 from typing import Any, Final
 
-__all__ = ["after_fork", "forked", "home"]
+__all__ = ["SETTING_UP", "after_fork", "forked", "home"]
 
 logger = logging.getLogger("rootspan")
 
@@ -43,6 +44,9 @@ def _wiped_page() -> Any:
         return page
     return _ComparedPid()
 
+
+SETTING_UP: Final = threading.RLock()
+"""Held while modules are imported or a tracker is made, and around a fork: a child waits for a half-done import."""
 
 home: Final = _wiped_page()
 """`home[0]` is 0 in a child until `forked` was called there; asking costs 15 ns, where `os.getpid` takes 50 to 250."""

@@ -8,18 +8,16 @@ import os
 import sys
 import threading
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rootspan import dialect
 from rootspan.errors import ConfigurationError
-from rootspan.forks import after_fork
+from rootspan.forks import SETTING_UP, after_fork
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
-from rootspan.record import Record, SpanData
 from rootspan.recorder import Recorder
-from rootspan.redaction import Redactor
 from rootspan.settings import Settings, resolve
-from rootspan.spooling import SpoolingPipeline
-from rootspan.transport import SETTING_UP, sinks
+
+if TYPE_CHECKING:
+    from rootspan.record import Record, SpanData
 
 __all__ = ["from_environment", "record_with"]
 
@@ -34,6 +32,11 @@ _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 
 def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
+    with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
+        from rootspan import dialect
+        from rootspan.redaction import Redactor
+        from rootspan.transport import sinks
+
     redactor = Redactor(
         text=settings.redact_text,
         pii=settings.redact_pii,
@@ -55,9 +58,12 @@ def record_with(settings: Settings) -> Recorder:
         "disabled": settings.disabled,
         "unchosen": settings.otlp and not settings.endpoint_chosen,
     }
-    pipeline = (
-        SpoolingPipeline(shape, settings, **options) if settings.spool else Pipeline(shape, sinks(settings), **options)
-    )
+    if settings.spool:
+        from rootspan.spooling import SpoolingPipeline
+
+        pipeline: Pipeline = SpoolingPipeline(shape, settings, **options)
+    else:
+        pipeline = Pipeline(shape, sinks(settings), **options)
     recorder = Recorder(settings, pipeline)
     _recorders.add(recorder)
     return recorder

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from rootspan import cost
 from rootspan.decorators import Decorating
+from rootspan.forks import SETTING_UP
 from rootspan.interaction import Interaction, Step
 from rootspan.process import from_environment, record_with
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
-from rootspan.transport import SETTING_UP
 
 __all__ = ["Tracker"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,13 +15,13 @@ from rootspan.delivery import Attempt, Backoff, Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
 from rootspan.exporting import ExporterSink, Suppressed, package_version
+from rootspan.forks import SETTING_UP
 
 if TYPE_CHECKING:
     from rootspan.connection import Line
     from rootspan.settings import Settings
 
 __all__ = [
-    "SETTING_UP",
     "Answer",
     "Attempt",
     "Backoff",
@@ -36,9 +35,6 @@ __all__ = [
 ]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
-
-SETTING_UP: Final = threading.RLock()
-"""Held while modules are imported or a tracker is made, and around a fork: a child waits for a half-done import."""
 
 
 class Transport:
