@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from rootspan.answer import Answer, Outcome
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rootspan.record import SpanData
 
 __all__ = ["Attempt", "Backoff", "Delivery", "Encoder", "Sender"]
+
+
+_random: Final = SystemRandom()  # the host's own generator, and whoever seeded it, must not notice us
 
 
 class Backoff:
@@ -40,9 +43,9 @@ class Backoff:
         longest = self.CAP if slowly else min(self.CAP, self.FIRST * 2.0 ** min(self._failures, 10))
         self._failures += 1
         if retry_after is None:
-            return random.uniform(0, longest)
+            return _random.uniform(0, longest)
         asked = min(retry_after, self.ASKED)
-        return asked + random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1)))
+        return asked + _random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1)))
 
 
 class Encoder(Protocol):

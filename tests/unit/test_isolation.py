@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ def test_the_hosts_switches_do_not_steer_us(monkeypatch: pytest.MonkeyPatch) -> 
 
 HOST = """
 import os
+import random
 os.environ["OTEL_SDK_DISABLED"] = "false"
 from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -141,3 +143,16 @@ def test_next_to_a_global_provider(sampled: bool) -> None:
         assert {span.name for span in sink.spans} == {"turn", "tool", "event"}
         assert [span_id for _, span_id in sink.one("turn").links] == [done.stdout.strip()]
         assert len({span.trace_id for span in sink.spans}) == 1
+
+
+def test_the_hosts_random_numbers_are_not_touched() -> None:
+    """Whoever seeds `random` gets the same numbers with and without us, retries in the background included."""
+    tracker = Tracker(endpoint="http://127.0.0.1:9", flush_interval=0.01)
+    random.seed(7)
+    before = random.getstate()
+    for _ in range(1_000):
+        tracker.track_ai("event")
+        tracker.begin("turn").finish()
+    assert not tracker.flush(0.3)  # refused, and tried again after a wait of random length
+    assert random.getstate() == before
+    tracker.shutdown(timeout=0.1)
