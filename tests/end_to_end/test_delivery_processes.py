@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -211,6 +212,8 @@ def test_delivery_15_signal_handlers_record_wherever_they_interrupt(mode: str, s
 @pytest.mark.parametrize("busy", [False, True])
 def test_delivery_18_gevent(busy: bool, mode: str, sink: Sink, tmp_path: Path) -> None:
     """Everything is patched; busy: no greenlet yields until the exit."""
+    if busy and mode == "memory" and sys.version_info[:2] == (3, 12):
+        pytest.skip("gevent looks names up in a thread, and Python 3.12 starts none at exit")
     code = f"""
         import gevent
         def work(n):
