@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
+import orjson
+
 from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
 from rootspan.record import NOBODY, Frozen, Identity
 from rootspan.settings import Settings
@@ -15,6 +17,7 @@ __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "ou
 
 logger = logging.getLogger("rootspan")
 
+_LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
@@ -101,8 +104,8 @@ class Arguments:
         """Return tags as a tuple of text; a single str is one tag."""
         if value is None:
             return ()
-        if isinstance(value, str):
-            return (value,)
+        if issubclass(type(value), str):  # not isinstance: it asks the value's own `__class__`
+            return (str.__str__(cast("str", value)),)
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
             return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:100])
@@ -128,13 +131,15 @@ class Arguments:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""
         if value is None or type(value) is int or type(value) is float:
             return value
-        return float(value) if type(value) is Decimal else freeze(value, LABEL)
+        return float(value) if type(value) is Decimal and value.is_finite() else freeze(value, LABEL)
 
     def nanoseconds(self, seconds: object) -> int:
         """Return a duration given in seconds, 0 for what is none."""
         try:
             return max(0, min(int(float(seconds) * 1e9), 2**62))  # type: ignore[arg-type]
-        except Exception:  # the value's own __float__ may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the value's own __float__ may raise anything
             self.warn("duration", "duration has to be a number of seconds, not %s", type(seconds).__name__)
             return 0
 
@@ -142,7 +147,9 @@ class Arguments:
         """Return a time to wait, `default` for what is none."""
         try:
             return max(0.0, min(float(seconds), 86_400.0))  # type: ignore[arg-type]
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # likewise
             self.warn("timeout", "timeout has to be a number of seconds, not %s", type(seconds).__name__)
             return default
 
@@ -192,6 +199,8 @@ def joined(outer: Frozen, inner: Frozen) -> Frozen:
     """Return two JSON objects as one, the inner one's keys last, so that they win where both are read."""
     if not isinstance(outer, bytes) or not isinstance(inner, bytes):
         return outer if inner is None else inner
+    if outer[:1] == b"{" == inner[:1] and len(outer) > _LONG:  # updated again and again: one value for each key
+        return orjson.dumps({**orjson.loads(outer), **orjson.loads(inner)})
     if outer[:1] == b"{" == inner[:1] and len(outer) > 2 and len(inner) > 2:
         return outer[:-1] + b"," + inner[1:]
     return inner if len(inner) > 2 else outer
@@ -212,8 +221,8 @@ def described(error: BaseException) -> Error:
 
 def failure(error: object, kind: Frozen = None) -> Error:
     """Return type and message of what a host calls an error: an exception, or a message."""
-    if isinstance(error, BaseException):
-        own, message = described(error)
+    if issubclass(type(error), BaseException):
+        own, message = described(cast("BaseException", error))
         return str(kind) if kind else own, message
     frozen = freeze(error, _MESSAGE)
     return str(kind) if kind else None, frozen.decode() if isinstance(frozen, bytes) else str(frozen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -44,6 +44,15 @@ class Captured:
     def __init__(self, tracker: Tracker, collected: list[CapturedSpan]) -> None:
         self.tracker = tracker
         self._collected = collected
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[CapturedSpan]:
+        return iter(self.spans)
+
+    def __repr__(self) -> str:
+        return f"<Captured {[span.name for span in self.spans]}>"
 
     @property
     def spans(self) -> list[CapturedSpan]:

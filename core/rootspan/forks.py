@@ -15,6 +15,8 @@ __all__ = ["SETTING_UP", "after_fork", "forked", "home"]
 logger = logging.getLogger("rootspan")
 
 _WIPE_ON_FORK: Final = 18  # MADV_WIPEONFORK, Linux 4.14; `mmap` has no name for it
+_starting: Final = threading.RLock()
+_busy = False  # with that
 _callbacks: Final[list[Callable[[], None]]] = []
 
 
@@ -60,12 +62,20 @@ def after_fork(callback: Callable[[], None]) -> Callable[[], None]:
 
 def forked() -> None:
     """Let this process, a forked child, start afresh; the fork hook calls it, or the first call that finds `home` 0."""
-    home[0] = 1
-    for callback in _callbacks:
+    global _busy
+    with _starting:  # another thread of the child waits until all is fresh
+        if home[0] or _busy:  # busy: a logging handler below tracks as well
+            return
+        _busy = True
         try:
-            callback()
-        except Exception:
-            logger.exception("rootspan could not start afresh in a forked child")
+            for callback in _callbacks:
+                try:
+                    callback()
+                except Exception:
+                    logger.exception("rootspan could not start afresh in a forked child")
+        finally:
+            home[0] = 1
+            _busy = False
 
 
 if hasattr(os, "register_at_fork"):

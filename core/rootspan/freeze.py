@@ -87,6 +87,7 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
     size = 0
     try:
         if kind is dict and len(value) <= _FLAT:
+            value = value.copy()  # looked at only now: another thread may change the original
             for item in value.values():
                 of: Any = type(item)
                 if of is str:
@@ -95,11 +96,12 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
                     break
             else:
                 if size <= limit:
-                    return value.copy(), size + _ENTRY * len(value)
-        elif kind is list and len(value) <= _FLAT:
+                    return value, size + _ENTRY * len(value)
+        elif kind is list and len(value) <= _FLAT and max(map(len, value), default=0) <= _FLAT:
+            value = list(map(_copy, value))  # likewise
             size = len("".join(chain.from_iterable(map(_values, value))))  # a TypeError unless all of them are texts
             if size <= limit:
-                return list(map(_copy, value)), size + _OBJECT * len(value)
+                return value, size + _OBJECT * len(value)
     except (TypeError, RuntimeError):  # not flat, or changed by another thread meanwhile
         pass
     frozen = freeze(value, limit)

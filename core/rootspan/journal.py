@@ -160,7 +160,12 @@ class Journal:
         self._number += 1
         path = os.path.join(self._directory, f"{self.name}-{self._number:06d}.segment")
         pen = Pen(Descriptor(os.open(path, READING | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)))
-        pen.write(header)
+        try:
+            pen.write(header)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(path)
+            raise
         self.segments.append(Segment(path, self._number, pen))
         return pen
 

@@ -34,6 +34,14 @@ EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last del
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
 
 
+class _Wake(threading.Event):
+    """An event that a signal's handler may set while its very thread does so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition()  # with a lock that may be taken again
+
+
 class Pipeline:
     """One tracker's queue, worker and sinks.
 
@@ -73,6 +81,7 @@ class Pipeline:
         self._on_loss = on_loss
         self._on_start = on_start
         self._unchosen = unchosen
+        self.owner: object = None
         self._closed: str | None = "disabled" if disabled else None
         self._start_afresh()
 
@@ -92,10 +101,11 @@ class Pipeline:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._settled = threading.Condition()
-        self._wake = threading.Event()
+        self._wake = _Wake()
         self._worker: threading.Thread | None = None
         self._hurry = False
         self._hopeless = False  # the last attempt of all failed
+        self._failures = 0  # attempts that left something to send
         self._until: float | None = None  # monotonic seconds after which the end begins no further attempt
 
     # The caller's side
@@ -111,12 +121,15 @@ class Pipeline:
             self._start()
 
     def _crowded(self) -> None:
-        while self.size > self._limit and self.records:
+        while self.size > self._limit:
             try:
-                self.size -= weigh(self.records.popleft())
+                record = self.records.popleft()
             except IndexError:
+                self.size = 0  # threads lost steps of it
                 break
             self._overflow()
+            size = weigh(record)  # before `self.size` is read: another thread may run in there
+            self.size -= size
         if not self._wake.is_set():
             self._wake.set()
 
@@ -137,10 +150,12 @@ class Pipeline:
             self._lock.release()
         try:
             worker.start()
-        except RuntimeError:  # no new threads while the interpreter shuts down
+        except RuntimeError as error:
             self._worker = None
-            self._refuse("exit")
-            return
+            if "interpreter shutdown" in str(error):
+                self.end()
+                self._refuse("exit")
+            return  # otherwise there are too many threads just now: the next record tries again
         if self._on_start is not None:
             self._on_start()
 
@@ -211,7 +226,7 @@ class Pipeline:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
         if not home[0]:
             forked()
-        target = reading(self._made)
+        target, failures = reading(self._made), self._failures
         deadline = time.monotonic() + timeout
         if threading.current_thread() is self._worker:
             return self._all_settled(target)
@@ -222,6 +237,8 @@ class Pipeline:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._worker is None:
                     return self._all_settled(target)
+                if self._unchosen and not self._delivered and self._failures > failures:
+                    return False  # nobody listens where nobody said that anybody would
                 self._settled.wait(min(left, 0.5))
         return True
 
@@ -254,6 +271,10 @@ class Pipeline:
         self._start_afresh()
         for sink in self._outlets():
             sink.forget()
+
+    def end(self) -> None:
+        """Send at once what is recorded from now on: the exit handler has run."""
+        self._closed = self._closed or "exit"
 
     # What a spool does otherwise
 
@@ -297,6 +318,8 @@ class Pipeline:
                     if self._waiting() and not closing:
                         self._worker = threading.current_thread()
                         continue
+                if self._waiting() and not closing:  # its caller found the lock taken, after the look
+                    self._start()
                 with self._settled:
                     self._settled.notify_all()
                 for sink in self._outlets():
@@ -306,7 +329,7 @@ class Pipeline:
     def _guarded_turn(self) -> None:
         try:
             self._turn()
-        except Exception:
+        except BaseException:  # an exporter may even raise SystemExit
             logger.exception("rootspan's worker met an error of its own; it goes on with the next batch")
             self._discard_batch("internal_error")
 
@@ -319,6 +342,8 @@ class Pipeline:
                 if not self.records:
                     return
                 continue
+            if self._batch is not batch:  # given up and counted by `shutdown` meanwhile
+                return
             self._hurry = False
             wait = self._attempt(batch)
             if wait is not None:
@@ -353,7 +378,11 @@ class Pipeline:
         return batch
 
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
-        self.size -= weigh(record)
+        size = weigh(record)  # before `self.size` is read: another thread may run in there
+        self.size -= size
+        if self._batch is not batch:  # given up by `shutdown` meanwhile
+            self._settle(1, {"shutdown": 1})
+            return
         trace = record[1] or new_trace_id()
         if self._sample_below is not None and int(trace[:8], 16) >= self._sample_below:
             self._settle(1, {"sampled": 1})
@@ -368,7 +397,9 @@ class Pipeline:
         settled, dropped, wait = batch.attempt(self._until)
         if self._batch is not batch:  # given up and counted by `shutdown` while the sink hung
             return None
-        if not batch.todo:
+        if batch.todo:
+            self._failures += 1
+        else:
             self._batch = None
         self._settle(settled, dropped, batch)
         return wait if batch.todo else None

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.errors import ConfigurationError
-from rootspan.forks import SETTING_UP, after_fork
+from rootspan.forks import SETTING_UP, after_fork, forked, home
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
 from rootspan.recorder import Recorder
 from rootspan.settings import Settings, resolve
@@ -25,6 +25,7 @@ logger = logging.getLogger("rootspan")
 
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
 _fork = threading.local()
+_exiting = False  # the exit handler ran: nobody would close what is made now
 _finalized = 0  # the child of multiprocessing that has been seen to
 # Every recorder of this process, so that each is delivered at exit and starts empty in a forked child.
 _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
@@ -65,6 +66,9 @@ def record_with(settings: Settings) -> Recorder:
     else:
         pipeline = Pipeline(shape, sinks(settings), **options)
     recorder = Recorder(settings, pipeline)
+    pipeline.owner = recorder  # a worker keeps it alive, and so known to `_at_exit`, while something is queued
+    if _exiting:
+        pipeline.end()
     _recorders.add(recorder)
     return recorder
 
@@ -94,6 +98,10 @@ def _outlive_multiprocessing() -> None:
 
 
 def _at_exit() -> None:
+    global _exiting
+    if not home[0]:  # a child that no fork hook saw: what is queued or on the disk is its parent's
+        forked()
+    _exiting = True
     for recorder in list(_recorders):
         recorder.close(EXIT_SECONDS, at_exit=True)
 

@@ -247,7 +247,9 @@ class Recorder(Arguments):
             return None, None
         try:
             reached = success is not None and bool(success)
-        except Exception:  # an array has no one truth
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # an array has no one truth
             reached = False
         if not reached:
             return "failure", failure(reason) if reason is not None else (None, None)
@@ -377,6 +379,8 @@ class Recorder(Arguments):
 
     def close(self, timeout: float, at_exit: bool = False) -> bool:
         """Record what is still open as unfinished, then deliver within `timeout` seconds."""
+        if not home[0]:  # a child that no fork hook saw: all this is its parent's
+            forked()
         for span in list(self.open.values()):
             self.finish(span, "unfinished")
         self.sessions.clear()
@@ -385,4 +389,4 @@ class Recorder(Arguments):
 
 def is_hex(value: object, *lengths: int) -> TypeGuard[str]:
     """Return whether a value is an id of ours of one of these lengths."""
-    return isinstance(value, str) and len(value) in lengths and not value.strip("0123456789abcdef")
+    return type(value) is str and len(value) in lengths and not value.strip("0123456789abcdef")

@@ -264,6 +264,13 @@ class RequestRoot:
             self._traffic = Traffic(self._span.start)
         return self._traffic
 
+    def __del__(self) -> None:
+        try:
+            if not self._span.finished:  # nobody ended it
+                self._recorder.finish(self._span, "unfinished")
+        except Exception:  # the interpreter may be half gone, or it never came to be
+            return
+
     def _fail_as(self, kind: str) -> None:
         """Note a failure that no exception tells of, by its type; the first one counts."""
         if self._error is None and self._outcome is None:

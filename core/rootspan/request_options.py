@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from fnmatch import translate
 from typing import Any, Final
 
@@ -85,6 +86,21 @@ class RequestOptions:
     _asks: bool = field(init=False, default=False, repr=False)
     _looks_at_headers: bool = field(init=False, default=False, repr=False)
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> RequestOptions:
+        """Return options that were given by name.
+
+        Raises:
+            ConfigurationError: as the class, and for a name that is no option.
+        """
+        names = [field.name for field in fields(cls) if field.init]
+        for name in given:
+            if name not in names:
+                near = get_close_matches(name, names, 1)
+                fix = f"did you mean {near[0]}=" if near else f"the options are {', '.join(names)}"
+                raise ConfigurationError(f"{name}= is no option of a web adapter. Fix: {fix}.")
+        return cls(**given)
+
     def __post_init__(self) -> None:
         _one_of("record", self.record, ("all", "tracked"))
         _one_of("trace_context", self.trace_context, ("link", "ignore"))
@@ -95,7 +111,7 @@ class RequestOptions:
             _wrong("tracker", "a rootspan.Tracker", "tracker=rootspan.Tracker(...)")
         if self.event is not None and not isinstance(self.event, str) and not callable(self.event):
             _wrong("event", "a name or a function of the request", 'event="chat"')
-        if isinstance(self.capture_headers, str):
+        if isinstance(self.capture_headers, str) or not isinstance(self.capture_headers, Collection):  # pyright: ignore[reportUnnecessaryIsInstance]
             _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
         headers: list[Any] = [self.convo_header, self.response_header, *self.capture_headers]
         for header in headers:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "RunTree", "trace_id_for"]
 
+_MOST_WAITING: Final = 100  # pauses of one thread
 _SCATTERED: Final = ("failure", "cancelled", "abandoned")  # ends after which nothing below will be told to end
 
 
@@ -325,7 +326,9 @@ class RunTree:
         paused = self._forest.paused
         if run.span is not None:
             with self._forest.lock:
-                paused.setdefault(key, []).append((run.span.ids, time_ns()))
+                waiting = paused.setdefault(key, [])
+                waiting.append((run.span.ids, time_ns()))
+                del waiting[:-_MOST_WAITING]
                 while len(paused) > run.recorder.settings.max_open_sessions:
                     paused.popitem(last=False)
 

@@ -119,6 +119,11 @@ class Scope:
         while outer is not None and outer.span is not None and outer.span.finished:
             outer = outer.outer
         self.outer: Scope | None = outer
+        while outer is not None and (above := outer.outer) is not None:
+            if above.span is not None and above.span.finished:
+                outer.outer = above.outer
+            else:
+                outer = above
 
     @property
     def holder(self) -> Holder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from rootspan.interaction import Opening, Step
 from rootspan.record import Kind
@@ -159,7 +159,8 @@ class Sessions(Opening):
 
 def _target(target: str | Step, recorder: Recorder) -> tuple[str, Holder | None]:
     """Return the ids that feedback is about, and whose work that was if it is known here."""
-    if isinstance(target, Step):
+    if issubclass(type(target), Step):
+        target = cast("Step", target)
         return target.trace_id + target.span_id, target.scope.holder
     if is_hex(target, 16, 48):
         return target, recorder.session_holder(target)

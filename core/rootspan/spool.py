@@ -117,12 +117,15 @@ class Spool:
         """Return the pen that wrote the record; while it is held, its segment is not deleted."""
         if len(record) > LARGEST:
             return None
+        pen = None
         try:
             pen = self._pen or self._open()
             if pen is None:
                 return None
             pen.write(record, counts)
         except OSError as error:
+            if pen is not None:
+                self._rotate(pen)  # what follows a torn record would wait for the rest of it
             self._fail(error)
             return None
         if self._fsync:
@@ -174,7 +177,7 @@ class Spool:
     def _make_room(self, own: Journal) -> None:
         """Give up the oldest segments beyond the bound: first those of dead processes, then our own."""
         with os.scandir(self.directory) as entries:
-            total = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+            total = sum(map(_bytes, entries))
         for journal in (*self._adopted, own):
             for segment in list(journal.segments):
                 if total <= self._most or (journal is own and segment is own.segments[-1]):
@@ -316,6 +319,13 @@ class Spool:
             journal.release()  # our copy of the lock, which would outlive the parent
         self._adopted, self._own = [], None
         self._start_afresh()
+
+
+def _bytes(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:  # another process has just delivered it
+        return 0
 
 
 def read_about(about: bytes) -> dict[str, Any]:

@@ -119,6 +119,8 @@ class Tracking:
                 model = recorder.label(model)
             if provider is not None and type(provider) is not str:
                 provider = recorder.label(provider)
+            if agent_name is not None and type(agent_name) is not str:
+                agent_name = recorder.label(agent_name)
             if user_id is not None and type(user_id) is not str:
                 user_id = recorder.id("user_id", user_id)
             if convo_id is not None and type(convo_id) is not str:
@@ -248,7 +250,7 @@ class Tracking:
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""
         for recorder in self._retired:
-            if isinstance(session_id, str) and session_id in recorder.sessions:
+            if type(session_id) is str and session_id in recorder.sessions:
                 return recorder
         return self._recorder
 

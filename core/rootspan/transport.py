@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import zlib
 from collections.abc import Callable, Mapping
@@ -109,8 +108,10 @@ class Transport:
             line.close()
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # the interpreter may be half gone
+        try:
             self.close()
+        except Exception:  # the interpreter may be half gone, and with it the names of this module
+            return
 
     def forget(self) -> None:
         """Leave the parent's connections alone, after a fork, in the child."""

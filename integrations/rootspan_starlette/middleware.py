@@ -43,7 +43,7 @@ class RootspanMiddleware:
     def __init__(self, app: ASGIApp, **options: Any) -> None:
         self.app = app
         self._call = _single(app)
-        self._options = RequestOptions(**options)
+        self._options = RequestOptions.of(options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""

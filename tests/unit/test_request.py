@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rootspan import ConfigurationError
 from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request, sole
 from rootspan.testing import Captured, Echo, WebContract, captured_spans
 
@@ -240,3 +241,21 @@ def test_a_contract_without_an_app_says_so(captured: Captured) -> None:
         WebContract().serve(captured.tracker)
     assert WebContract().template("/x") == "/x"
     assert Echo(captured.tracker).current() == ""
+
+
+def test_a_misspelt_option_is_named_with_the_right_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"usr_id= is no option.*Fix: did you mean user_id="):
+        RequestOptions.of({"usr_id": print})
+    with pytest.raises(ConfigurationError, match="the options are tracker, event"):
+        RequestOptions.of({"zzz": 1})
+    with pytest.raises(ConfigurationError, match="capture_headers= has to be a list of names"):
+        RequestOptions.of({"capture_headers": 5})
+    assert RequestOptions.of({"record": "tracked"}).record == "tracked"
+
+
+def test_what_was_captured_can_be_counted_looped_over_and_read(captured: Captured) -> None:
+    captured.tracker.track_ai("one")
+    captured.tracker.track_ai("two")
+    assert len(captured) == 2
+    assert [span.name for span in captured] == ["one", "two"]
+    assert repr(captured) == "<Captured ['one', 'two']>"
