@@ -245,6 +245,8 @@ def _answered(way: _Way, answer: Answer, status: int) -> _Verdict:
         return _not_let_in(way, said)
     if status in (404, 405):
         said = f"{host} has nothing that takes traces at this path ({said})."
+        if way.names_endpoint == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":  # taken as it is, as its specification says
+            return _Verdict(said, f"set {way.names_endpoint} to the whole URL, which ends in /v1/traces")
         return _Verdict(
             said, f"set {way.names_endpoint} to the base URL of an OTLP receiver; /v1/traces is added to it"
         )

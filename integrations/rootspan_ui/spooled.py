@@ -69,11 +69,14 @@ def status(directory: str | None = None, environ: Mapping[str, str] | None = Non
     for path in dead:
         lines = path.read_bytes().count(b"\n")
         screen.say(f"  refused   {_size(path.stat().st_size):>9}  {_events(lines)} that a collector never took: {path}")
-    if not found and not dead:
+    if not Path(where).is_dir():
+        screen.say("  nothing: there is no such directory, so nothing was recorded there")
+    elif not found and not dead:
         screen.say("  nothing: everything that was recorded is delivered")
     elif any(not left.alive for left in found):
         screen.say(
-            "\n`rootspan spool replay` sends what is left over; so does the next process with the same settings."
+            "\n`rootspan spool replay` sends what is left over; so does the next process with the same settings:\n"
+            "ROOTSPAN_ENDPOINT and ROOTSPAN_API_KEY have to be those with which it was recorded."
         )
     return 0
 
@@ -117,7 +120,7 @@ def replay(
     total = sum(left.events + left.damaged for left in ours)
     if not total:
         screen.say("  nothing to replay")
-        return 0
+        return 1 if strangers else 0
     screen.say(f"  sending {_events(total)} of {len(ours)} ended process{'es' * (len(ours) > 1)}")
     with _told(screen):
         tracker = Tracker.default().reconfigure(settings)

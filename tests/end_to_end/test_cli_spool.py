@@ -76,6 +76,8 @@ def test_status_of_what_a_dead_process_left(box: Box) -> None:
 
 
 def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) -> None:
+    assert "there is no such directory" in box.say(status, 0)
+    box.directory.mkdir()
     assert "everything that was recorded is delivered" in box.say(status, 0)
     (tmp_path / "file").write_text("")
     for command in (status, replay, purge):
@@ -126,7 +128,7 @@ def test_replay_gives_up_without_progress_and_says_why(box: Box) -> None:
 
 def test_replay_leaves_what_is_for_another_key(box: Box) -> None:
     box.record("rootspan.track_ai('event')")
-    said = box.say(replay, 0, api_key="another-key-0123456789")
+    said = box.say(replay, 1, api_key="another-key-0123456789")
     assert "recorded for another endpoint or key: 1 event" in said
     assert "nothing to replay" in said
     assert not box.sink.spans
