@@ -11,13 +11,13 @@ machine, so only ratios of neighbouring batches are compared.
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+from collector import Collector
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
@@ -27,22 +27,6 @@ from langchain_core.tools import tool
 
 import rootspan
 from rootspan_langchain import RootspanCallbackHandler
-
-COLLECTOR = """
-from http.server import BaseHTTPRequestHandler, HTTPServer
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-    def log_message(self, *arguments):
-        pass
-server = HTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
 
 
 class Endless:
@@ -142,22 +126,16 @@ def compare(name: str, made: tuple[Any, Any], url: str, rounds: int, batch: int,
 
 
 def main(rounds: int) -> None:
-    collector = subprocess.Popen([sys.executable, "-c", COLLECTOR], stdout=subprocess.PIPE, text=True)
-    try:
-        assert collector.stdout is not None
-        url = f"http://127.0.0.1:{collector.stdout.readline().strip()}"
-        kinds: tuple[tuple[str, Callable[[float], tuple[Any, Any]], int], ...] = (
-            ("chain", chain, 200),
-            ("create_agent", agent, 50),
-        )
+    kinds: tuple[tuple[str, Callable[[float], tuple[Any, Any]], int], ...] = (
+        ("chain", chain, 200),
+        ("create_agent", agent, 50),
+    )
+    with Collector() as collector:
         for delay in (0.0, 0.05):
             for name, make, batch in kinds:
                 for is_async in (False, True):
                     title = f"{name}, {'async' if is_async else 'sync'}, {delay * 1e3:.0f} ms"
-                    compare(title, make(delay), url, rounds, 10 if delay else batch, is_async)
-    finally:
-        collector.kill()
-        collector.wait()
+                    compare(title, make(delay), collector.url, rounds, 10 if delay else batch, is_async)
 
 
 if __name__ == "__main__":

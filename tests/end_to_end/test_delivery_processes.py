@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -212,8 +213,9 @@ def test_delivery_15_signal_handlers_record_wherever_they_interrupt(mode: str, s
 @pytest.mark.parametrize("busy", [False, True])
 def test_delivery_18_gevent(busy: bool, mode: str, sink: Sink, tmp_path: Path) -> None:
     """Everything is patched; busy: no greenlet yields until the exit."""
-    if busy and mode == "memory" and sys.version_info[:2] == (3, 12):
-        pytest.skip("gevent looks names up in a thread, and Python 3.12 starts none at exit")
+    is_old = int(version("gevent").partition(".")[0]) < 25
+    if busy and mode == "memory" and (is_old or sys.version_info[:2] == (3, 12)):
+        pytest.skip("gevent looks names up in a thread, which Python 3.12 and gevent 24 do not start at exit")
     code = f"""
         import gevent
         def work(n):

@@ -1,0 +1,76 @@
+"""Measures everything in one run, prints it, and fails where the budget is exceeded; `--quick` takes a minute."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import caller
+import delivered
+import imports
+import tomllib
+from timing import Spread, ratio
+
+PARTS: Final[dict[str, Callable[[bool], dict[str, Spread]]]] = {
+    "caller": caller.measure,
+    "growth": caller.growth,
+    "delivered": delivered.measure,
+    "imports": imports.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join([*PARTS, 'web', 'burst'])}; all without")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    options = parser.parse_args()
+    chosen = options.parts or [*PARTS, "web", "burst"]
+    print(f"Python {platform.python_version()}, {platform.machine()}; microseconds, median of interleaved rounds\n")
+    found: dict[str, Spread] = {}
+    for part in chosen:
+        if part == "burst":
+            for name, value in {**delivered.burst(options.quick), **delivered.stalls(options.quick)}.items():
+                print(f"{name:<38}{value:12.2f}")
+            continue
+        if part == "web":
+            import web
+
+            measured = web.measure(options.quick)
+        else:
+            measured = PARTS[part](options.quick)
+        for name, spread in measured.items():
+            print(f"{name:<38}{spread.median:12.2f}   ± {spread.wide / 2:.0%}")
+        found |= measured
+        print()
+    return _checked(found)
+
+
+def _checked(found: dict[str, Spread]) -> int:
+    """Print each ratio beside its limit; return 1 when one is exceeded by more than the run's own spread."""
+    budget: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "budget.toml").read_text())["budget"]
+    exceeded = 0
+    print(f"\n{'':<38}{'here':>12}{'limit':>12}{'goal':>12}")
+    for line in budget:
+        if line["name"] not in found or line["of"] not in found:
+            continue
+        ours, theirs = found[line["name"]], found[line["of"]]
+        if "add" in line:
+            here, spread = ours.median - theirs.median, ours.median * ours.wide
+            limit, goal, shown = line["add"], line.get("goal_add"), "{:12.1f}"
+        else:
+            here, spread = ratio(ours, theirs)
+            limit, goal, shown = line["limit"], line.get("goal"), "{:12.3f}"
+            limit = max(limit, 1 + line.get("slack", 0.0) / theirs.median) if "slack" in line else limit
+        over = here - spread > limit
+        exceeded += over
+        cells = "".join(shown.format(value) if value is not None else " " * 12 for value in (here, limit, goal))
+        print(f"{line['name']:<38}{cells}{'   EXCEEDED' if over else ''}")
+    return 1 if exceeded else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

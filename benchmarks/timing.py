@@ -1,0 +1,82 @@
+"""Interleaved measuring: every candidate in turn, round after round, so that a drifting machine hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from statistics import median, quantiles
+from typing import NamedTuple
+
+__all__ = ["Spread", "ratio", "rounds"]
+
+
+class Spread(NamedTuple):
+    """What many rounds of one candidate gave, in microseconds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.values)
+
+    @property
+    def wide(self) -> float:
+        """The distance between the quartiles, as a share of the median."""
+        low, _, high = quantiles(self.values, n=4)
+        return (high - low) / self.median
+
+
+def rounds(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    calls: int,
+    count: int,
+    drain: Callable[[], object],
+    clock: Callable[[], float] = time.thread_time,
+    pace: float = 0.0,
+) -> dict[str, Spread]:
+    """Time `calls` calls of each candidate, `count` times in turn.
+
+    Args:
+        candidates: what to call, by name.
+        calls: how often, between two looks at the clock.
+        count: how many rounds; two more come first and are not counted.
+        drain: called after each, outside of the time taken, so that nothing of one is left for the next.
+        clock: thread CPU time, unless something else is meant.
+        pace: seconds between two calls; each call is then timed on its own.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in candidates}
+    gc.collect()
+    for number in range(count + 2):
+        for name, call in candidates.items():
+            spent = _paced(call, calls, pace, clock) if pace else _hot(call, calls, clock)
+            if number > 1:
+                taken[name].append(spent / calls * 1e6)
+            drain()
+    return {name: Spread(tuple(values)) for name, values in taken.items()}
+
+
+def _hot(call: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
+    began = clock()
+    for _ in range(calls):
+        call()
+    return clock() - began
+
+
+def _paced(call: Callable[[], object], calls: int, pace: float, clock: Callable[[], float]) -> float:
+    spent = 0.0
+    for _ in range(calls):
+        time.sleep(pace)
+        began = clock()
+        call()
+        spent += clock() - began
+    return spent
+
+
+def ratio(ours: Spread, theirs: Spread) -> tuple[float, float]:
+    """Return the median of the ratios round by round, and how far the quartiles of them are apart."""
+    ratios = [one / other for one, other in zip(ours.values, theirs.values, strict=True)]
+    low, middle, high = quantiles(ratios, n=4)
+    return middle, high - low
