@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,9 @@ __all__ = ["from_environment", "record_with"]
 
 logger = logging.getLogger("rootspan")
 
+_ALL_THE_REST: Final = (
+    0.5  # seconds that the interpreter itself may take to end; each tracker has that long in any case
+)
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
 _fork = threading.local()
 _exiting = False  # the exit handler ran: nobody would close what is made now
@@ -102,8 +106,9 @@ def _at_exit() -> None:
     if not home[0]:  # a child that no fork hook saw: what is queued or on the disk is its parent's
         forked()
     _exiting = True
+    deadline = time.monotonic() + EXIT_SECONDS - _ALL_THE_REST  # one for all: several may hang
     for recorder in list(_recorders):
-        recorder.close(EXIT_SECONDS, at_exit=True)
+        recorder.close(max(deadline - time.monotonic(), _ALL_THE_REST), at_exit=True)
 
 
 def _before_fork() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,21 @@ def test_a_tracker_made_after_the_exit_handler_delivers_at_once(tmp_path: Path) 
         import rootspan
     """
     assert ran(code, tmp_path) == ["late"]
+
+
+def test_several_trackers_that_hang_delay_the_exit_once(sink: Sink, tmp_path: Path) -> None:
+    """delivery 14"""
+    sink.script(lambda request: hang())
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import sys, rootspan\n"
+        "trackers = [rootspan.Tracker(endpoint=sys.argv[1]) for _ in range(4)]\n"
+        "for tracker in trackers: tracker.track_ai('event')\n"
+    )
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
+    began = time.monotonic()
+    subprocess.run([sys.executable, str(script), sink.url], env={**os.environ, "PYTHONPATH": path}, timeout=60)
+    assert time.monotonic() - began < 15  # four times five seconds would be more, on a slow machine too
 
 
 def test_an_estimate_that_threads_have_spoilt_drops_nothing_for_good(sink: Sink) -> None:
