@@ -266,7 +266,8 @@ class RequestRoot:
 
     def __del__(self) -> None:
         try:
-            if not self._span.finished:  # nobody ended it
+            # Nobody ended it; one that a framework's context names is ended by what follows it there.
+            if not self._span.finished and self._look_up is None:
                 self._recorder.finish(self._span, "unfinished")
         except Exception:  # the interpreter may be half gone, or it never came to be
             return
