@@ -30,6 +30,8 @@ class Server:
         env: more of the environment.
     """
 
+    patience = PATIENCE  # seconds until it listens, or has ended
+
     def __init__(self, command: list[str], folder: Path, endpoint: str, **env: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -45,7 +47,7 @@ class Server:
             self.process = subprocess.Popen(
                 self._command, cwd=self._folder, env=self._env, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while True:
             try:
                 self.connect().close()
@@ -94,7 +96,7 @@ class Server:
         """Ask it to end, and return its exit code."""
         self.process.send_signal(sign)
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(self.patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the server did not end:\n{self.log}") from None
 
