@@ -1,5 +1,8 @@
 """Collects in memory what a tracker records, as plain data."""
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import threading
@@ -146,4 +149,4 @@ def _plain(span: ReadableSpan) -> CapturedSpan:
 
 
 def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return list(value) if isinstance(value, tuple) else value

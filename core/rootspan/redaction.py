@@ -1,5 +1,8 @@
 """Redaction: what must not leave the process is replaced, in values by their key and in text by its shape."""
 
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import logging
@@ -172,7 +175,7 @@ class Redactor:
         changed: dict[str, Any] = {}
         for field in _LABELS & more.keys():
             value: Any = more[field]
-            kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+            kind: Any = type(value)
             new: Any = tuple(map(self._label, value)) if kind is tuple else value
             new = self._label(new)
             if new != value:
@@ -204,7 +207,7 @@ class Redactor:
                 changed = True
             while changed and name in out:
                 name = f"{name}'"
-            kind = type(item)  # pyright: ignore[reportUnknownVariableType]
+            kind = type(item)
             if denied:
                 new = item if item == REDACTED else REDACTED
             elif kind in untouched:

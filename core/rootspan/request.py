@@ -1,5 +1,8 @@
 """The root span of one request."""
 
+# What a user passes is checked at run time, whatever its annotation says:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import re
@@ -143,7 +146,7 @@ class RequestRoot:
 
     def set_status(self, status: int) -> None:
         """Set the response status; the first one was sent, so it stays."""
-        if self.status is None and isinstance(status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if self.status is None and isinstance(status, int):
             self.status = int(status)
 
     def set_input(self, value: Any) -> None:

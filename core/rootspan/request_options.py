@@ -1,5 +1,8 @@
 """What a web adapter knows of a request, and the options that every one of them takes."""
 
+# What a user passes is checked at run time, whatever its annotation says:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import inspect
@@ -107,11 +110,11 @@ class RequestOptions:
         for name in ("user_id", "convo_id", "properties"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 _wrong(name, "a function of the request", f"{name}=lambda request: ...")
-        if self.tracker is not None and not isinstance(self.tracker, Tracker):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if self.tracker is not None and not isinstance(self.tracker, Tracker):
             _wrong("tracker", "a rootspan.Tracker", "tracker=rootspan.Tracker(...)")
         if self.event is not None and not isinstance(self.event, str) and not callable(self.event):
             _wrong("event", "a name or a function of the request", 'event="chat"')
-        if isinstance(self.capture_headers, str) or not isinstance(self.capture_headers, Collection):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(self.capture_headers, str) or not isinstance(self.capture_headers, Collection):
             _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
         headers: list[Any] = [self.convo_header, self.response_header, *self.capture_headers]
         for header in headers:
@@ -122,7 +125,7 @@ class RequestOptions:
                 "response_header= hands out the id of every request, record='tracked' leaves some of them out. "
                 "Fix: remove one of the two."
             )
-        if not isinstance(self.capture_body, int) or self.capture_body < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(self.capture_body, int) or self.capture_body < 0:
             _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
         object.__setattr__(self, "_excluded", _exclusion(self.exclude))
         object.__setattr__(self, "_trusted", _trust(self.trusted_proxies))
@@ -218,7 +221,7 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
     """
     pairs: Any = ()
     if isinstance(headers, (list, tuple)):
-        pairs = headers  # pyright: ignore[reportUnknownVariableType]
+        pairs = headers  # pyright: ignore[reportUnknownVariableType]  # of any framework's making
 
     def header(name: str) -> str | None:
         wanted, length = name.encode("latin-1"), len(name)

@@ -1,5 +1,8 @@
 """What must never be printed: the API key and the values of request headers."""
 
+# What a user passes is checked at run time, whatever its annotation says:
+# pyright: reportUnnecessaryIsInstance=false
+
 from __future__ import annotations
 
 import hmac
@@ -36,7 +39,7 @@ class SecretKey:
     __slots__ = ("__key",)
 
     def __init__(self, key: str) -> None:
-        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(key, str):
             fail(f"The API key has to be a str, not {type(key).__name__}.", "pass the key as text")
         if not key:
             fail("The API key is empty.", "pass the key, or None to send without one")

@@ -2,6 +2,8 @@
 
 # LangChain's events carry whatever the host passed, so what they hold is unknown by nature:
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# What a user passes is checked at run time, whatever its annotation says:
+# pyright: reportUnnecessaryIsInstance=false
 # Signatures here are wider than LangChain's own, which grow from release to release:
 # pyright: reportIncompatibleMethodOverride=false
 
@@ -79,7 +81,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         include: Callable[[invocation.RunInfo], object] | None = None,
     ) -> None:
         super().__init__()
-        if tracker is not None and not isinstance(tracker, Tracker):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if tracker is not None and not isinstance(tracker, Tracker):
             raise ConfigurationError("tracker= has to be a rootspan.Tracker. Fix: tracker=rootspan.Tracker(...).")
         if detail not in invocation.DETAILS:
             raise ConfigurationError("detail= has to be 'full' or 'agent'. Fix: detail='full'.")
