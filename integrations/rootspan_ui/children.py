@@ -146,6 +146,7 @@ class Receiving(threading.Thread):
         self._words: list[str] = []
         self.url = ""
         self._ready = threading.Event()
+        self._ended = False  # set before the event; the thread itself is still alive when who waits for it looks
 
     def run(self) -> None:
         lines: Any = self._process.stdout
@@ -157,6 +158,7 @@ class Receiving(threading.Thread):
             if greeting := _GREETING.search(line):
                 self.url = greeting[1]
                 self._ready.set()
+        self._ended = True
         self._ready.set()
 
     def wait_until_ready(self) -> None:
@@ -168,7 +170,7 @@ class Receiving(threading.Thread):
 
     def check(self) -> None:
         """Raise `ChildError` when the receiver has ended by itself."""
-        if not self.is_alive():
+        if self._ended:
             raise _died(self._command, self._process.wait(), "".join(self._words))
 
 

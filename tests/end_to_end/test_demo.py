@@ -278,6 +278,23 @@ def test_a_receiver_that_does_not_start_is_quoted(
     assert "did not say within 0.5 s where it listens" in capsys.readouterr().err
 
 
+def test_a_receiver_whose_end_was_just_read_has_ended() -> None:
+    class Lingering(children.Receiving):  # its thread is alive when the one that waits for it goes on
+        def run(self) -> None:
+            super().run()
+            over.wait(30)
+
+    over = threading.Event()
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        receiving = Lingering(command, process, list)
+        receiving.start()
+        with pytest.raises(children.ChildError, match="ended by itself with status 3"):
+            receiving.wait_until_ready()
+        over.set()
+        receiving.join(30)
+
+
 def test_a_missing_package_is_named_with_the_extra(
     tiny: Callable[..., App], capsys: pytest.CaptureFixture[str]
 ) -> None:
