@@ -455,7 +455,7 @@ def weigh(record: tuple[Any, ...]) -> int:
     total = RECORD_BYTES
     for value in record[12:15]:  # input, output, properties
         if value is not None:
-            total += weight(value)
+            total += len(value) if type(value) is str else weight(value)
     if len(record) == _WHOLE and record[-1] is not None:
         total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
     return total
