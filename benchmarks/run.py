@@ -19,6 +19,7 @@ PARTS: Final[dict[str, Callable[[bool], dict[str, Spread]]]] = {
     "caller": caller.measure,
     "growth": caller.growth,
     "delivered": delivered.measure,
+    "spool": delivered.spooled,
     "imports": imports.measure,
 }
 
