@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,10 +26,7 @@ _TICK: Final = os.sysconf("SC_CLK_TCK")
 _UVICORN: Final = [
     "uvicorn", "--factory", "apps:application", "--port", "{port}", "--log-level", "warning", "--no-access-log",
 ]  # fmt: skip
-_GUNICORN: Final = [
-    "gunicorn", "apps:application()", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread", "--threads", "4",
-    "--log-level", "warning",
-]  # fmt: skip
+_GUNICORN: Final = ["gunicorn", "apps:application()", "--bind", "127.0.0.1:{port}", "--log-level", "critical"]
 _SERVERS: Final = {"Starlette": _UVICORN, "FastAPI": _UVICORN, "Flask": _GUNICORN, "Django": _GUNICORN}
 
 
@@ -62,11 +60,11 @@ def _server(framework: str, endpoint: str | None) -> Iterator[tuple[subprocess.P
         port = free.getsockname()[1]
     command = [sys.executable, "-m", *(part.format(port=port) for part in _SERVERS[framework])]
     env = {**os.environ, "BENCHMARK_APP": framework, **({"ROOTSPAN_ENDPOINT": endpoint} if endpoint else {})}
-    process = subprocess.Popen(command, cwd=_HERE, env=env)
+    process = subprocess.Popen(command, cwd=_HERE, env=env, start_new_session=True)
     try:
         yield process, port
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGKILL)  # with its worker; nothing of it is needed any more
         process.wait()
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.batch import Batch, Sink
@@ -32,6 +33,7 @@ _QUIET: Final = 60.0  # seconds between two reports of losses
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _WHOLE: Final = len(Record._fields)
+_UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
@@ -457,5 +459,7 @@ def weigh(record: tuple[Any, ...]) -> int:
         if value is not None:
             total += len(value) if type(value) is str else weight(value)
     if len(record) == _WHOLE and record[-1] is not None:
-        total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
+        for value in record[-1].values():
+            if type(value) not in _UNWEIGHED:
+                total += weight(value)
     return total

@@ -130,6 +130,8 @@ class RequestRoot:
         """Make current again what encloses the request, where the code inside has left something open."""
         variable = self._recorder.variable
         scope = inside = variable.get()
+        if scope is None:
+            return
         while scope is not None and self._encloses(scope):
             scope = scope.outer
         if scope is not inside:
@@ -386,5 +388,5 @@ def _usual(method: str, route: str | None, status: int | None, scheme: str) -> t
         attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
     attributes[semconv.URL_SCHEME] = scheme
     method = "HTTP" if method == "_OTHER" else method
-    # A proxy weighs nothing in the queue: it is there once, whatever number of requests has it.
+    # The proxy says that many requests share it: it weighs nothing in the queue, and its bytes are written once.
     return method if route is None else f"{method} {route}", {"attributes": MappingProxyType(attributes)}

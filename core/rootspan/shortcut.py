@@ -1,8 +1,9 @@
-"""The short way of a plain event: from its record straight to the bytes that the dialect and the encoder make of it.
+"""The short way of a plain record: straight to the bytes that the dialect and the encoder make of it.
 
-Nearly every event is plain: texts in and out, a flat dict of properties, names and numbers. What many of them share is
-shaped by the dialect once and kept as bytes; the rest is written into place. Whatever is not plain takes the long way,
-so nothing is decided here that the dialect would decide otherwise: a test holds both to the same bytes.
+Nearly every event is plain: texts in and out, a flat dict of properties, names and numbers; so is a request that went
+well. What many of them share is shaped by the dialect once and kept as bytes; the rest is written into place. Whatever
+is not plain takes the long way, so nothing is decided here that the dialect would decide otherwise: a test holds both
+to the same bytes.
 """
 
 # A property is told apart at run time, so what it holds is unknown by nature:
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 import orjson
@@ -31,7 +33,10 @@ __all__ = ["Short", "shortcut"]
 Short = Callable[[tuple[Any, ...], str], "bytes | None"]
 """Takes a record and its trace; returns the encoded span, or None where the record has to take the long way."""
 
-_KINDS: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
+_CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
+_KINDS: Final = _CHATS | {Kind.REQUEST}
+_FIELDS: Final = frozenset({"attributes", "has_children", "usage_below", "links"})  # what a plain request may tell
+_SHOWN: Final = 3  # parts of a text that are no message
 _START: Final = Record._fields.index("start")
 _BARE: Final[dict[str, Any]] = {
     **dict.fromkeys(Record._fields), "kind": Kind.EVENT, "span": "0" * 16, "end": 0, "name": "event",
@@ -87,7 +92,7 @@ class _Side:
 
 
 class _Writer:
-    """Writes plain events of one tracker.
+    """Writes plain records of one tracker.
 
     Args:
         settings: the tracker's settings.
@@ -104,6 +109,7 @@ class _Writer:
         self._longest_text = (self._longest - _AROUND) // _ESCAPED
         self._heads: dict[Any, tuple[bytes, bytes]] = {}
         self._people: dict[Any, tuple[bytes, bytes]] = {}
+        self._requests: dict[int, tuple[Any, bytes]] = {}
         self._keys: dict[str, bytes] = {}
         self._pairs: dict[Any, bytes] = {}
         asked = semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, semconv.GEN_AI_INPUT_MESSAGES
@@ -127,9 +133,9 @@ class _Writer:
         (
             kind, _, span, parent, link, end, name, inherited, user, convo, model, provider, asked, answered, properties
         ) = record[:_START]  # fmt: skip
-        start, outcome, counted, usage = end, None, False, b""
+        start, outcome, counted, usage, more = end, None, False, b"", None
         if len(record) > _START:
-            start, outcome, counted, usage = self._rest(record)
+            start, outcome, counted, usage, more = self._rest(record)
         agent = None
         if inherited is not None:
             if inherited.tags or inherited.properties is not None:
@@ -142,10 +148,13 @@ class _Writer:
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
+        said = None if kind in _CHATS else _SHOWN
         if asked is not None:
-            parts += self._said(asked, self._input)
+            parts += self._said(asked, self._input)[:said]
         if answered is not None:
-            parts += self._said(answered, self._output)
+            parts += self._said(answered, self._output)[:said]
+        if more:
+            parts.append(self._requested(more, usage, properties))
         if properties is not None and type(properties) is not dict:
             raise _NotPlainError
         if properties:
@@ -154,6 +163,8 @@ class _Writer:
             parts += self._metadata[len(told)], b"{", told[1:]
         if link is not None and (made := link_to(link)) is not None:
             parts.append(self._encoder.link(made))
+        if more and "links" in more:
+            parts += map(self._encoder.link, filter(None, map(link_to, more["links"])))
         parts.append(PLAIN_END)
         return b"\x12" + sized(b"".join(parts))
 
@@ -230,15 +241,28 @@ class _Writer:
             told += b"}"
         return _remember(self._people, (convo, user), (b"".join(parts), told))
 
-    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes]:
-        """Return when the event began, its outcome, whether tokens were counted, and what it used as attributes."""
+    def _requested(self, more: Any, usage: bytes, properties: Any) -> bytes:
+        """Return the attributes of a request, of those that many have in common and that nobody changes."""
+        given = more.get("attributes")
+        kind: Any = type(given)
+        if usage or properties or kind is not MappingProxyType or not more.keys() <= _FIELDS:
+            raise _NotPlainError
+        known = self._requests.get(id(given))
+        if known is None:
+            shaped = self._shaped(kind=Kind.REQUEST, more={"attributes": given}).attributes
+            fields = self._encoder.attributes({name: value for name, value in shaped.items() if name in given})
+            known = _remember(self._requests, id(given), (given, fields))  # kept, so that its id stays its own
+        return known[1]
+
+    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any]:
+        """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest."""
         start, tokens_in, tokens_out, cost, outcome, error, more = record[_START:]
-        if error is not None or more or outcome == "failure":
+        if error is not None or outcome == "failure" or (more and record[0] != Kind.REQUEST):
             raise _NotPlainError
         counted, usage = tokens_in is not None or tokens_out is not None, b""
         if counted or cost is not None:
             usage = self._usage(tokens_in, tokens_out, cost)
-        return record[5] if start is None else start, outcome, counted, usage
+        return record[5] if start is None else start, outcome, counted, usage, more
 
     def _usage(self, tokens_in: Any, tokens_out: Any, cost: Any) -> bytes:
         used: dict[str, int | float] = {}
@@ -271,7 +295,7 @@ def _remember(known: dict[Any, T], what: Any, how: T) -> T:
 def shortcut(
     settings: Settings, shape: Callable[[Record], SpanData], redactor: Redactor, sinks: Sequence[object]
 ) -> Short | None:
-    """Return the short way of a tracker's plain events; None where its settings leave none plain.
+    """Return the short way of a tracker's plain records; None where its settings leave none plain.
 
     Args:
         settings: the tracker's settings.

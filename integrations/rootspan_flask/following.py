@@ -119,4 +119,5 @@ class Followed:
             self.root.leave()
 
     def __del__(self) -> None:
-        self.end()  # some servers never close what they were given
+        if self.request is not None:
+            self.end()  # some servers never close what they were given

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import use_span
 
+from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from shortcuts import Ways
 
 WAYS = Ways(api_key="q7R-our-own-key-W4z")
@@ -96,5 +97,31 @@ def test_both_ways_lead_to_the_same_bytes(
         tracker.track_ai(name, **whose, **fields, **more)
     (short, long), *none = ways.both()
     assert not none
+    event("the long way" if short is None else "the short way")
+    assert short in (None, long)
+
+
+@given(
+    st.sampled_from([WAYS, BOUNDED]),
+    st.sampled_from(["GET", "BREW"]),
+    st.one_of(st.none(), TEXT),
+    st.one_of(st.none(), st.sampled_from([200, 404, 500])),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("user_id", "convo_id", "input", "output", "tags"), TEXT)),
+    st.sampled_from([None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]),
+)
+def test_both_ways_of_a_request_lead_to_the_same_bytes(
+    ways: Ways, method: str, route: str | None, status: int | None, said: dict[str, str], caller: str | None
+) -> None:
+    info = RequestInfo(None, method, "/", header=lambda name: caller)
+    root = open_request(info, RequestOptions(tracker=ways.tracker))
+    assert root is not None
+    with root.activate():
+        if said:
+            ways.tracker.track_ai("answer", **said)
+    root.set_route(route)
+    if status is not None:
+        root.set_status(status)
+    root.finish()
+    *_, (short, long) = ways.both()
     event("the long way" if short is None else "the short way")
     assert short in (None, long)

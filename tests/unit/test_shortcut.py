@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import use_span
 
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request
 from rootspan.shortcut import _MOST
 from shortcuts import Ways
 
@@ -88,6 +90,50 @@ def test_so_does_whatever_is_no_event(ways: Ways) -> None:
     assert [short is None for short, _ in ways.both()] == [True, True, False, True]
 
 
+def request(ways: Ways, tell: Callable[[RequestRoot], object] | None = None, **options: Any) -> None:
+    """A request that came with its caller's trace, and went well unless something else is told of it."""
+    header = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}.get
+    root = open_request(RequestInfo(None, "GET", "/", header=header), RequestOptions(tracker=ways.tracker, **options))
+    assert root is not None
+    with root.activate():
+        if tell is not None:
+            tell(root)
+    root.set_route("/chat/{name}")
+    root.set_status(200)
+    root.finish()
+
+
+def test_a_request_that_went_well_is_plain_with_what_was_tracked_in_it(ways: Ways) -> None:
+    for _ in range(2):
+        request(ways)
+        request(ways, trace_context="ignore")
+        request(ways, lambda root: ways.tracker.track_ai("answer", **WHOLE))
+        request(ways, lambda root: root.cancel(), user_id=lambda request: "ada")
+        request(ways, lambda root: (root.set_input("asked"), root.set_output("")))
+    for short, long in ways.both():
+        assert short == long
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda root: root.fail(ValueError("no")),
+        lambda root: root.set_status(500),
+        lambda root: root.set_attribute("a", 1),
+        lambda root: root.write(b"a piece"),
+        lambda root: root.set_input([{"role": "user", "content": "Hi"}]),
+        lambda root: root._recorder.update(root._span, None, None, {"plan": "pro"}),
+        lambda root: root._recorder.update_totals(root._span, 3, None, None),
+    ],
+    ids=["an error", "a failure", "an attribute", "a stream", "messages", "properties", "tokens"],
+)
+def test_a_request_with_more_to_tell_takes_the_long_way(ways: Ways, tell: Callable[[RequestRoot], object]) -> None:
+    for _ in range(2):
+        request(ways, tell)
+        ((short, _),) = ways.both()
+        assert short is None
+
+
 def test_an_interaction_without_children_is_plain(ways: Ways) -> None:
     ways.tracker.begin("turn", user_id="ada", input="Hi", model="gpt-4o").finish("Hello", success=True)
     ((short, long),) = ways.both()
@@ -137,3 +183,7 @@ def test_what_is_remembered_is_bounded() -> None:
     writer = ways.pipeline._short.__self__
     for known in (writer._heads, writer._people, writer._keys, writer._pairs):
         assert len(known) == 10
+    for number in range(_MOST + 10):
+        request(ways, lambda root, status=number: root.set_status(-status))
+    assert all(short == long for short, long in ways.both())
+    assert len(writer._requests) == 10
