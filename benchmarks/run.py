@@ -16,7 +16,9 @@ from typing import Any, Final
 import caller
 import delivered
 import imports
+import served
 import tomllib
+import web
 from timing import Spread, ratio
 
 PARTS: Final[dict[str, Callable[[bool], dict[str, Spread]]]] = {
@@ -25,18 +27,20 @@ PARTS: Final[dict[str, Callable[[bool], dict[str, Spread]]]] = {
     "delivered": delivered.measure,
     "spool": delivered.spooled,
     "imports": imports.measure,
+    "web": web.measure,
+    "served": served.measure,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"some of {', '.join([*PARTS, 'web', 'burst'])}; all without")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join([*PARTS, 'burst'])}; all without")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--short", action="store_true", help="only what any machine can tell")
     options = parser.parse_args()
     if options.short:
         return _exceeds_short() and _exceeds_short()
-    chosen = options.parts or [*PARTS, "web", "burst"]
+    chosen = options.parts or [*PARTS, "burst"]
     print(f"Python {platform.python_version()}, {platform.machine()}; microseconds, median of interleaved rounds\n")
     found: dict[str, Spread] = {}
     for part in chosen:
@@ -44,12 +48,7 @@ def main() -> int:
             for name, value in {**delivered.burst(options.quick), **delivered.stalls(options.quick)}.items():
                 print(f"{name:<38}{value:12.2f}")
             continue
-        if part == "web":
-            import web
-
-            measured = web.measure(options.quick)
-        else:
-            measured = PARTS[part](options.quick)
+        measured = PARTS[part](options.quick)
         for name, spread in measured.items():
             print(f"{name:<38}{spread.median:12.2f}   ± {spread.wide / 2:.0%}")
         found |= measured
