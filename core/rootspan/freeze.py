@@ -59,11 +59,11 @@ def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
     kind: Any = type(value)
-    if kind is dict or kind is list:
-        return _container(value, limit, nodes)
     if kind is str:
         text: str = value
         return text if len(text) <= limit else cut(text, limit)
+    if kind is dict or kind is list:
+        return _container(value, limit, nodes)
     if value is None or kind is bool or kind is float:
         scalar: bool | float | None = value
         return scalar
