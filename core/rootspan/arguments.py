@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
-from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
-from rootspan.record import NOBODY, Frozen, Identity
+from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
+from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
 __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
@@ -126,6 +126,12 @@ class Arguments:
     def frozen(self, value: Any) -> Frozen:
         """Return `value` as it is now."""
         return None if value is None else freeze(value, self.limit)
+
+    def kept(self, value: Any) -> Kept:
+        """Return `value` as it is now, at the least cost for the caller."""
+        if value is None or (type(value) is str and len(value) <= self.limit):
+            return value
+        return keep(value, self.limit)[0]
 
     def number(self, value: Any) -> Any:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
-from rootspan.freeze import freeze, thaw
+from rootspan.freeze import thaw
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope, inside
@@ -128,7 +128,7 @@ class Opening(Tracking):
             elif type(input) is str and len(input) <= recorder.limit:
                 span.input = input
             else:
-                span.input = freeze(input, recorder.limit)
+                span.input = recorder.kept(input)
             if properties is not None or model is not None or provider is not None:
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:
@@ -153,7 +153,7 @@ class Opening(Tracking):
                 scope = recorder.session_scope(session_id, scope)
             span = recorder.start(kind, name if type(name) is str and name else recorder.name(name), scope)
             if input is not None:
-                span.input = freeze(input, recorder.limit)
+                span.input = recorder.kept(input)
             if properties is not None:
                 recorder.update(span, None, None, properties)
         except Exception:
@@ -204,7 +204,7 @@ class Step(Opening):
         Args:
             output: any value; frozen now.
         """
-        self._span.output = freeze(output, self._recorder.limit)
+        self._span.output = self._recorder.kept(output)
 
     def update(
         self,
@@ -278,7 +278,7 @@ class Step(Opening):
                 if type(output) is str and len(output) <= recorder.limit:
                     span.output = output
                 elif output is not None:
-                    span.output = freeze(output, recorder.limit)
+                    span.output = recorder.kept(output)
                 if properties is not None:
                     recorder.update(span, None, None, properties)
                 if estimated_cost is not None or prompt_tokens is not None or completion_tokens is not None:

@@ -72,6 +72,16 @@ def test_scalars_of_every_kind_and_flat_properties_add_only_their_own_work(quiet
     assert c <= {*C, "values", "copy", "items"}
 
 
+def test_a_chat_is_copied_in_bulk_and_not_written(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.track_ai("turn", input=[{"role": "user", "content": "Hi"}] * 20)
+
+    event()
+    python, c = called(event)
+    assert python <= {*PYTHON, "keep", "_messages"}
+    assert c <= {*C, "copy", "join", "sum", "__new__"}
+
+
 def test_an_interaction_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tracker) -> None:
     def event() -> None:
         quiet.begin("turn", user_id="u1", convo_id="c1", input="Hi").finish("Hello!")
@@ -92,7 +102,7 @@ def test_a_step_inside_one_adds_only_its_own_work(quiet: Tracker) -> None:
         event()
         python, c = called(event)
     above = {"holder", "took", "settle"}  # whose work it is, and that its parent has a child
-    within = {"tool_span", "_open_step", "_recorder_of", "__enter__", "activate", "set_output", "freeze", "__exit__"}
+    within = {"tool_span", "_open_step", "_recorder_of", "__enter__", "activate", "set_output", "kept", "__exit__"}
     assert python <= {*within, *above, "new_span_id", "_shortened"} | OPENING | ENDING
     assert c <= {*C, "set"}
 
