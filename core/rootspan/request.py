@@ -22,7 +22,7 @@ from rootspan.functions import Activation, asteps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope
+from rootspan.scope import OpenSpan, Scope, inside
 from rootspan.streamed import ContextLookUp, WholeBody
 from rootspan.traffic import Streamed, Traffic
 
@@ -72,7 +72,7 @@ class RequestRoot:
         span.adopts = True
         if options.asks:
             span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
-        self._scope = Scope(span, None, None)
+        self._scope = inside(span)
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)

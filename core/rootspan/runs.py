@@ -15,7 +15,7 @@ from rootspan.arguments import Error
 from rootspan.forks import after_fork
 from rootspan.record import NOBODY, Identity
 from rootspan.recorder import Recorder
-from rootspan.scope import OpenSpan, Scope, within
+from rootspan.scope import OpenSpan, Scope, inside, within
 from rootspan.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class RunTree:
             return parent.root.scope
         if scope is not None and within(scope, span):  # an interaction that was opened inside that run
             return scope
-        return Scope(span, None, None)
+        return inside(span)
 
     def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
         """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""
