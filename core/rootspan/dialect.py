@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rootspan.settings import Settings
 
-__all__ = ["Redactor", "link_to", "to_span"]
+__all__ = ["TOKENS", "Redactor", "link_to", "to_span"]
 
 _MOST_PLANS: Final = 64
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
@@ -40,7 +40,7 @@ _OPERATIONS: Final = {
 }
 """The kinds that are always the same operation; every other one is a CHAIN unless it turns out to be more."""
 
-_TOKENS: Final = (
+TOKENS: Final = (
     ("cache_read_tokens", semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, semconv.ROOTSPAN_SESSION_CACHE_READ_TOKENS),
     (
         "cache_creation_tokens",
@@ -175,7 +175,7 @@ def _write_usage(draft: Draft) -> None:
     if (count := draft.count("output_tokens", record.output_tokens)) is not None:
         attributes[semconv.ROOTSPAN_SESSION_OUTPUT_TOKENS if below else semconv.GEN_AI_USAGE_OUTPUT_TOKENS] = count
     if more:
-        for field, name, total in _TOKENS:
+        for field, name, total in TOKENS:
             if (count := draft.count(field, more.get(field))) is not None:
                 attributes[total if below else name] = count
 
@@ -197,9 +197,9 @@ def _write_cost(draft: Draft) -> None:
 
 _Part = Callable[[Draft], None]
 # What many records share comes first: `shortcut` keeps it as bytes.
-_FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_agent)
+_FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_agent, _write_tags)
 _LAST: Final[tuple[_Part, ...]] = (
-    _write_model, _write_usage, _write_cost, _write_identity, _write_tags, content.write_input, content.write_output,
+    _write_model, _write_usage, _write_cost, _write_identity, content.write_input, content.write_output,
 )  # fmt: skip
 _RARE: Final[tuple[_Part, ...]] = (
     content.write_system_instructions, content.write_tool, content.write_decision, content.write_session_name,

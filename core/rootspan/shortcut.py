@@ -20,7 +20,7 @@ import orjson
 
 from rootspan import semconv
 from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD
-from rootspan.dialect import link_to
+from rootspan.dialect import TOKENS, link_to
 from rootspan.draft import Plan
 from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
@@ -35,7 +35,12 @@ Short = Callable[[tuple[Any, ...], str], "bytes | None"]
 
 _CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
 _KINDS: Final = _CHATS | {Kind.REQUEST}
-_FIELDS: Final = frozenset({"attributes", "has_children", "usage_below", "links"})  # what a plain request may tell
+_LABELS: Final = frozenset(
+    {"tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children", "usage_below"}
+)
+_CHAT_FIELDS: Final = _LABELS | {field for field, _, _ in TOKENS}
+_REQUEST_FIELDS: Final = frozenset({"attributes", "has_children", "usage_below", "links"})
+_STOP: Final = ("stop",)  # why an answer ended where nobody says why
 _SHOWN: Final = 3  # parts of a text that are no message
 _START: Final = Record._fields.index("start")
 _BARE: Final[dict[str, Any]] = {
@@ -136,12 +141,15 @@ class _Writer:
         start, outcome, counted, usage, more = end, None, False, b"", None
         if len(record) > _START:
             start, outcome, counted, usage, more = self._rest(record)
-        agent = None
+        agent, tags, rare = None, (), ()
         if inherited is not None:
-            if inherited.tags or inherited.properties is not None:
+            if inherited.properties is not None:
                 raise _NotPlainError
-            user, convo, agent = user or inherited.user_id, convo or inherited.convo_id, inherited.agent_name
-        label = kind, name, model, provider, agent, outcome, counted
+            user, convo = user or inherited.user_id, convo or inherited.convo_id
+            agent, tags = inherited.agent_name, inherited.tags
+        if more and kind in _CHATS:
+            rare = tuple([field for field in more.items() if field[0] in _LABELS])
+        label = kind, name, model, provider, agent, tags, outcome, counted, rare
         called, shared = self._heads.get(label) or self._head(label)
         person, told = self._people.get((convo, user)) or self._person(convo, user)
         parts = [
@@ -153,7 +161,7 @@ class _Writer:
             parts += self._said(asked, self._input)[:said]
         if answered is not None:
             parts += self._said(answered, self._output)[:said]
-        if more:
+        if more and kind == Kind.REQUEST:
             parts.append(self._requested(more, usage, properties))
         if properties is not None and type(properties) is not dict:
             raise _NotPlainError
@@ -215,12 +223,12 @@ class _Writer:
 
     def _head(self, label: tuple[Any, ...]) -> tuple[bytes, bytes]:
         """Return name and kind of the spans of events that are labelled so, and the attributes that they share."""
-        if any(word is not None and len(word) > LABEL for word in label[:-1]):  # too long to remember
+        if len(repr(label)) > LABEL:  # too long to remember
             raise _NotPlainError
-        kind, name, model, provider, agent, outcome, counted = label
+        kind, name, model, provider, agent, tags, outcome, counted, rare = label
         span = self._shaped(
-            kind=kind, name=name, model=model, provider=provider, outcome=outcome,
-            inherited=None if agent is None else Identity(agent_name=agent), input_tokens=0 if counted else None,
+            kind=kind, name=name, model=model, provider=provider, outcome=outcome, more=dict(rare) or None,
+            inherited=Identity(agent_name=agent, tags=tags), input_tokens=0 if counted else None,
         )  # fmt: skip
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
@@ -245,7 +253,7 @@ class _Writer:
         """Return the attributes of a request, of those that many have in common and that nobody changes."""
         given = more.get("attributes")
         kind: Any = type(given)
-        if usage or properties or kind is not MappingProxyType or not more.keys() <= _FIELDS:
+        if usage or properties or kind is not MappingProxyType or not more.keys() <= _REQUEST_FIELDS:
             raise _NotPlainError
         known = self._requests.get(id(given))
         if known is None:
@@ -257,16 +265,24 @@ class _Writer:
     def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any]:
         """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest."""
         start, tokens_in, tokens_out, cost, outcome, error, more = record[_START:]
-        if error is not None or outcome == "failure" or (more and record[0] != Kind.REQUEST):
+        if error is not None or outcome == "failure":
             raise _NotPlainError
         counted, usage = tokens_in is not None or tokens_out is not None, b""
-        if counted or cost is not None:
-            usage = self._usage(tokens_in, tokens_out, cost)
+        if more and record[0] in _CHATS:
+            usage = self._usage(tokens_in, tokens_out, cost, more)
+            reasons = more.get("finish_reasons", _STOP)
+            if not more.keys() <= _CHAT_FIELDS or reasons[0] != _STOP[0] or (usage and "usage_below" in more):
+                raise _NotPlainError
+        elif counted or cost is not None:
+            usage = self._usage(tokens_in, tokens_out, cost, {})
         return record[5] if start is None else start, outcome, counted, usage, more
 
-    def _usage(self, tokens_in: Any, tokens_out: Any, cost: Any) -> bytes:
+    def _usage(self, tokens_in: Any, tokens_out: Any, cost: Any, more: Any) -> bytes:
         used: dict[str, int | float] = {}
-        for name, count in (_TOKENS_IN, tokens_in), (_TOKENS_OUT, tokens_out):
+        counts = [(_TOKENS_IN, tokens_in), (_TOKENS_OUT, tokens_out)]
+        if more:
+            counts += [(name, more.get(field)) for field, name, _ in TOKENS]
+        for name, count in counts:
             if count is not None:
                 if type(count) is not int or not 0 <= count < 2**63:
                     raise _NotPlainError

@@ -61,10 +61,15 @@ MORE = st.fixed_dictionaries(
         "duration": st.floats(0, 5),
         "agent_name": TEXT,
         "tags": st.lists(TEXT, max_size=2),
+        "response_model": TEXT,
+        "finish_reasons": st.lists(st.one_of(st.just("stop"), TEXT), max_size=2),
+        "cache_read_tokens": COUNTS,
+        "reasoning_tokens": COUNTS,
+        "operation": st.one_of(TEXT, st.sampled_from(["embeddings", "chat", "invoke_agent"])),
         "error": TEXT,
     },
 )
-PLACES = st.sampled_from(["nowhere", "context", "interaction", "host span", "tags"])
+PLACES = st.sampled_from(["nowhere", "context", "interaction", "parent", "host span", "tags"])
 
 
 @given(
@@ -93,12 +98,17 @@ def test_both_ways_lead_to_the_same_bytes(
         output = fields.pop("output", None)
         turn = tracker.begin(name, **whose, **fields)
         turn.finish(output, success=success)
+    elif place == "parent":
+        with tracker.begin(name, **whose) as turn:
+            tracker.track_ai(name, **fields, **more)
+            turn.finish(fields.get("output"), success=success, prompt_tokens=more.get("prompt_tokens"))
     else:
         tracker.track_ai(name, **whose, **fields, **more)
-    (short, long), *none = ways.both()
-    assert not none
-    event("the long way" if short is None else "the short way")
-    assert short in (None, long)
+    compared = ways.both()
+    assert len(compared) == (2 if place == "parent" else 1)
+    for short, long in compared:
+        event("the long way" if short is None else "the short way")
+        assert short in (None, long)
 
 
 @given(

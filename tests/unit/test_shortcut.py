@@ -34,10 +34,24 @@ PLAIN: dict[str, dict[str, Any]] = {
     "a secret in a text": {"input": "my key is sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"},
     "tokens and cost": {**WHOLE, "prompt_tokens": 12, "completion_tokens": 0, "estimated_cost": 0.25},
     "a duration": {**WHOLE, "duration": 1.5},
+    "tags": {**WHOLE, "tags": ["beta", "eu"]},
+    "all that a model tells": {
+        **WHOLE,
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "estimated_cost": 0.25,
+        "cache_read_tokens": 4,
+        "cache_creation_tokens": 0,
+        "reasoning_tokens": 2,
+        "response_model": "gpt-4o-2024",
+        "finish_reasons": ["stop"],
+        "agent_name": "desk",
+        "operation": "text_completion",
+    },
 }
 ODD: dict[str, dict[str, Any]] = {
     "an error": {"error": "no answer"},
-    "tags": {"tags": ["beta"]},
+    "another end than usual": {"finish_reasons": ["length"], "output": "On Thu"},
     "messages": {"input": [{"role": "user", "content": "Hi"}]},
     "a number in": {"input": 3},
     "a text that has to be cut": {"input": "x" * 2_000_000},
@@ -140,18 +154,28 @@ def test_an_interaction_without_children_is_plain(ways: Ways) -> None:
     assert short == long
 
 
-def test_an_event_in_a_host_span_or_a_scope_is_plain_without_tags_and_properties(ways: Ways) -> None:
+def test_an_interaction_with_children_is_plain(ways: Ways) -> None:
+    with ways.tracker.begin("turn", user_id="ada", input="Hi") as turn:
+        ways.tracker.track_ai("answer", model="gpt-4o", prompt_tokens=3, output="Hello")
+        turn.finish("Hello")
+    for short, long in ways.both():
+        assert short == long
+    with ways.tracker.begin("turn") as turn:  # its totals are not those of its children
+        ways.tracker.track_ai("answer", prompt_tokens=3)
+        turn.finish(prompt_tokens=5)
+    assert [short is None for short, _ in ways.both()] == [False, True]
+
+
+def test_an_event_in_a_host_span_or_a_scope_is_plain_without_properties(ways: Ways) -> None:
     with use_span(TracerProvider().get_tracer("host").start_span("request")):
         ways.tracker.track_ai("answer", **WHOLE)
-    with ways.tracker.context(user_id="ada", convo_id="c1", agent_name="desk"):
+    with ways.tracker.context(user_id="ada", convo_id="c1", agent_name="desk", tags=["beta"]):
         ways.tracker.track_ai("answer", input="Hi")
     for short, long in ways.both():
         assert short == long
-    with ways.tracker.context(tags=["beta"]):
-        ways.tracker.track_ai("answer")
     with ways.tracker.context(properties={"plan": "pro"}):
         ways.tracker.track_ai("answer")
-    assert [short for short, _ in ways.both()] == [None, None]
+    assert [short for short, _ in ways.both()] == [None]
 
 
 @pytest.mark.parametrize(
