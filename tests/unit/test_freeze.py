@@ -826,6 +826,33 @@ def test_keeping_a_list_runs_no_code_of_what_it_holds(odd: Any, expected: Any) -
         assert thaw(freeze(whole, LIMIT) if type(whole) in COPIES else whole) == wanted
 
 
+class Key(str):
+    """A key that is compared by code of its own, which raises."""
+
+    __slots__ = ("raises",)
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise self.raises
+
+
+def test_a_key_that_is_compared_by_its_own_code_ends_nothing() -> None:
+    """delivery 10"""
+    usual, key = {"role": "user", "content": "Hi"}, Key("role")
+    chat = [usual, {key: "user", "content": "Hi"}]
+    key.raises = SystemExit(1)
+    assert thaw(keep(chat, LIMIT)[0]) == [usual, usual]  # type: ignore[arg-type]
+    key.raises = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        keep(chat, LIMIT)
+
+
+def test_a_list_with_a_huge_dict_is_not_copied() -> None:
+    """delivery 12"""
+    whole, _ = keep([{str(number): "x" for number in range(1_001)}], LIMIT)
+    assert type(whole) is bytes
+
+
 def test_what_is_too_long_or_too_odd_to_be_copied_is_frozen_at_once() -> None:
     """delivery 11 and 12"""
     for value in ({"a": {"b": 1}}, [1, 2], [{"a": 1}], {"a": [1]}, {"a": object()}, {"a": "x" * 50}, [{"a": "x" * 50}]):
