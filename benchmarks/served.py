@@ -126,6 +126,7 @@ def main(port: int, seconds: float) -> None:
                 connection.sendall(request)
     for connection in connections:
         _read(connection)
+        connection.close()  # which some servers wait for
         answered += 1
     print(answered)
 
