@@ -222,6 +222,27 @@ def test_excluded_is_what_the_patterns_say() -> None:
     excluded = [path for path in paths if options.excludes(RequestInfo(request=None, method="GET", path=path))]
     assert excluded == ["/health", "/static/a/b.css"]
     assert RequestOptions(exclude="/health").excludes(RequestInfo(request=None, method="GET", path="/health"))
+    assert not RequestOptions().excludes(RequestInfo(request=None, method="GET", path="/health"))
+
+
+@pytest.mark.parametrize(("record", "looks"), [("all", 1), ("tracked", 0)])
+def test_the_callers_trace_is_looked_for_only_where_it_is_recorded(captured: Captured, record: str, looks: int) -> None:
+    asked: list[str] = []
+
+    def header(name: str) -> str | None:
+        asked.append(name)
+        return "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    opened(captured, header=header, record=record).finish()
+    assert asked == ["traceparent"] * looks
+    for trace_context, links in ("link", 1), ("ignore", 0):
+        root = opened(captured, header=header, record=record, trace_context=trace_context)
+        with root.activate():
+            captured.tracker.track_ai("answer")
+        root.finish()
+        (span,) = [span for span in captured.spans if span.trace_id == root.trace_id and span.parent_id is None]
+        assert len(span.links) == links
+    assert asked == ["traceparent"] * (looks + 1)
 
 
 def test_a_group_of_one_is_the_exception_in_it() -> None:
