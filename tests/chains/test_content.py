@@ -340,7 +340,7 @@ def test_lc_61_an_image_alone_keeps_size_and_digest(handler: RootspanCallbackHan
 def test_lc_61_an_image_in_a_state_is_elided_as_well(
     handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rootspan_langchain.values._digests", dict.fromkeys(range(2_000), "old"))
+    monkeypatch.setattr("rootspan_langchain.budget._digests", dict.fromkeys(range(2_000), "old"))
     image = bytes(range(256)) * 800
     block: Any = {"type": "image", "mime_type": "image/png", "data": base64.b64encode(image).decode()}
     RunnableLambda(lambda _: "x").invoke({"messages": [HumanMessage([block])], "n": 1}, config(handler))

@@ -288,14 +288,15 @@ def test_lc_32_a_large_state_does_not_hold_the_event_loop(handler: RootspanCallb
     """Counted in nodes, not in milliseconds: a busy machine must not fail it. The benchmark measures the time."""
     from langchain_core.messages import HumanMessage
 
-    from rootspan_langchain.values import _Budget, frozen_value
+    from rootspan_langchain.budget import Budget
+    from rootspan_langchain.values import frozen_value
 
     state = {
         "messages": [HumanMessage("x" * 1_000, id=str(number)) for number in range(3_000)],
         "documents": [{"id": number, "text": "y" * 50} for number in range(20_000)],
         "text": "z" * 3_000_000,
     }
-    budget = _Budget(65_536, 1_000)
+    budget = Budget(65_536, 1_000)
     budget.plain(state)
     assert budget.nodes >= -20
     frozen = frozen_value(state)
