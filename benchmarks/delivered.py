@@ -7,14 +7,15 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 
 from collector import Collector
-from peers import PROPERTIES, Raw, track
-from timing import Spread
+from peers import PROPERTIES, Raw, track, visits
+from timing import Spread, rounds
 
 from rootspan import Tracker
 
-__all__ = ["burst", "measure", "stalls"]
+__all__ = ["burst", "measure", "spooled", "stalls"]
 
 
 def measure(quick: bool) -> dict[str, Spread]:
@@ -24,17 +25,17 @@ def measure(quick: bool) -> dict[str, Spread]:
         raw = Raw(collector.url)
         plain = Tracker(endpoint=collector.url, redact_text=False)
         redacting = Tracker(endpoint=collector.url)
-        candidates: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-            "raw, delivered": (raw.span, raw.flush),
-            "delivered": (track(plain, properties=PROPERTIES), lambda: plain.flush(60)),
-            "delivered, text redacted": (track(redacting, properties=PROPERTIES), lambda: redacting.flush(60)),
+        candidates: dict[str, tuple[Callable[[int], object], Callable[[], object]]] = {
+            "raw, delivered": (raw.visit, raw.flush),
+            "delivered": (visits(plain), lambda: plain.flush(60)),
+            "delivered, text redacted": (visits(redacting), lambda: redacting.flush(60)),
         }
         taken: dict[str, list[float]] = {name: [] for name in candidates}
         for turn in range(count + 1):
             for name, (call, flush) in candidates.items():
                 began = time.process_time()
-                for _ in range(number):
-                    call()
+                for visit in range(number):
+                    call(visit)
                 flush()
                 if turn:
                     taken[name].append((time.process_time() - began) / number * 1e6)
@@ -43,6 +44,22 @@ def measure(quick: bool) -> dict[str, Spread]:
             tracker.shutdown()
         raw.provider.shutdown()
     return {name: Spread(tuple(values)) for name, values in taken.items()}
+
+
+def spooled(quick: bool) -> dict[str, Spread]:
+    """Return what a call costs its thread when the event is on the disk before it returns."""
+    with Collector() as collector, TemporaryDirectory() as directory:
+        raw, tracker = Raw(collector.url), Tracker(endpoint=collector.url, spool=directory)
+
+        def drain() -> None:
+            raw.flush()
+            tracker.flush(60)
+
+        candidates = {"raw, beside the spool": raw.span, "track_ai, spooled": track(tracker, properties=PROPERTIES)}
+        found = rounds(candidates, calls=300, count=8 if quick else 30, drain=drain)
+        tracker.shutdown()
+        raw.provider.shutdown()
+    return found
 
 
 def burst(quick: bool) -> dict[str, float]:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from rootspan import Tracker
 
-__all__ = ["CHAT", "EVENT", "PROPERTIES", "Raw", "track"]
+__all__ = ["CHAT", "EVENT", "PROPERTIES", "Raw", "track", "visits"]
 
 QUEUE: Final = 200_000  # spans; OpenTelemetry's own 2,048 would lose most of a burst
 EVENT: Final[dict[str, Any]] = {
@@ -62,6 +62,14 @@ class Raw:
             for key, value in ATTRIBUTES.items():
                 span.set_attribute(key, value)
 
+    def visit(self, number: int) -> None:
+        """One span of one of many conversations."""
+        with self.tracer.start_as_current_span(EVENT["event"]) as span:
+            user, convo = f"user_{number % 500}", f"conv_{number % 1_000}"
+            own = {"turn": number % 20, "score": number / 7}
+            for key, value in {**ATTRIBUTES, "user.id": user, "session.id": convo, **own}.items():
+                span.set_attribute(key, value)
+
     def chat(self) -> None:
         """The same, its input a chat, which OpenTelemetry takes as JSON text."""
         with self.tracer.start_as_current_span(EVENT["event"]) as span:
@@ -94,3 +102,16 @@ def track(tracker: Tracker, **fields: Any) -> Callable[[], object]:
         )  # fmt: skip
 
     return whole
+
+
+def visits(tracker: Tracker) -> Callable[[int], object]:
+    """Return what tracks an event of one of many conversations."""
+    event, _, _, model, provider, asked, answered = EVENT.values()
+
+    def visit(number: int) -> object:
+        return tracker.track_ai(
+            event, user_id=f"user_{number % 500}", convo_id=f"conv_{number % 1_000}", model=model, provider=provider,
+            input=asked, output=answered, properties={**PROPERTIES, "turn": number % 20, "score": number / 7},
+        )  # fmt: skip
+
+    return visit

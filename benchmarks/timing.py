@@ -22,6 +22,11 @@ class Spread(NamedTuple):
         return median(self.values)
 
     @property
+    def least(self) -> float:
+        """The smallest one: what the work costs when nothing else gets in its way."""
+        return min(self.values)
+
+    @property
     def wide(self) -> float:
         """The distance between the quartiles, as a share of the median."""
         low, _, high = quantiles(self.values, n=4)

@@ -1,69 +1,46 @@
-"""What the middleware adds to a request, in process and with the framework around it."""
+"""What an adapter adds to a request, in process and with the framework around it."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
+from apps import APPS, PATH, App
 from collector import Collector
-from fastapi import FastAPI
-from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 from timing import Spread
 
 from rootspan import Tracker
-from rootspan_starlette import RootspanMiddleware
 
 __all__ = ["measure"]
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
+_REQUESTS: Final = 300  # between two looks at the clock
 
 
 def measure(quick: bool) -> dict[str, Spread]:
     """Return the CPU time of the thread that serves one request, in microseconds."""
     with Collector() as collector:
         tracker = Tracker(endpoint=collector.url)
-        apps: dict[str, Application] = {
-            "Starlette": _starlette(),
-            "Starlette with the middleware": RootspanMiddleware(_starlette(), tracker=tracker),
-            "FastAPI": _fastapi(),
-            "FastAPI with the middleware": RootspanMiddleware(_fastapi(), tracker=tracker),
-        }
+        apps: dict[str, App] = {}
+        for name, (with_adapter, make) in APPS.items():
+            apps[name], apps[with_adapter] = make(None), make(tracker)
         taken: dict[str, list[float]] = {name: [] for name in apps}
         for turn in range((8 if quick else 40) + 1):
             for name, app in apps.items():
-                spent = asyncio.run(_served(app, 300))
+                spent = asyncio.run(_asgi(app)) if name.startswith(("Starlette", "FastAPI")) else _wsgi(app)
                 if turn:
-                    taken[name].append(spent)
+                    taken[name].append(spent / _REQUESTS * 1e6)
                 tracker.flush(30)
         tracker.shutdown()
     return {name: Spread(tuple(values)) for name, values in taken.items()}
 
 
-def _starlette() -> Starlette:
-    async def hello(request: Any) -> PlainTextResponse:
-        return PlainTextResponse("hello")
-
-    return Starlette(routes=[Route("/hello/{name}", hello)])
-
-
-def _fastapi() -> FastAPI:
-    app = FastAPI()
-
-    @app.get("/hello/{name}")
-    async def hello(name: str) -> dict[str, str]:
-        return {"hello": name}
-
-    return app
-
-
-async def _served(app: Application, number: int) -> float:
+async def _asgi(app: App) -> float:
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/hello/ada",
-        "raw_path": b"/hello/ada", "query_string": b"", "root_path": "", "scheme": "http",
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": PATH,
+        "raw_path": PATH.encode(), "query_string": b"", "root_path": "", "scheme": "http",
         "headers": [(b"host", b"localhost"), (b"user-agent", b"benchmark"), (b"accept", b"*/*")],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
@@ -75,6 +52,27 @@ async def _served(app: Application, number: int) -> float:
         pass
 
     began = time.thread_time()
-    for _ in range(number):
+    for _ in range(_REQUESTS):
         await app(dict(scope), receive, send)
-    return (time.thread_time() - began) / number * 1e6
+    return time.thread_time() - began
+
+
+def _wsgi(app: App) -> float:
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": PATH, "QUERY_STRING": "", "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost",
+        "HTTP_USER_AGENT": "benchmark", "HTTP_ACCEPT": "*/*", "wsgi.version": (1, 0), "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }  # fmt: skip
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        pass
+
+    began = time.thread_time()
+    for _ in range(_REQUESTS):
+        body = app(dict(environ), start_response)
+        for _ in body:
+            pass
+        body.close()
+    return time.thread_time() - began

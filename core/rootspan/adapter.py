@@ -11,7 +11,7 @@ from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
-from rootspan.request_options import RequestInfo, RequestOptions, header_of
+from rootspan.request_options import RequestInfo, RequestOptions, environ_header, header_of
 from rootspan.runs import Run, RunTree, trace_id_for
 from rootspan.streamed import StreamedBody
 
@@ -25,6 +25,7 @@ __all__ = [
     "Run",
     "RunTree",
     "StreamedBody",
+    "environ_header",
     "header_of",
     "open_request",
     "sole",
@@ -42,11 +43,12 @@ def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | No
     Returns:
         The root, or None for a request that is not recorded.
     """
-    if options.excludes(info):
+    if options.excluded is not None and options.excludes(info):
         return None
     tracker = options.tracker or default_tracker
+    recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
     try:
-        return RequestRoot(info, options, tracker)
+        return RequestRoot(info, options, recorder)
     except Exception:
-        tracker._recorder.own_error()  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
+        recorder.own_error()
         return None

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
-from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, thaw
-from rootspan.record import NOBODY, Frozen, Identity
+from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
+from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
 __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
@@ -22,7 +22,6 @@ _MESSAGE: Final = 10_000  # characters of an error message
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
-_NOTHING_MORE: Final = ((), None, None)  # no tags, agent and properties
 _identity: Any = tuple.__dict__["__new__"]  # half the price of calling the class
 Error: TypeAlias = "tuple[str | None, str | None]"
 """Type and message of a failure."""
@@ -61,14 +60,15 @@ class Arguments:
         if agent_name is None and tags is None and properties is None:
             if user_id is None and convo_id is None:
                 return NOBODY
-            more: tuple[Any, ...] = _NOTHING_MORE
+            labels: tuple[str, ...] = ()
+            agent = kept = None
         else:
-            more = (self.tags(tags), self.label(agent_name), self.frozen(properties))
+            labels, agent, kept = self.tags(tags), self.label(agent_name), self.frozen(properties)
         if user_id is not None and (type(user_id) is not str or not 0 < len(user_id) <= LONGEST_ID):
             user_id = self.id("user_id", user_id)
         if convo_id is not None and (type(convo_id) is not str or not 0 < len(convo_id) <= LONGEST_ID):
             convo_id = self.id("convo_id", convo_id)
-        identity: Identity = _identity(Identity, (user_id, convo_id, *more))
+        identity: Identity = _identity(Identity, (user_id, convo_id, labels, agent, kept))
         return identity
 
     def defaults(self) -> Identity | None:
@@ -126,6 +126,12 @@ class Arguments:
     def frozen(self, value: Any) -> Frozen:
         """Return `value` as it is now."""
         return None if value is None else freeze(value, self.limit)
+
+    def kept(self, value: Any) -> Kept:
+        """Return `value` as it is now, at the least cost for the caller."""
+        if value is None or (type(value) is str and len(value) <= self.limit):
+            return value
+        return keep(value, self.limit)[0]
 
     def number(self, value: Any) -> Any:
         """Return a count or an amount as an immutable value; the dialect drops what is no number."""

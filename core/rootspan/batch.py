@@ -45,6 +45,12 @@ class Batch:
             self.bytes += len(item) if isinstance(item, bytes) else 500
         self.size += 1
 
+    def put(self, encoded: bytes) -> None:
+        """Take a span that was encoded for the only sink."""
+        self.todo[0][1].append(encoded)
+        self.bytes += len(encoded)
+        self.size += 1
+
     def attempt(self, until: float | None = None) -> tuple[int, Counter[str], float | None]:
         """Try every sink that is not done.
 

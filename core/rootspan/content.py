@@ -18,6 +18,10 @@ from rootspan.messages import first, instructions, last_words, messages, unwrapp
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
+    "ASSISTANT_END",
+    "ASSISTANT_HEAD",
+    "USER_END",
+    "USER_HEAD",
     "write_decision",
     "write_events",
     "write_feedback",
@@ -29,8 +33,10 @@ __all__ = [
 ]
 
 _CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION, Kind.MODEL})
-_USER_HEAD: Final = '[{"role":"user","parts":[{"type":"text","content":'
-_ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
+USER_HEAD: Final = '[{"role":"user","parts":[{"type":"text","content":'
+USER_END: Final = "}]}]"
+ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
+ASSISTANT_END: Final = '}],"finish_reason":'
 _TOOL_TEXTS: Final = (
     ("call_id", semconv.GEN_AI_TOOL_CALL_ID),
     ("tool_type", semconv.GEN_AI_TOOL_TYPE),
@@ -93,7 +99,7 @@ def _show(draft: Draft, name: str, mime: str, value: Any) -> None:
 def _write_input_messages(draft: Draft, value: Any) -> None:
     attributes, slack = draft.attributes, draft.plan.slack
     if isinstance(value, str):
-        text = f"{_USER_HEAD}{dumps(value)}}}]}}]"
+        text = f"{USER_HEAD}{dumps(value)}{USER_END}"
         if len(text) <= slack:
             attributes[semconv.GEN_AI_INPUT_MESSAGES] = text
             return
@@ -109,7 +115,7 @@ def _write_output_messages(draft: Draft, value: Any) -> None:
     default = "error" if draft.failed else str(reasons[0]) if reasons else "stop"
     attributes, slack = draft.attributes, draft.plan.slack
     if isinstance(value, str):
-        text = f'{_ASSISTANT_HEAD}{dumps(value)}}}],"finish_reason":{dumps(default)}}}]'
+        text = f"{ASSISTANT_HEAD}{dumps(value)}{ASSISTANT_END}{dumps(default)}}}]"
         if len(text) <= slack:
             attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = text
             return

@@ -90,6 +90,9 @@ class Delivery:
         transport: what sends them.
         on_poison: called with a span that was refused for good, and why, before it is counted as dropped.
         log: called with a level of `logging` and a line; by default the logger "rootspan".
+
+    Attributes:
+        encoder: what was given.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Delivery:
         on_poison: Callable[[bytes, str], object] | None = None,
         log: Callable[[int, str], object] | None = None,
     ) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._transport = transport
         self._on_poison = on_poison
         self._log = logging.getLogger("rootspan").log if log is None else log
@@ -110,7 +113,7 @@ class Delivery:
 
     def encode(self, data: SpanData) -> bytes:
         """Return one span as `attempt` takes it."""
-        return self._encoder.span(data)
+        return self.encoder.span(data)
 
     def attempt(self, spans: Sequence[bytes], until: float | None = None) -> Attempt[bytes]:
         """Send spans until all are delivered or dropped, or something says to wait.
@@ -159,7 +162,7 @@ class Delivery:
         self._transport.forget()
 
     def _send(self, group: list[bytes], left: float | None) -> Answer:
-        answer = self._transport.send(self._encoder.batch(group), left)
+        answer = self._transport.send(self.encoder.batch(group), left)
         if answer.outcome == Outcome.TOO_LARGE and len(group) > 1:
             self._too_large = min(self._too_large, sum(map(len, group)))
         elif answer.outcome == Outcome.TOO_LARGE:
@@ -174,11 +177,11 @@ class Delivery:
     def _send_shrunk(self, span: bytes, answer: Answer, left: float | None) -> Answer:
         until = time.monotonic() + (left or 3600)
         for longest in (262_144, 65_536, 8_192, 1_024):
-            shrunk = self._encoder.shrink(span, longest)
+            shrunk = self.encoder.shrink(span, longest)
             if len(shrunk) == len(span):
                 continue
             span = shrunk
-            answer = self._transport.send(self._encoder.batch([span]), until - time.monotonic())
+            answer = self._transport.send(self.encoder.batch([span]), until - time.monotonic())
             if answer.outcome != Outcome.TOO_LARGE:
                 break
         return answer

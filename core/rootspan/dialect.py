@@ -23,9 +23,11 @@ from rootspan.lengths import dumps, label, valid
 from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from rootspan.settings import Settings
 
-__all__ = ["Redactor", "to_span"]
+__all__ = ["Redactor", "link_to", "to_span"]
 
 _MOST_PLANS: Final = 64
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
@@ -105,10 +107,13 @@ def _write_identity(draft: Draft) -> None:
         draft.convo = attributes[semconv.SESSION_ID] = attributes[semconv.GEN_AI_CONVERSATION_ID] = convo
     if (user := _id(record.user_id or inherited.user_id)) is not None:
         draft.user = attributes[semconv.USER_ID] = user
-    agent = draft.more.get("agent_name") or inherited.agent_name
+
+
+def _write_agent(draft: Draft) -> None:
+    agent = draft.more.get("agent_name") or (draft.record.inherited or NOBODY).agent_name
     agent = valid(agent) if isinstance(agent, str) else draft.plan.agent_name
     if agent is not None:
-        attributes[semconv.GEN_AI_AGENT_NAME] = attributes[semconv.AGENT_NAME] = agent
+        draft.attributes[semconv.GEN_AI_AGENT_NAME] = draft.attributes[semconv.AGENT_NAME] = agent
 
 
 def _id(value: Any) -> str | None:
@@ -191,8 +196,11 @@ def _write_cost(draft: Draft) -> None:
 
 
 _Part = Callable[[Draft], None]
-_FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_identity, _write_tags)
-_LAST: Final[tuple[_Part, ...]] = (_write_model, _write_usage, _write_cost, content.write_input, content.write_output)
+# What many records share comes first: `shortcut` keeps it as bytes.
+_FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_agent)
+_LAST: Final[tuple[_Part, ...]] = (
+    _write_model, _write_usage, _write_cost, _write_identity, _write_tags, content.write_input, content.write_output,
+)  # fmt: skip
 _RARE: Final[tuple[_Part, ...]] = (
     content.write_system_instructions, content.write_tool, content.write_decision, content.write_session_name,
     properties.write_metrics, properties.write_attributes, properties.write_host_attributes,
@@ -221,15 +229,19 @@ def _links(draft: Draft) -> list[Link]:
     further = draft.more.get("links")
     for link in (draft.record.link, *(further if isinstance(further, tuple) else ())):
         try:
-            if isinstance(link, str):
-                bytes.fromhex(link)
-                if len(link) == 48:
-                    found.append(Link(link[:32], link[-16:]))
-            elif link is not None:
-                found.append(Link(f"{link.trace_id:032x}", f"{link.span_id:016x}"))
+            if (made := link_to(link)) is not None:
+                found.append(made)
         except Exception:
             draft.drop("link")
     return found
+
+
+def link_to(target: SpanContext | str | None) -> Link | None:
+    """Return a link to a span of the host or to one of ours; raises for what is malformed."""
+    if isinstance(target, str):
+        bytes.fromhex(target)
+        return Link(target[:32], target[-16:]) if len(target) == 48 else None
+    return None if target is None else Link(f"{target.trace_id:032x}", f"{target.span_id:016x}")
 
 
 def _within_limits(span: SpanData, settings: Settings) -> SpanData:

@@ -14,7 +14,7 @@ import orjson
 from rootspan import semconv
 from rootspan.freeze import freeze
 from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes, valid
-from rootspan.record import AttributeValue, Kept, Record
+from rootspan.record import AttributeValue, Chat, Kept, Record
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "Plan", "Redactor"]
 
 _MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
-_COPIES: Final = frozenset({dict, list})
+_COPIES: Final = frozenset({dict, list, Chat})
 _MOST_KEYS: Final = 4096
 _NOTHING: Final[Mapping[str, Any]] = {}
 

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
 from rootspan.description import cut, described, integer, is_numpy, mend, named
-from rootspan.record import Frozen, Kept
+from rootspan.record import Chat, Frozen, Kept
 
 __all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "mend", "room", "thaw", "weight", "written"]
 
@@ -42,8 +43,14 @@ _PLAIN: Final = frozenset({int, bool, float, type(None)})
 _FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
 _ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
 _OBJECT: Final = 250
-_values: Final = dict[Any, Any].values
+_MESSAGE: Final = 80  # of one in a `Chat`
+_DICTS: Final = {dict}
+_role: Final = itemgetter("role")
+_content: Final = itemgetter("content")
+_values: Final = dict[Any, Any].values  # not the value's own, which may do anything
 _copy: Final = dict[Any, Any].copy
+_length: Final = dict.__len__
+_chat: Any = tuple.__dict__["__new__"]  # half the price of calling the class
 _ZONES: Final = frozenset({type(None), datetime.timezone})
 
 
@@ -59,17 +66,20 @@ def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
         A scalar as it is, or `bytes`: the JSON text of a container or an object.
     """
     kind: Any = type(value)
-    if kind is dict or kind is list:
-        return _container(value, limit, nodes)
     if kind is str:
         text: str = value
         return text if len(text) <= limit else cut(text, limit)
+    if kind is dict or kind is list:
+        return _container(value, limit, nodes)
     if value is None or kind is bool or kind is float:
         scalar: bool | float | None = value
         return scalar
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)
+    if kind is Chat:
+        messages = [{"role": role, "content": content} for role, content in zip(*value, strict=True)]
+        return _container(messages, limit, nodes)
     return _walked(value, limit, nodes)
 
 
@@ -97,27 +107,55 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
             else:
                 if size <= limit:
                     return value, size + _ENTRY * len(value)
-        elif kind is list and len(value) <= _FLAT and max(map(len, value), default=0) <= _FLAT:
-            value = list(map(_copy, value))  # likewise
-            size = len("".join(chain.from_iterable(map(_values, value))))  # a TypeError unless all of them are texts
-            if size <= limit:
-                return value, size + _OBJECT * len(value)
-    except (TypeError, RuntimeError):  # not flat, or changed by another thread meanwhile
+        elif kind is list and len(value) <= _FLAT:
+            messages, texts, each = _messages(value.copy())
+            if texts <= limit:
+                return messages, texts + each * len(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # not flat, changed by another thread meanwhile, or a key has methods of its own
         pass
     frozen = freeze(value, limit)
     return frozen, len(frozen) if type(frozen) is str or type(frozen) is bytes else 0
 
 
+def _messages(value: list[Any]) -> tuple[list[dict[str, str]] | Chat, int, int]:
+    """Return a copy of flat dicts, how many characters their texts have, and about what each weighs beside them.
+
+    Raises:
+        TypeError: some of it is neither a dict nor, in one, a text.
+        LookupError: some of it is unlike the first, or has too many items to look at.
+    """
+    if (
+        set(map(type, value)) == _DICTS
+        and "".join(value[0]) == "rolecontent"
+        and sum(map(len, value)) == 2 * len(value)
+    ):
+        roles, contents = list(map(_role, value)), list(map(_content, value))
+        chat: Chat = _chat(Chat, (roles, contents))
+        return chat, len("".join(roles)) + len("".join(contents)), _MESSAGE
+    if max(map(_length, value), default=0) > _FLAT:
+        raise LookupError
+    copies = list(map(_copy, value))
+    return copies, len("".join(chain.from_iterable(map(_values, copies)))), _OBJECT
+
+
 def weight(kept: Kept) -> int:
     """Return about how many bytes a kept value holds."""
-    kind: Any = type(kept)
+    value: Any = kept
+    kind: Any = type(value)
     if kind is str or kind is bytes:
-        return len(cast("str", kept))
+        return len(value)
     if kind is dict:
-        fields = cast("dict[str, Any]", kept)
-        return _ENTRY * len(fields) + sum([len(item) for item in fields.values() if type(item) is str])
+        size = _ENTRY * len(value)
+        for item in value.values():
+            if type(item) is str:
+                size += len(item)
+        return size
+    if kind is Chat:
+        return len("".join(value.roles)) + len("".join(value.contents)) + _MESSAGE * len(value.roles)
     if kind is list:
-        return sum([_OBJECT + len("".join(item.values())) for item in cast("list[dict[str, str]]", kept)])
+        return sum([_OBJECT + len("".join(item.values())) for item in value])
     return 0
 
 

@@ -172,20 +172,18 @@ def traced(
     """
     arguments = _arguments(function) if capture_input else None
 
-    def opener(args: Any, kwargs: Any) -> Callable[[], Step]:
+    def opened(args: Any, kwargs: Any) -> Step:
+        return open_step(None if arguments is None else arguments(args, kwargs), where())
+
+    def follow(args: Any, kwargs: Any) -> _Traced:
         value = None if arguments is None else arguments(args, kwargs)
-        return functools.partial(open_step, value, where())
+        return _Traced(functools.partial(open_step, value, where()), variable(), capture_output)
 
     def keep(step: Step, result: Any) -> None:
         if capture_output:
             step.set_output(result)
 
-    return _wrapped(
-        function,
-        around=lambda args, kwargs: opener(args, kwargs)(),
-        keep=keep,
-        follow=lambda args, kwargs: _Traced(opener(args, kwargs), variable(), capture_output),
-    )
+    return _wrapped(function, around=opened, keep=keep, follow=follow)
 
 
 class _Carried:
@@ -261,12 +259,14 @@ def _arguments(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[
         parameters = []
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     skipped = 1 if names[:1] in (["self"], ["cls"]) else 0
+    shown, most = names[skipped:], len(names)
 
     def named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        values: dict[str, Any] = dict(zip(names[skipped:], args[skipped:], strict=False))
-        if len(args) > len(names):
-            values["args"] = list(args[len(names) :])
-        values.update(kwargs)
+        values: dict[str, Any] = dict(zip(shown, args[skipped:] if skipped else args, strict=False))
+        if len(args) > most:
+            values["args"] = list(args[most:])
+        if kwargs:
+            values.update(kwargs)
         return values
 
     return named

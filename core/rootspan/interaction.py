@@ -1,26 +1,33 @@
 """What has a lifetime: the handles of interactions and steps, and what opens them."""
 
+# The handles are made by a function in here, because a call of their `__init__` would take as long as the rest of it:
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
-from rootspan.freeze import freeze, thaw
+from rootspan.freeze import thaw
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
-from rootspan.scope import OpenSpan, Scope
+from rootspan.scope import OpenSpan, Scope, inside
 from rootspan.tracking import Tracking
 
-__all__ = ["Interaction", "Opening", "Step"]
+__all__ = ["Interaction", "Opening", "Step", "handle"]
 
+_INTERACTION: Final = Kind.INTERACTION
+_TOOL: Final = Kind.TOOL
 _Handle = TypeVar("_Handle", bound="Step")
 
 
 class Opening(Tracking):
     """Opens interactions and steps; a tracker does so where the code is, a handle inside its own span."""
+
+    __slots__ = ()
 
     def tool_span(
         self,
@@ -43,7 +50,7 @@ class Opening(Tracking):
             >>> with rootspan.tool_span("web_search", input={"q": "x"}) as step:
             ...     step.set_output(["a result"])
         """
-        return self.start_step(Kind.TOOL, name, input=input, session_id=session_id, properties=properties)
+        return self._open_step(self._pinned or self._recorder.scope(), _TOOL, name, input, session_id, properties)
 
     def start_step(
         self,
@@ -92,12 +99,10 @@ class Opening(Tracking):
             >>> with rootspan.begin(event="user_turn", user_id="u1", convo_id="c1", input="Hi") as turn:
             ...     turn.update(output="Hello!")
         """
-        handle = self._open_interaction(
+        return self._open_interaction(
             self._pinned or self._recorder.begin_scope(), event, input, user_id, convo_id, agent_name, tags, True,
             properties, model, provider,
         )  # fmt: skip
-        handle.activate()
-        return handle
 
     def _open_interaction(
         self,
@@ -116,18 +121,22 @@ class Opening(Tracking):
         recorder = self._recorder
         try:
             identity = recorder.identity(user_id, convo_id, agent_name, tags)
-            span = recorder.start(Kind.INTERACTION, recorder.name(event), scope, identity)
+            name = event if type(event) is str and event else recorder.name(event)
+            span = recorder.start(_INTERACTION, name, scope, identity)
             if input is None:
                 span.adopts = True
+            elif type(input) is str and len(input) <= recorder.limit:
+                span.input = input
             else:
-                span.input = freeze(input, recorder.limit)
+                span.input = recorder.kept(input)
             if properties is not None or model is not None or provider is not None:
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
         span.bare = bare  # a decorated function never is: its generator never enters `with`
-        recorder.began(span)
-        return Interaction(recorder, span)
+        if recorder.pipeline.spools:
+            recorder.began(span)
+        return handle(Interaction, recorder, span, True, bare)
 
     def _open_step(
         self,
@@ -142,24 +151,25 @@ class Opening(Tracking):
         try:
             if session_id is not None:
                 scope = recorder.session_scope(session_id, scope)
-            span = recorder.start(kind, recorder.name(name), scope)
-            recorder.update(span, input, None, properties)
+            span = recorder.start(kind, name if type(name) is str and name else recorder.name(name), scope)
+            if input is not None:
+                span.input = recorder.kept(input)
+            if properties is not None:
+                recorder.update(span, None, None, properties)
         except Exception:
             span = recorder.stand_in(kind)
-        return Step(recorder, span)
+        return handle(Step, recorder, span)
 
 
 class Step(Opening):
     """An open step, such as a tool call; made by `tool_span`."""
 
-    _owner = True  # its collection ends the span
+    # A `__dict__`, because a host's test may patch what an instance does.
+    __slots__ = ("__dict__", "__weakref__", "_owner", "_pinned", "_recorder", "_scope", "_span")
 
-    def __init__(self, recorder: Recorder, span: OpenSpan, owner: bool = True) -> None:
-        self._recorder = recorder
-        self._span = span
-        if not owner:
-            self._owner = False
-        self._scope = self._pinned = Scope(span, None, recorder.variable.get())
+    _span: OpenSpan
+    _scope: Scope
+    _owner: bool  # its collection ends the span
 
     @property
     def span_id(self) -> str:
@@ -194,7 +204,7 @@ class Step(Opening):
         Args:
             output: any value; frozen now.
         """
-        self._span.output = self._recorder.frozen(output)
+        self._span.output = self._recorder.kept(output)
 
     def update(
         self,
@@ -265,15 +275,20 @@ class Step(Opening):
         recorder, span = self._recorder, self._span
         try:
             if not span.finished:
-                if output is not None:
-                    span.output = freeze(output, recorder.limit)
+                if type(output) is str and len(output) <= recorder.limit:
+                    span.output = output
+                elif output is not None:
+                    span.output = recorder.kept(output)
                 if properties is not None:
                     recorder.update(span, None, None, properties)
                 if estimated_cost is not None or prompt_tokens is not None or completion_tokens is not None:
                     recorder.update_totals(span, prompt_tokens, completion_tokens, estimated_cost)
                 if custom_metrics is not None:
                     span.set(custom_metrics=recorder.frozen(custom_metrics))
-                recorder.finish(span, *recorder.verdict(success, failure_reason))
+                if success is None and failure_reason is None:
+                    recorder.finish(span)
+                else:
+                    recorder.finish(span, *recorder.verdict(success, failure_reason))
             recorder.enclosing.leave(self._scope)
         except Exception:
             recorder.own_error()
@@ -284,7 +299,7 @@ class Step(Opening):
         scope = variable.get()
         if scope is not self._scope:
             if scope is not self._scope.outer:
-                self._scope = Scope(self._span, None, scope)
+                self._scope = inside(self._span, None, scope)
             variable.set(self._scope)
 
     @property
@@ -305,7 +320,10 @@ class Step(Opening):
         recorder = self._recorder
         try:
             if not self._span.finished:
-                recorder.finish(self._span, *((None, None) if error is None else outcome_of(error)))
+                if error is None:
+                    recorder.finish(self._span)
+                else:
+                    recorder.finish(self._span, *outcome_of(error))
             recorder.enclosing.leave(self._scope)
         except Exception:
             recorder.own_error()
@@ -342,3 +360,28 @@ class Step(Opening):
 
 class Interaction(Step):
     """An open interaction; made by `begin`. Everything a tracker can track, it can track inside itself."""
+
+    __slots__ = ()
+
+
+def handle(
+    kind: type[_Handle], recorder: Recorder, span: OpenSpan, owner: bool = True, current: bool = False
+) -> _Handle:
+    """Return a new handle on an open span.
+
+    Args:
+        kind: `Interaction` or `Step`.
+        recorder: what the span was opened with.
+        span: the span.
+        owner: whether the span ends, unfinished, when the handle is collected.
+        current: whether it is current from here on.
+    """
+    variable = recorder.variable
+    made = kind()
+    made._recorder = recorder
+    made._span = span
+    made._owner = owner
+    made._scope = made._pinned = inside(span, None, variable.get())
+    if current:
+        variable.set(made._scope)
+    return made

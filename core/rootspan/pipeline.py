@@ -8,7 +8,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.forks import forked, home
@@ -16,6 +17,9 @@ from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.record import Record, SpanData
 from rootspan.segment import reading
+
+if TYPE_CHECKING:
+    from rootspan.shortcut import Short
 
 __all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
@@ -29,6 +33,7 @@ _QUIET: Final = 60.0  # seconds between two reports of losses
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _WHOLE: Final = len(Record._fields)
+_UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
@@ -54,6 +59,7 @@ class Pipeline:
         sample_rate: share of the traces, 0.0 to 1.0, that is sent.
         on_loss: called on the worker with a reason and how many records were lost for it since the last call.
         on_start: called when a worker was started.
+        shorten: makes the short way of plain records to these sinks, where there is one.
         disabled: record nothing, and count it.
         unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
     """
@@ -69,11 +75,13 @@ class Pipeline:
         sample_rate: float = 1.0,
         on_loss: Callable[[str, int], object] | None = None,
         on_start: Callable[[], None] | None = None,
+        shorten: Callable[[Sequence[Sink]], Short | None] | None = None,
         disabled: bool = False,
         unchosen: bool = False,
     ) -> None:
         self._shape = shape
         self._sinks = sinks
+        self._short = None if shorten is None else shorten(sinks)
         self._limit = limit
         self._interval = interval
         self._batch_size = batch_size
@@ -388,7 +396,10 @@ class Pipeline:
             self._settle(1, {"sampled": 1})
             return
         try:
-            batch.add(self._shape(Record(record[0], trace, *record[2:])))
+            if self._short is not None and (encoded := self._short(record, trace)) is not None:
+                batch.put(encoded)
+            else:
+                batch.add(self._shape(Record(record[0], trace, *record[2:])))
         except Exception:
             logger.exception("rootspan could not encode one record; it is counted as dropped")
             self._settle(1, {"encoding": 1})
@@ -446,7 +457,9 @@ def weigh(record: tuple[Any, ...]) -> int:
     total = RECORD_BYTES
     for value in record[12:15]:  # input, output, properties
         if value is not None:
-            total += weight(value)
+            total += len(value) if type(value) is str else weight(value)
     if len(record) == _WHOLE and record[-1] is not None:
-        total += sum([weight(value) for value in record[-1].values() if type(value) is not list])
+        for value in record[-1].values():
+            if type(value) not in _UNWEIGHED:
+                total += weight(value)
     return total

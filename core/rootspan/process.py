@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.errors import ConfigurationError
@@ -40,6 +41,7 @@ def record_with(settings: Settings) -> Recorder:
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
         from rootspan import dialect
         from rootspan.redaction import Redactor
+        from rootspan.shortcut import shortcut
         from rootspan.transport import sinks
 
     redactor = Redactor(
@@ -60,6 +62,7 @@ def record_with(settings: Settings) -> Recorder:
         "sample_rate": settings.sample_rate,
         "on_loss": settings.on_loss,
         "on_start": _outlive_multiprocessing,
+        "shorten": partial(shortcut, settings, shape, redactor),
         "disabled": settings.disabled,
         "unchosen": settings.otlp and not settings.endpoint_chosen,
     }

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, cast
 from rootspan.record import AttributeValue, Link, SpanData, SpanEvent
 from rootspan.wire import ERROR, FLAGS, cut, identifier, nanoseconds, plain, plain_attributes, plain_text
 
-__all__ = ["ProtobufEncoder"]
+__all__ = ["ATTRIBUTE", "PLAIN_END", "ProtobufEncoder", "key_value", "sized", "span_ids"]
 
 # Bounds of the caches: longer texts are written anew, and a full cache starts afresh.
 _CACHED_PAIRS: Final = 4096
@@ -21,6 +21,8 @@ _DOUBLE: Final = Struct("<cd").pack
 _FIXED64: Final = Struct("<Q").pack
 _TEXT: Final = frozenset({str})
 _FLAGS: Final = FLAGS.to_bytes(4, "little")
+ATTRIBUTE: Final = b"\x4a"  # what comes before each attribute of a span
+PLAIN_END: Final = b"\x7a\x00\x85\x01" + _FLAGS  # how a span ends that did not fail: no status, and its flags
 
 
 def _number(value: int) -> bytes:
@@ -39,12 +41,14 @@ def _varint(value: int) -> bytes:
     return _NUMBERS[value] if value < 2048 else _number(value)
 
 
-def _sized(message: bytes) -> bytes:
+def sized(message: bytes) -> bytes:
+    """A message after its size."""
     size = len(message)
     return (_NUMBERS[size] if size < 2048 else _number(size)) + message
 
 
-def _ids(trace: str, span: str, parent: str | None) -> bytes:
+def span_ids(trace: str, span: str, parent: str | None) -> bytes:
+    """The ids of a span, given as hexadecimal text."""
     text = f"0a10{trace}1208{span}2208{parent}" if parent else f"0a10{trace}1208{span}"
     ids = bytes.fromhex(text)
     if len(trace) != 32 or len(span) != 16 or len(text) != (76 if parent else 56) or 2 * len(ids) != len(text):
@@ -61,9 +65,9 @@ def _any_value(value: object) -> bytes:
     kind = type(value)
     if kind is str:
         try:
-            return b"\x0a" + _sized(cast(str, value).encode())
+            return b"\x0a" + sized(cast(str, value).encode())
         except UnicodeEncodeError:
-            return b"\x0a" + _sized(plain_text(value).encode())
+            return b"\x0a" + sized(plain_text(value).encode())
     if kind is bool:
         return b"\x10\x01" if value else b"\x10\x00"
     if kind is float:
@@ -77,11 +81,11 @@ def _any_value(value: object) -> bytes:
     if type(known) is not tuple:
         return _any_value(known)
     items = cast("tuple[object, ...]", known)
-    return b"\x2a" + _sized(b"".join([b"\x0a" + _sized(_any_value(item)) for item in items]))
+    return b"\x2a" + sized(b"".join([b"\x0a" + sized(_any_value(item)) for item in items]))
 
 
-def _key_value(key: bytes, value: object) -> bytes:
-    """A KeyValue message with its size; `key` is its first part, up to the value's tag."""
+def key_value(key: bytes, value: object) -> bytes:
+    """A KeyValue message after its size; `key` is its first part, up to the tag of the value."""
     message = _any_value(value)
     size = len(message)
     if size + len(key) < 2040:
@@ -117,9 +121,9 @@ class ProtobufEncoder:
         self._keys: dict[str, bytes] = {}
         self._known: dict[str, dict[str | int, bytes]] = {}
         self._known_pairs = 0
-        self._resource = b"\x0a" + _sized(self._attributes(b"\x0a", resource))
+        self._resource = b"\x0a" + sized(self._attributes(b"\x0a", resource))
         name, version = plain_text(scope_name).encode(), plain_text(scope_version).encode()
-        self._scope = b"\x0a" + _sized(b"\x0a" + _sized(name) + b"\x12" + _sized(version))
+        self._scope = b"\x0a" + sized(b"\x0a" + sized(name) + b"\x12" + sized(version))
 
     def span(self, data: SpanData) -> bytes:
         """One encoded span, with the tag and size that it has in a batch.
@@ -135,18 +139,17 @@ class ProtobufEncoder:
         """
         trace, span, parent, name, kind, start, end, attributes, events, links, code, text = data
         message = b"".join((
-            _ids(trace, span, parent),
-            self._names.get(name) or self._name(name),
+            span_ids(trace, span, parent),
+            self._names.get(name) or self.name(name),
             b"\x30", _NUMBERS[kind if 0 < kind < 6 else 1],
             b"\x39", _time(start),
             b"\x41", _time(end),
-            self._attributes(b"\x4a", attributes),
+            self._attributes(ATTRIBUTE, attributes),
             b"".join(map(self._event, events)) if events else b"",
-            b"".join(map(self._link, links)) if links else b"",
-            _status(code, text) if code else b"\x7a\x00",
-            b"\x85\x01", _FLAGS,
+            b"".join(map(self.link, links)) if links else b"",
+            PLAIN_END if not code else _status(code, text) + b"\x85\x01" + _FLAGS,
         ))  # fmt: skip
-        return b"\x12" + _sized(message)
+        return b"\x12" + sized(message)
 
     def batch(self, spans: Sequence[bytes]) -> bytes:
         """A whole ExportTraceServiceRequest: one resource, one scope, these spans.
@@ -174,12 +177,17 @@ class ProtobufEncoder:
 
     def _event(self, event: SpanEvent) -> bytes:
         time = b"\x09" + _time(event.time)
-        name = b"\x12" + _sized(plain_text(event.name).encode())
-        return b"\x5a" + _sized(time + name + self._attributes(b"\x1a", event.attributes))
+        name = b"\x12" + sized(plain_text(event.name).encode())
+        return b"\x5a" + sized(time + name + self._attributes(b"\x1a", event.attributes))
 
-    def _link(self, link: Link) -> bytes:
+    def link(self, link: Link) -> bytes:
+        """The field of a link."""
         ids = b"\x0a\x10" + identifier(link.trace_id, 16) + b"\x12\x08" + identifier(link.span_id, 8)
-        return b"\x6a" + _sized(ids + self._attributes(b"\x22", link.attributes) + b"\x35" + _FLAGS)
+        return b"\x6a" + sized(ids + self._attributes(b"\x22", link.attributes) + b"\x35" + _FLAGS)
+
+    def attributes(self, attributes: Mapping[str, object]) -> bytes:
+        """The fields of a span's attributes."""
+        return self._attributes(ATTRIBUTE, attributes)
 
     def _attributes(self, tag: bytes, attributes: Mapping[str, object]) -> bytes:
         """Every attribute as a field with this tag."""
@@ -194,14 +202,14 @@ class ProtobufEncoder:
                     except KeyError:
                         add(self._learn(key, value))
                 elif value is not None:
-                    add(_key_value(keys.get(key) or self._key(key), value))
+                    add(key_value(keys.get(key) or self.key(key), value))
         except _OddKeyError:
             return self._attributes(tag, plain_attributes(attributes))
         # The tag separates the sized messages, so that one cache serves spans, events, links and the resource.
         return tag.join(fields)
 
     def _learn(self, key: str, value: str | int) -> bytes:
-        encoded = _key_value(self._keys.get(key) or self._key(key), value)
+        encoded = key_value(self._keys.get(key) or self.key(key), value)
         if len(encoded) <= 4 * _CACHED_LENGTH:
             if self._known_pairs >= _CACHED_PAIRS:
                 self._known.clear()
@@ -210,17 +218,19 @@ class ProtobufEncoder:
             self._known.setdefault(key, {})[value] = encoded
         return encoded
 
-    def _key(self, key: str) -> bytes:
+    def key(self, key: str) -> bytes:
+        """How an attribute begins: its key, up to the tag of its value."""
         if type(key) is not str:
             raise _OddKeyError
         try:
-            encoded = b"\x0a" + _sized(key.encode()) + b"\x12"
+            encoded = b"\x0a" + sized(key.encode()) + b"\x12"
         except UnicodeEncodeError:
             raise _OddKeyError from None
         return _remember(self._keys, key, encoded)
 
-    def _name(self, name: str) -> bytes:
-        return _remember(self._names, name, b"\x2a" + _sized(plain_text(name).encode()))
+    def name(self, name: str) -> bytes:
+        """The field of a span's name."""
+        return _remember(self._names, name, b"\x2a" + sized(plain_text(name).encode()))
 
 
 def _remember(cache: dict[str, bytes], text: str, encoded: bytes) -> bytes:
@@ -234,7 +244,7 @@ def _remember(cache: dict[str, bytes], text: str, encoded: bytes) -> bytes:
 def _status(code: int, text: str) -> bytes:
     if code != ERROR:
         return b"\x7a\x02\x18\x01" if code == 1 else b"\x7a\x00"
-    return b"\x7a" + _sized(b"\x12" + _sized(plain_text(text).encode()) + b"\x18\x02")
+    return b"\x7a" + sized(b"\x12" + sized(plain_text(text).encode()) + b"\x18\x02")
 
 
 # The fields in which `shrink` looks for text, by number: a mapping is a message, None is the text itself.
@@ -268,7 +278,7 @@ def _shrunk(message: bytes, fields: _Fields, longest: int) -> bytes:
         elif tag & 7 != 2:
             at += _FIXED_SIZES[tag & 7]
         else:
-            sized = at
+            field = at
             size, start = _read(message, at)
             at = start + size
             if tag >> 3 in fields and size > longest:
@@ -276,6 +286,6 @@ def _shrunk(message: bytes, fields: _Fields, longest: int) -> bytes:
                 old = message[start:at]
                 new = cut(old, longest) if inner is None else _shrunk(old, inner, longest)
                 if new is not old:
-                    parts += (message[kept:sized], _sized(new))
+                    parts += (message[kept:field], sized(new))
                     kept = at
     return b"".join((*parts, message[kept:])) if parts else message

@@ -12,17 +12,22 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.arguments import Arguments, Error, failure, joined, merged
 from rootspan.forks import forked, home
+from rootspan.freeze import weight
 from rootspan.ids import new_ids, new_span_id
-from rootspan.pipeline import Pipeline, weigh
+from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 from rootspan.scope import (
+    NO_TOKENS,
     Enclosing,
     Holder,
     OpenSpan,
     Scope,
     ScopeLookup,
+    holding,
     host_span,
+    inside,
     open_ancestor,
+    opened,
 )
 from rootspan.settings import Settings
 
@@ -30,7 +35,6 @@ __all__ = ["Recorder", "is_hex"]
 
 logger = logging.getLogger("rootspan")
 
-_NOTHING: Final = (None, None, None)  # neither tokens nor a cost
 _REMEMBERED: Final = 10_000  # completed sessions: told from another process's, and known to feedback
 
 
@@ -47,7 +51,7 @@ class Recorder(Arguments):
         self.enclosing = Enclosing()
         self.variable = self.enclosing.variable
         self.scope: Callable[[], Scope | None] = self.variable.get  # the innermost scope of the running code
-        self.open: dict[str, OpenSpan] = {}
+        self.open: dict[OpenSpan, None] = {}  # a set in the order of beginning
         self.sessions: OrderedDict[str, OpenSpan] = OrderedDict()
         self._completed: OrderedDict[str, Holder] = OrderedDict()
         self.pipeline = pipeline
@@ -69,18 +73,19 @@ class Recorder(Arguments):
     def place(self, scope: Scope | None) -> tuple[OpenSpan | None, Identity | None, SpanContext | str | None]:
         """Return the parent, the inherited identity and the link of a span that starts in `scope` now."""
         if scope is None:
-            return None, self.defaults(), host_span()
+            return None, self.fixed_defaults if self.defaults_are_fixed else self.defaults(), host_span()
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
-        if span.root.ask is not None:  # before the identity is read: the first child has it, too
-            span.root.ask()
-        identity = scope.holder.identity
+        root = span if span.parent is None else span.root
+        if root.ask is not None:  # before the identity is read: the first child has it, too
+            root.ask()
+        identity = (scope.own or span.holder).identity
         if not span.finished:
             return span, identity, None
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
-        return parent, identity, None if parent is not None else span.root.ids
+        return parent, identity, None if parent is not None else root.ids
 
     def place_event(
         self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
@@ -94,7 +99,7 @@ class Recorder(Arguments):
         if parent is None:
             return None, inherited, link
         parent.took(user_id, convo_id, agent_name)
-        parent.took_call(input, output, bool(rest) and rest[1:4] != _NOTHING)
+        parent.took_call(input, output, bool(rest) and rest[1:4] != NO_TOKENS)
         return parent.ids, inherited, link
 
     def rest(
@@ -118,18 +123,18 @@ class Recorder(Arguments):
         if session is None:
             return scope
         if isinstance(session, str):  # opened in another process: its ids are all that is known
-            session = OpenSpan(Kind.SESSION, "", session, None, Holder(self.defaults() or NOBODY), 0)
-        return Scope(session, None, scope)
+            session = opened(Kind.SESSION, "", session, None, holding(self.defaults() or NOBODY), 0)
+        return inside(session, None, scope)
 
     def begin_scope(self) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
-        scope = self.enclosing.scope()
+        scope = self.scope()
         while scope is not None and scope.span is not None and scope.span.bare:
             if scope.own is not None:  # a `context` inside it: keep whose work it is
                 parent = scope.span.parent
                 while parent is not None and parent.bare:
                     parent = parent.parent
-                return Scope(parent, scope.own, scope.outer)
+                return inside(parent, scope.own, scope.outer)
             scope = scope.outer
         return scope
 
@@ -142,22 +147,25 @@ class Recorder(Arguments):
         if not home[0]:
             forked()
         parent, inherited, link = self.place(scope)
+        holder = None
         if parent is not None:
-            parent.took(identity.user_id, identity.convo_id, identity.agent_name)
-        if parent is not None and identity == NOBODY and scope is not None and scope.holder is parent.holder:
-            holder = parent.holder
-        else:
-            holder = Holder(identity if inherited is None else merged(inherited, identity))
-        ids = new_ids(trace_id if parent is None else parent.ids)
-        span = self.open[ids] = OpenSpan(kind, name, ids, parent, holder, time_ns())
-        if link is not None:
-            span.link = link
+            trace_id = parent.ids
+            if identity is NOBODY or identity == NOBODY:
+                parent.took()
+                if scope is not None and scope.holder is parent.holder:
+                    holder = parent.holder
+            else:
+                parent.took(identity.user_id, identity.convo_id, identity.agent_name)
+        if holder is None:
+            holder = holding(identity if inherited is None else merged(inherited, identity))
+        span = opened(kind, name, new_ids(trace_id), parent, holder, time_ns(), link)
+        self.open[span] = None
         return span
 
     def stand_in(self, kind: str) -> OpenSpan:
         """Count an error of rootspan's own, and return a span that will not be recorded."""
         self.own_error()
-        return OpenSpan(kind, "event", new_ids(), None, Holder(NOBODY), time_ns())
+        return opened(kind, "event", new_ids(), None, holding(NOBODY), time_ns())
 
     def finish(
         self, span: OpenSpan, outcome: str | None = None, error: Error | None = None, end: int | None = None
@@ -165,26 +173,35 @@ class Recorder(Arguments):
         """Record an open span; return False when it was finished before or belongs to the parent of a fork."""
         if not home[0]:
             forked()
-        if self.open.pop(span.ids, None) is None:
+        try:
+            del self.open[span]
+        except KeyError:
             return False
-        if span.parent is None and span.ask is not None:
+        parent = span.parent
+        if parent is None and span.ask is not None:
             span.ask()
         span.finished = True
-        if span.adopts:
-            span.input = span.first_input if span.input is None else span.input
-            span.output = span.last_output if span.output is None else span.output
-        if span.parent is not None and (span.kind == Kind.MODEL or span.model is not None):
-            span.took_call(span.input, span.output, span.tokens != (None, None, None))
-        if span.has_children:
-            span.set(has_children=True, usage_below=span.usage_below or None)
-        tokens = span.tokens
+        light = span.fields is None and span.properties is None
+        if parent is not None or span.adopts or span.has_children:
+            span.settle()
+        if end is None:
+            end = time_ns()
+        input, output, tokens = span.input, span.output, span.tokens
         record = (
-            span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
-            max(end or time_ns(), span.start), span.name, span.holder.identity, None, None,
-            span.model, span.provider, span.input, span.output, span.properties, span.start,
+            span.kind, span.ids, span.ids, None if parent is None else parent.ids, span.link,
+            end if end > span.start else span.start, span.name, span.holder.identity, None, None,
+            span.model, span.provider, input, output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, span.fields,
         )  # fmt: skip
-        self.pipeline.put(record, weigh(record))
+        if light:
+            size = RECORD_BYTES
+            if input is not None:
+                size += len(input) if type(input) is str else weight(input)
+            if output is not None:
+                size += len(output) if type(output) is str else weight(output)
+        else:
+            size = weigh(record)
+        self.pipeline.put(record, size)
         return True
 
     def step(
@@ -229,7 +246,7 @@ class Recorder(Arguments):
 
     def began(self, span: OpenSpan) -> None:
         """Let a spool know of an interaction, for the case that this process dies before it finishes."""
-        if self.pipeline.spools and span.ids in self.open:
+        if self.pipeline.spools and span in self.open:
             self.pipeline.begin((
                 span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
                 span.start, span.name, span.holder.identity, None, None, span.model, span.provider,
@@ -238,7 +255,7 @@ class Recorder(Arguments):
 
     def forgo(self, span: OpenSpan) -> None:
         """End an open span without recording it."""
-        self.open.pop(span.ids, None)
+        self.open.pop(span, None)
         span.finished = True
 
     def verdict(self, success: object, reason: BaseException | str | None) -> tuple[str | None, Error | None]:
@@ -297,13 +314,13 @@ class Recorder(Arguments):
     def set_apart(self, span: OpenSpan) -> None:
         """Give a step that shares its parent's identity one of its own, which may then change by itself."""
         if span.parent is not None and span.holder is span.parent.holder:
-            span.holder = Holder(span.holder.identity)
+            span.holder = holding(span.holder.identity)
 
     def identity_scope(
         self, span: OpenSpan | None, outer: Identity | None, identity: Identity, scope: Scope | None
     ) -> Scope:
         """Return a scope in the same span with an identity of its own."""
-        return Scope(span, Holder(merged(outer or NOBODY, identity)), scope)
+        return inside(span, holding(merged(outer or NOBODY, identity)), scope)
 
     def holders(self, scope: Scope) -> list[Holder]:
         """Return every identity from a scope up to its root, each once."""
@@ -381,7 +398,7 @@ class Recorder(Arguments):
         """Record what is still open as unfinished, then deliver within `timeout` seconds."""
         if not home[0]:  # a child that no fork hook saw: all this is its parent's
             forked()
-        for span in list(self.open.values()):
+        for span in list(self.open):
             self.finish(span, "unfinished")
         self.sessions.clear()
         return self.pipeline.shutdown(timeout, at_exit)

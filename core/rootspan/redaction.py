@@ -132,6 +132,14 @@ class Redactor:
         value = self.value(path, text)
         return value if isinstance(value, str) else "" if value is None else str(value)
 
+    def passes(self, key: str) -> bool:
+        """Return whether a key stays as it is, and so does what is under it as far as the key decides.
+
+        Args:
+            key: a key of a dict.
+        """
+        return len(key) <= _LONGEST_KEY and self._key(key) == (None, False)
+
     def labels(self, record: Record) -> Record:
         """Redact what a record calls things and people: names, ids, models, the type of an error.
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 from weakref import ref
 
@@ -21,9 +22,8 @@ from rootspan.functions import Activation, asteps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope
+from rootspan.scope import OpenSpan, Scope, inside
 from rootspan.streamed import ContextLookUp, WholeBody
-from rootspan.tracker import Tracker
 from rootspan.traffic import Streamed, Traffic
 
 __all__ = ["RequestRoot"]
@@ -33,6 +33,7 @@ _METHODS: Final = frozenset(
 )
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
+_NOTHING: Final = (None,) * 6
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
 _VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
 
@@ -43,6 +44,7 @@ class RequestRoot:
     Attributes:
         request_body: takes what the app reads, piece by piece; None where bodies are not looked at.
         response_body: takes what it sends, likewise; it has to be told the response's headers first.
+        response_header: the header that tells the trace id to the caller, where one was asked for.
         route: the matched route's template.
         status: the status that was sent.
     """
@@ -50,6 +52,7 @@ class RequestRoot:
     # Defaults of the class, so that opening a root sets only what it has.
     request_body: Body | None = None
     response_body: Body | None = None
+    response_header: tuple[str, str] | None = None
     route: str | None = None
     status: int | None = None
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
@@ -60,22 +63,26 @@ class RequestRoot:
     _outcome: str | None = None
     _traffic: Traffic | None = None  # most answers are no stream
 
-    def __init__(self, info: RequestInfo, options: RequestOptions, tracker: Tracker) -> None:
-        recorder: Recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # as above
-        self._info, self._options, self._tracker, self._recorder = info, options, tracker, recorder
-        self._method = info.method if info.method in _METHODS else "_OTHER"
-        span = self._span = recorder.start(Kind.REQUEST, self._method, None)
+    def __init__(self, info: RequestInfo, options: RequestOptions, recorder: Recorder) -> None:
+        self._info = info
+        self._options = options
+        self._recorder = recorder
+        self._method = method = info.method if info.method in _METHODS else "_OTHER"
+        self._span = span = recorder.start(Kind.REQUEST, method, None)
         span.adopts = True
         if options.asks:
             span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
-        self._scope = Scope(span, None, None)
+        self._scope = inside(span)
         if (limit := options.body_limit) and recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
             self.request_body.set_headers(info.header)
-        if options.trace_context == "link" and (caller := caller_span(self._header("traceparent"))) is not None:
-            span.set(links=(caller,))
+        if options.response_header is not None:
+            self.response_header = (options.response_header, span.ids[:32])
         if options.record == "all":
-            recorder.began(span)
+            if options.links:
+                self._link()
+            if recorder.pipeline.spools:
+                recorder.began(span)
 
     @property
     def trace_id(self) -> str:
@@ -88,17 +95,13 @@ class RequestRoot:
         """Whether it is over."""
         return self._span.finished
 
-    @property
-    def response_header(self) -> tuple[str, str] | None:
-        """The header that tells the trace id to the caller, where one was asked for."""
-        name = self._options.response_header
-        return None if name is None else (name, self._span.ids[:32])
-
     def activate(self) -> Activation:
         """Return a context manager that runs code inside the request; it may be entered again and again."""
         variable = self._recorder.variable
-        scope = variable.get()  # made inside the request: what the code has left open there stays current
-        return Activation(variable, scope if scope is not None and self._encloses(scope) else self._scope)
+        scope = variable.get()
+        if scope is None or not self._encloses(scope):
+            scope = self._scope  # otherwise what the code has left open inside the request stays current
+        return Activation(variable, scope)
 
     def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
         """Let a framework that knows which request the running code is in tell so, in place of an activation.
@@ -127,6 +130,8 @@ class RequestRoot:
         """Make current again what encloses the request, where the code inside has left something open."""
         variable = self._recorder.variable
         scope = inside = variable.get()
+        if scope is None:
+            return
         while scope is not None and self._encloses(scope):
             scope = scope.outer
         if scope is not inside:
@@ -237,7 +242,7 @@ class RequestRoot:
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""
-        span, recorder = self._span, self._recorder
+        span, recorder, options = self._span, self._recorder, self._options
         if span.finished:
             return
         try:
@@ -248,13 +253,16 @@ class RequestRoot:
                 self.set_status(500)  # what a server answers for an exception, unless something else went out
             if self.status is not None and self.status >= 500:
                 self._fail_as(str(self.status))
-            if self._options.record == "tracked" and not self._tracked():
-                recorder.forgo(span)
-                return
-            properties = self._hooked("properties", self._options.properties)
-            if properties is not None:
-                recorder.update(span, None, None, properties)
-            self._read_bodies()
+            if options.record == "tracked":
+                if not self._tracked():
+                    recorder.forgo(span)
+                    return
+                if options.links:
+                    self._link()
+            if options.properties is not None:
+                recorder.update(span, None, None, self._hooked("properties", options.properties))
+            if options.body_limit:
+                self._read_bodies()
             self._describe()
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
@@ -281,9 +289,18 @@ class RequestRoot:
             self._outcome, self._error = "failure", (kind, None)
 
     def _tracked(self) -> bool:
-        span, identity = self._span, self._span.holder.identity
+        span = self._span
+        if span.has_children or span.told or self._error is not None:
+            return True
+        identity = span.holder.identity
         said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
-        return span.has_children or span.told or self._error is not None or any(value is not None for value in said)
+        return said != _NOTHING
+
+    def _link(self) -> None:
+        """Link the span that the caller's `traceparent` names."""
+        traceparent = self._header("traceparent")
+        if traceparent is not None and (caller := caller_span(traceparent)) is not None:
+            self._span.set(links=(caller,))
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""
@@ -294,11 +311,12 @@ class RequestRoot:
             self.set_output(self.response_body.answered())
 
     def _describe(self) -> None:
-        more: dict[str, AttributeValue] = {} if self._traffic is None else self._traffic.attributes()
-        more.update(self._attributes)
-        if self._method == "_OTHER":
-            more[semconv.HTTP_REQUEST_METHOD_ORIGINAL] = str(self._info.method)[:100]
         name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+        more = self._attributes
+        if self._traffic is not None:
+            more = {**self._traffic.attributes(), **more}
+        if self._method == "_OTHER":
+            more = {**more, semconv.HTTP_REQUEST_METHOD_ORIGINAL: str(self._info.method)[:100]}
         if more:
             fields = {"attributes": {**fields["attributes"], **more}}
         span, options = self._span, self._options
@@ -332,20 +350,20 @@ class RequestRoot:
 
     def _ask(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation."""
-        identity = self._span.holder.identity
+        identity, options = self._span.holder.identity, self._options
         user_id = convo_id = None
-        if identity.user_id is None:
-            user_id = self._hooked("user_id", self._options.user_id)
-        if identity.convo_id is None:
-            convo_id = self._hooked("convo_id", self._options.convo_id)
-            if convo_id is None and self._options.convo_header is not None:
-                value = (self._header(self._options.convo_header.lower()) or "").strip()
-                convo_id = value if _CONVO_HEADER.fullmatch(value) else None
+        if identity.user_id is None and options.user_id is not None:
+            user_id = self._hooked("user_id", options.user_id)
+        if identity.convo_id is None and options.convo_id is not None:
+            convo_id = self._hooked("convo_id", options.convo_id)
+        if identity.convo_id is None and convo_id is None and options.convo_header is not None:
+            value = (self._header(options.convo_header.lower()) or "").strip()
+            convo_id = value if _CONVO_HEADER.fullmatch(value) else None
         if user_id is not None or convo_id is not None:
             self._recorder.update_identity([self._span.holder], user_id, convo_id)
 
-    def _hooked(self, name: str, hook: Hook | None) -> Any:
-        return None if hook is None else guarded(name, hook, self._info.request, self._tracker)
+    def _hooked(self, name: str, hook: Hook) -> Any:
+        return guarded(name, hook, self._info.request, self._recorder)
 
 
 _OVER: Final = RequestInfo(None, "", "")
@@ -370,4 +388,5 @@ def _usual(method: str, route: str | None, status: int | None, scheme: str) -> t
         attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
     attributes[semconv.URL_SCHEME] = scheme
     method = "HTTP" if method == "_OTHER" else method
-    return method if route is None else f"{method} {route}", {"attributes": attributes}
+    # The proxy says that many requests share it: it weighs nothing in the queue, and its bytes are written once.
+    return method if route is None else f"{method} {route}", {"attributes": MappingProxyType(attributes)}

@@ -11,14 +11,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final
 
 from rootspan import default_tracker
 from rootspan.callers import Trust, trust
 from rootspan.errors import ConfigurationError
+from rootspan.recorder import Recorder
 from rootspan.tracker import Tracker
 
-__all__ = ["Hook", "RequestInfo", "RequestOptions", "guarded", "header_of"]
+__all__ = ["Hook", "RequestInfo", "RequestOptions", "environ_header", "guarded", "header_of"]
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
@@ -67,6 +69,15 @@ class RequestOptions:
         trusted_proxies: record `client.address`, and believe `X-Forwarded-For` as far as these addresses and networks
             (`10.0.0.0/8`; `*` is anybody) vouch for it; None records no address, an empty list the peer's.
 
+    Attributes:
+        hooked: whether a hook is there that a request is given to.
+        excluded: whether a request, or one with that path, is not to be recorded; None where every one is.
+        links: whether a caller's `traceparent` is looked for.
+        asks: whether a request is asked for its user or conversation.
+        looks_at_headers: whether something of the request's headers, or of who sent it, is recorded.
+        body_limit: bytes to keep of a body; 0 where bodies are not looked at.
+        trusted: whether an address is a trusted proxy's; None where no address is recorded.
+
     Raises:
         ConfigurationError: an option is of the wrong type, or two of them contradict each other.
     """
@@ -84,10 +95,14 @@ class RequestOptions:
     trace_context: str = "link"
     response_header: str | None = None
     trusted_proxies: Sequence[str] | None = None
-    _excluded: Hook | None = field(init=False, default=None, repr=False)
-    _trusted: Trust | None = field(init=False, default=None, repr=False)
-    _asks: bool = field(init=False, default=False, repr=False)
-    _looks_at_headers: bool = field(init=False, default=False, repr=False)
+    # Worked out once, not at each request:
+    hooked: bool = field(init=False, default=False, repr=False)
+    asks: bool = field(init=False, default=False, repr=False)
+    looks_at_headers: bool = field(init=False, default=False, repr=False)
+    body_limit: int = field(init=False, default=0, repr=False)
+    trusted: Trust | None = field(init=False, default=None, repr=False)
+    excluded: Hook | None = field(init=False, default=None, repr=False)
+    links: bool = field(init=False, default=True, repr=False)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RequestOptions:
@@ -127,38 +142,27 @@ class RequestOptions:
             )
         if not isinstance(self.capture_body, int) or self.capture_body < 0:
             _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
-        object.__setattr__(self, "_excluded", _exclusion(self.exclude))
-        object.__setattr__(self, "_trusted", _trust(self.trusted_proxies))
-        object.__setattr__(self, "_asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None))
-        object.__setattr__(self, "_looks_at_headers", bool(self.capture_headers or self._trusted))
-
-    @property
-    def asks(self) -> bool:
-        """Whether a request is asked for its user or conversation."""
-        return self._asks
-
-    @property
-    def looks_at_headers(self) -> bool:
-        """Whether something of the request's headers, or of who sent it, is recorded."""
-        return self._looks_at_headers
-
-    @property
-    def body_limit(self) -> int:
-        """Bytes to keep of a body; 0 where bodies are not looked at."""
-        return _BODY if self.capture_body is True else int(self.capture_body)
-
-    @property
-    def trusted(self) -> Trust | None:
-        """Whether an address is a trusted proxy's; None where no address is recorded."""
-        return self._trusted
+        hooks = (self.event, self.user_id, self.convo_id, self.properties, self.exclude)
+        for name, value in (
+            ("hooked", any(map(callable, hooks))),
+            ("asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None)),
+            ("looks_at_headers", bool(self.capture_headers) or self.trusted_proxies is not None),
+            ("body_limit", _BODY if self.capture_body is True else int(self.capture_body)),
+            ("trusted", _trust(self.trusted_proxies)),
+            ("excluded", _exclusion(self.exclude)),
+            ("links", self.trace_context == "link"),
+        ):
+            object.__setattr__(self, name, value)
 
     def excludes(self, info: RequestInfo) -> bool:
         """Return whether a request is not to be recorded; a raising function excludes nothing."""
-        if self._excluded is None:
+        if self.excluded is None:
             return False
         if callable(self.exclude):
-            return bool(guarded("exclude", self.exclude, info.request, self.tracker or default_tracker))
-        return bool(self._excluded(info.path))
+            tracker = self.tracker or default_tracker
+            recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
+            return bool(guarded("exclude", self.exclude, info.request, recorder))
+        return bool(self.excluded(info.path))
 
 
 def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
@@ -194,9 +198,8 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
         ) from None
 
 
-def guarded(name: str, hook: Hook, request: Any, tracker: Tracker) -> Any:
+def guarded(name: str, hook: Hook, request: Any, recorder: Recorder) -> Any:
     """Return what a host's hook says of a request; one that raises, or is async, costs its field only."""
-    recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
     try:
         value = hook(request)
         if inspect.iscoroutine(value):
@@ -207,6 +210,22 @@ def guarded(name: str, hook: Hook, request: Any, tracker: Tracker) -> Any:
     except Exception as error:
         recorder.warn(f"hook {name}", "the %s= hook raised %r; the field is left out", name, error)
         return None
+
+
+def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:
+    """Return what gives a header by its lower-case name, as `RequestInfo` wants it, from the environ of WSGI.
+
+    Example:
+        >>> environ_header({"HTTP_X_USER": "u1"})("x-user")
+        'u1'
+    """
+    return lambda name: environ.get(_environ_key(name))
+
+
+@lru_cache(maxsize=1_024)  # few are ever asked for, and those at each request
+def _environ_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def header_of(headers: Any) -> Callable[[str], str | None]:
@@ -225,7 +244,10 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
 
     def header(name: str) -> str | None:
         wanted, length = name.encode("latin-1"), len(name)
-        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
-        return str(b", ".join(found), "latin-1") or None
+        found: list[bytes] = []
+        for key, value in pairs:
+            if len(key) == length and key.lower() == wanted:
+                found.append(value)
+        return str(b", ".join(found), "latin-1") or None if found else None
 
     return header

@@ -15,7 +15,7 @@ from rootspan.arguments import Error
 from rootspan.forks import after_fork
 from rootspan.record import NOBODY, Identity
 from rootspan.recorder import Recorder
-from rootspan.scope import OpenSpan, Scope, within
+from rootspan.scope import OpenSpan, Scope, inside, within
 from rootspan.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ class RunTree:
             return scope
         around = parent.scope
         if around is None and (span := parent.nearest()) is not None:
-            around = parent.scope = Scope(span, None, None)
+            around = parent.scope = inside(span)
         if scope is None or around is None or around.span is None or not within(scope, around.span):
             return around
         return scope  # of an interaction that was opened inside that run

@@ -9,18 +9,27 @@ from typing import Any, Final, TypeAlias
 from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanContext, get_current_span, propagation
 
-from rootspan.record import NOBODY, Frozen, Identity, Kept
+from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 
 __all__ = [
+    "NO_TOKENS",
     "Enclosing",
     "Holder",
     "OpenSpan",
     "Scope",
     "ScopeLookup",
+    "holding",
     "host_span",
+    "inside",
     "open_ancestor",
+    "opened",
     "within",
 ]
+
+
+NO_TOKENS: Final = (None, None, None)
+_CHILDREN: Final[dict[str, Any]] = {"has_children": True}  # fields of most interactions; a span's are never changed
+_USAGE_BELOW: Final[dict[str, Any]] = {"has_children": True, "usage_below": True}
 
 
 class Holder:
@@ -28,39 +37,41 @@ class Holder:
 
     __slots__ = ("identity",)
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
+    identity: Identity
 
 
 class OpenSpan:
-    """An interaction, session, request or step that has begun and not yet finished."""
+    """An interaction, session, request or step that has begun and not yet finished; made by `opened`."""
 
-    # Defaults of the class, so that opening a span sets only what it has.
-    link: SpanContext | str | None = None
-    input: Kept = None
-    output: Kept = None
-    properties: Frozen = None
-    model: str | None = None
-    provider: str | None = None
-    tokens: tuple[int | None, int | None, float | None] = (None, None, None)  # input, output, cost
-    fields: dict[str, Any] | None = None  # what becomes `Record.more`
-    finished = False
-    bare = False  # opened by `begin` without `with`: the next bare `begin` does not nest in it
-    adopts = False  # takes what it lacks from its children
-    ask: Callable[[], None] | None = None  # an adapter's hook for the identity, asked at a child
-    has_children = False
-    told = False  # an id of it was asked for, and may be looked up later
-    usage_below = False
-    first_input: Kept = None
-    last_output: Kept = None
+    __slots__ = (
+        "adopts", "ask", "bare", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
+        "last_output", "link", "model", "name", "output", "parent", "properties", "provider", "start", "tokens",
+        "told", "usage_below",
+    )  # fmt: skip
 
-    def __init__(self, kind: str, name: str, ids: str, parent: OpenSpan | None, holder: Holder, start: int) -> None:
-        self.kind = kind
-        self.name = name
-        self.ids = ids
-        self.parent: OpenSpan | None = parent
-        self.holder = holder
-        self.start = start
+    kind: str
+    name: str
+    ids: str
+    parent: OpenSpan | None
+    holder: Holder
+    start: int
+    link: SpanContext | str | None
+    input: Kept
+    output: Kept
+    properties: Frozen
+    model: str | None
+    provider: str | None
+    tokens: tuple[int | None, int | None, float | None]  # input, output, cost
+    fields: dict[str, Any] | None  # what becomes `Record.more`
+    finished: bool
+    bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
+    adopts: bool  # takes what it lacks from its children
+    ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at a child
+    has_children: bool
+    told: bool  # an id of it was asked for, and may be looked up later
+    usage_below: bool
+    first_input: Kept
+    last_output: Kept
 
     @property
     def root(self) -> OpenSpan:
@@ -73,7 +84,7 @@ class OpenSpan:
     def took(self, user_id: str | None = None, convo_id: str | None = None, agent_name: str | None = None) -> None:
         """Note a child: what the root's identity lacks comes from the first child that names it."""
         self.has_children = True
-        root = self.root
+        root = self if self.parent is None else self.root
         root.has_children = True
         if root.adopts and (user_id or convo_id or agent_name):
             own = root.holder.identity
@@ -94,6 +105,19 @@ class OpenSpan:
             if call_output is not None:
                 root.last_output = call_output
 
+    def settle(self) -> None:
+        """Take what it lacks from its children, and let those above know of a model call."""
+        if self.adopts:
+            if self.input is None:
+                self.input = self.first_input
+            if self.output is None:
+                self.output = self.last_output
+        if self.parent is not None and (self.model is not None or self.kind == Kind.MODEL):
+            self.took_call(self.input, self.output, self.tokens != NO_TOKENS)
+        if self.has_children:
+            below = _USAGE_BELOW if self.usage_below else _CHILDREN
+            self.fields = below if self.fields is None else {**self.fields, **below}
+
     def set(self, **fields: Any) -> None:
         """Keep rare fields for the record, None omitted."""
         present = {name: value for name, value in fields.items() if value is not None}
@@ -101,29 +125,49 @@ class OpenSpan:
             self.fields = {**self.fields, **present} if self.fields else present
 
 
-class Scope:
-    """One entry of the context variable: the span the code runs in, and whose work it is.
+# Made by functions, attribute by attribute: calling a class that has an `__init__` takes twice as long.
 
-    Args:
-        span: the span; None in a `context` outside of any.
-        holder: an identity that differs from the span's, as inside a `context`.
-        outer: the scope around it.
-    """
+
+def holding(identity: Identity) -> Holder:
+    """Return a new holder of an identity."""
+    holder = Holder()
+    holder.identity = identity
+    return holder
+
+
+def opened(
+    kind: str,
+    name: str,
+    ids: str,
+    parent: OpenSpan | None,
+    holder: Holder,
+    start: int,
+    link: SpanContext | str | None = None,
+) -> OpenSpan:
+    """Return a new span."""
+    span = OpenSpan()
+    span.kind = kind
+    span.name = name
+    span.ids = ids
+    span.parent = parent
+    span.holder = holder
+    span.start = start
+    span.link = link
+    span.input = span.output = span.first_input = span.last_output = span.properties = None
+    span.model = span.provider = span.fields = span.ask = None
+    span.tokens = NO_TOKENS
+    span.finished = span.bare = span.adopts = span.told = span.has_children = span.usage_below = False
+    return span
+
+
+class Scope:
+    """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
     __slots__ = ("outer", "own", "span")
 
-    def __init__(self, span: OpenSpan | None, holder: Holder | None, outer: Scope | None) -> None:
-        self.span: OpenSpan | None = span
-        self.own: Holder | None = None if span is not None and holder is span.holder else holder
-        # A chain of scopes that nobody left must not grow: skip what has finished.
-        while outer is not None and outer.span is not None and outer.span.finished:
-            outer = outer.outer
-        self.outer: Scope | None = outer
-        while outer is not None and (above := outer.outer) is not None:
-            if above.span is not None and above.span.finished:
-                outer.outer = above.outer
-            else:
-                outer = above
+    span: OpenSpan | None
+    own: Holder | None
+    outer: Scope | None
 
     @property
     def holder(self) -> Holder:
@@ -133,7 +177,35 @@ class Scope:
         return _NOBODYS if self.span is None else self.span.holder
 
 
-_NOBODYS: Final = Holder(NOBODY)
+def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | None = None) -> Scope:
+    """Return a new scope.
+
+    Args:
+        span: the span; None in a `context` outside of any.
+        holder: an identity that differs from the span's, as inside a `context`.
+        outer: the scope around it.
+    """
+    scope = Scope()
+    scope.span = span
+    scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
+    scope.outer = None if outer is None else _shortened(outer)
+    return scope
+
+
+def _shortened(scope: Scope | None) -> Scope | None:
+    """Return a chain of scopes without what has finished: one that nobody left must not grow."""
+    while scope is not None and scope.span is not None and scope.span.finished:
+        scope = scope.outer
+    inner = scope
+    while inner is not None and (outer := inner.outer) is not None:
+        if outer.span is not None and outer.span.finished:
+            inner.outer = outer.outer
+        else:
+            inner = outer
+    return scope
+
+
+_NOBODYS: Final = holding(NOBODY)
 
 
 ScopeLookup: TypeAlias = "Callable[[], OpenSpan | None]"
@@ -160,7 +232,7 @@ class Enclosing:
         for look_up in self.look_ups:
             span = look_up()
             if span is not None and not within(scope, span):
-                scope = Scope(span, None, scope)
+                scope = inside(span, None, scope)
         return scope
 
     def leave(self, scope: Scope) -> None:

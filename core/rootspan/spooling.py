@@ -141,7 +141,8 @@ class SpoolingPipeline(Pipeline):
             return None
         shaping.busy = True
         try:
-            return self._own.encode(self._shape(Record(*record)))
+            span = None if self._short is None else self._short(record, record[1])
+            return self._own.encode(self._shape(Record(*record))) if span is None else span
         finally:
             shaping.busy = False
 

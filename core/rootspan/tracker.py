@@ -11,7 +11,7 @@ from typing import Any, cast
 from rootspan import cost
 from rootspan.decorators import Decorating
 from rootspan.forks import SETTING_UP
-from rootspan.interaction import Interaction, Step
+from rootspan.interaction import Interaction, Step, handle
 from rootspan.process import from_environment, record_with
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
@@ -104,7 +104,7 @@ class Tracker(Sessions, Decorating):
         if span is None:
             return None
         kind = Interaction if span.kind in (Kind.INTERACTION, Kind.REQUEST, Kind.SESSION) else Step
-        return kind(recorder, span, owner=False)
+        return handle(kind, recorder, span, owner=False)
 
     @contextmanager
     def context(

@@ -26,6 +26,8 @@ _EVENT: Final = Kind.EVENT
 class Tracking:
     """Records what is complete already; a tracker does so where the code is, a handle inside its own span."""
 
+    __slots__ = ()
+
     _recorder: Recorder
     _retired: tuple[Recorder, ...] = ()  # earlier configurations that still have open sessions
     _pinned: Scope | None = None  # the scope of a handle; a tracker asks where the running code is

@@ -33,10 +33,10 @@ def load() -> RequestOptions:
 
 def evaluated_user(request: Any) -> Any:
     """Return the key of the user that the application itself has looked up; never look one up."""
-    for name in ("user", "_acached_user"):  # the second is where `await request.auser()` keeps it
-        user = request.__dict__.get(name)
-        if getattr(user, "_wrapped", None) is not empty and getattr(user, "is_authenticated", False):
-            return user.pk if isinstance(user.pk, int | None) else str(user.pk)
+    # The second is where `await request.auser()` keeps it.
+    for who in (request.__dict__.get("user"), request.__dict__.get("_acached_user")):
+        if who is not None and getattr(who, "_wrapped", None) is not empty and getattr(who, "is_authenticated", False):
+            return who.pk if isinstance(who.pk, int | None) else str(who.pk)
     return None
 
 

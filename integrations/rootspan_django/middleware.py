@@ -13,10 +13,9 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception
 from django.dispatch import receiver
 from django.http import HttpRequest
-from django.http.request import HttpHeaders
 
 from rootspan import default_tracker
-from rootspan.adapter import InputTee, RequestInfo, RequestRoot, open_request
+from rootspan.adapter import InputTee, RequestInfo, RequestRoot, environ_header, open_request
 from rootspan_django.configuration import options
 
 _handlings: Final[dict[int, _Handling]] = {}  # by the id of the request, which gains no attribute and no META key
@@ -69,15 +68,13 @@ class RootspanMiddleware:
 
 def _open(request: Any) -> Any:
     """Return what to enter around the rest of the application, which gives what its response is told to."""
-
-    def header(name: str) -> Any:
-        return request.META.get(HttpHeaders.to_wsgi_name(name))
-
-    scheme, root = "http", None
-    with suppress(ImproperlyConfigured):  # which is for the application to find out
-        scheme = request.scheme or scheme
+    root, environ = None, request.META
+    try:
+        scheme = request.scheme or "http"
+    except ImproperlyConfigured:  # which is for the application to find out
+        scheme = "http"
     if id(request) not in _handlings:  # else a second middleware is in the stack
-        peer = request.META.get("REMOTE_ADDR")
+        header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
         root = open_request(RequestInfo(request, request.method or "", request.path, scheme, header, peer), options())
     return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
 
@@ -107,11 +104,12 @@ class _Handling:
         streaming = getattr(response, "streaming", None)
         if streaming is not None:  # else there is no response, and Django will name the mistake
             root.set_status(response.status_code)
-            root.set_response_headers(response.headers.get)
             if root.response_header is not None:
                 response.headers.setdefault(*root.response_header)
-            if root.response_body is not None and not streaming:
-                root.write(response.content, more=False)
+            if root.response_body is not None:
+                root.set_response_headers(response.headers.get)
+                if not streaming:
+                    root.write(response.content, more=False)
         failure = error or (handled if (root.status or 0) >= 500 else None)  # below, somebody made an answer of it
         if failure is not None:
             root.fail(failure)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import flask
-from flask import Flask, Response, has_request_context
+from flask import Flask, Request, Response
 
 from rootspan.adapter import GroupedSettings
 from rootspan_flask.command import rootspan_command
-from rootspan_flask.following import current, start
+from rootspan_flask.following import current_request, following, start
 
 __all__ = ["Rootspan"]
 
@@ -74,8 +74,9 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 
     def receive(app: Flask, **details: Any) -> None:
         try:
-            if has_request_context():
-                function(app, **details)
+            request = current_request()
+            if request is not None:
+                function(app, request, **details)
         except Exception:
             logger.warning("rootspan could not follow a request because of an error of its own", exc_info=True)
 
@@ -83,25 +84,26 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_receiver
-def _started(app: Flask, **_: Any) -> None:
-    start(app.extensions[_NAME])
+def _started(app: Flask, request: Request, **_: Any) -> None:
+    start(request, app.extensions[_NAME])
 
 
 @_receiver
-def _failed(app: Flask, exception: BaseException, **_: Any) -> None:
+def _failed(app: Flask, request: Request, exception: BaseException, **_: Any) -> None:
     # Before `request_started` where the session could not be opened.
-    if (followed := start(app.extensions[_NAME])) is not None:
+    start(request, app.extensions[_NAME])
+    if (followed := following(request)) is not None:
         followed.fail(exception)
 
 
 @_receiver
-def _finished(app: Flask, response: Response, **_: Any) -> None:
-    if (followed := current()) is not None:
+def _finished(app: Flask, request: Request, response: Response, **_: Any) -> None:
+    if (followed := following(request)) is not None:
         followed.answer(response)
 
 
 @_receiver
-def _torn_down(app: Flask, exc: BaseException | None = None, **_: Any) -> None:
+def _torn_down(app: Flask, request: Request, exc: BaseException | None = None, **_: Any) -> None:
     # Also where a copy of the context ends: in a thread, in the view, long after the request.
-    if (followed := current()) is not None:
+    if (followed := following(request)) is not None:
         followed.tear_down(exc)

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from flask import Request, Response, has_request_context
+from flask import Request, Response
 from flask import request as proxy
 from werkzeug.exceptions import HTTPException
 
-from rootspan.adapter import InputTee, RequestInfo, RequestOptions, RequestRoot, StreamedBody, open_request
+from rootspan.adapter import (
+    InputTee,
+    RequestInfo,
+    RequestOptions,
+    RequestRoot,
+    StreamedBody,
+    environ_header,
+    open_request,
+)
 
-__all__ = ["Followed", "current", "start"]
+__all__ = ["Followed", "current_request", "following", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
@@ -19,43 +27,50 @@ _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the
 _request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
 
 
-def start(options: RequestOptions) -> Followed | None:
-    """Return what follows the current request from now on, None where nothing of this app's does."""
-    request = _request()
-    if _KEY not in request.environ:
-        environ = request.environ
-        peer = environ.get("REMOTE_ADDR")
-        info = RequestInfo(request, request.method, request.path, request.scheme, request.headers.get, peer)
-        root = open_request(info, options)
-        if root is not None:
-            root.look_up_with(_current_root)
-            environ[_KEY] = Followed(root, request)
-            if root.request_body is not None and "wsgi.input" in environ:
-                environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
-    return current()
+def current_request() -> Request | None:
+    """Return the request that Flask's context names, itself and no proxy; None outside of any."""
+    try:
+        return _request()
+    except RuntimeError:
+        return None
 
 
-def current() -> Followed | None:
-    """Return what follows the current request; None where it is over, or was handed on by another app."""
-    request = _request()
+def start(request: Request, options: RequestOptions) -> None:
+    """Follow a request from now on, unless that is done already."""
+    environ = request.environ
+    if _KEY in environ:
+        return
+    header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
+    root = open_request(RequestInfo(request, request.method, request.path, request.scheme, header, peer), options)
+    if root is not None:
+        root.look_up_with(_current_root)
+        environ[_KEY] = Followed(root, request)
+        if root.request_body is not None and "wsgi.input" in environ:
+            environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
+
+
+def following(request: Request) -> Followed | None:
+    """Return what follows a request; None where it is over, or was handed on by another app."""
     followed: Followed | None = request.environ.get(_KEY)
     return followed if followed is not None and followed.request is request else None
 
 
 def _current_root() -> RequestRoot | None:
     """Return the request that Flask's context names; a copy of the context takes it into a thread."""
-    followed: Followed | None = proxy.environ.get(_KEY) if has_request_context() else None
+    request = current_request()
+    followed: Followed | None = None if request is None else request.environ.get(_KEY)
     return None if followed is None else followed.root
 
 
 class Followed:
     """One request, from `request_started` to its last byte; kept in the WSGI environ."""
 
+    _status = 0
+    _failed = _answered = _streams = False
+
     def __init__(self, root: RequestRoot, request: Request) -> None:
         self.root = root
         self.request: Request | None = request  # let go at the end
-        self._status = 0
-        self._failed = self._answered = self._streams = False
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that no handler of the app took."""
@@ -70,8 +85,9 @@ class Followed:
         header = self.root.response_header
         if header is not None:
             response.headers[header[0]] = header[1]
-        self.root.set_response_headers(response.headers.get)
-        body = cast(Any, response).response
+        if self.root.response_body is not None:
+            self.root.set_response_headers(response.headers.get)
+        body = response.response  # pyright: ignore[reportUnknownMemberType]
         self._streams = response.is_streamed and not response.direct_passthrough  # a file goes out as it is
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
@@ -103,4 +119,5 @@ class Followed:
             self.root.leave()
 
     def __del__(self) -> None:
-        self.end()  # some servers never close what they were given
+        if self.request is not None:
+            self.end()  # some servers never close what they were given

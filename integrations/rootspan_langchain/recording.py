@@ -14,7 +14,7 @@ from rootspan.adapter import Run, RunTree
 from rootspan.arguments import outcome_of
 from rootspan.freeze import freeze
 from rootspan.record import NOBODY, Identity, Kind, SpanEvent
-from rootspan.scope import Holder, OpenSpan
+from rootspan.scope import OpenSpan, holding
 from rootspan_langchain import graphs, invocation, models
 from rootspan_langchain.notes import Notes, add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.values import frozen_value, last_said
@@ -92,7 +92,7 @@ class Recording:
         if span is not None and not span.finished:
             span.set(operation=semconv.Operation.INVOKE_AGENT)
             if "lc_agent_name" not in metadata and span.name != "LangGraph":
-                span.holder = Holder(span.holder.identity._replace(agent_name=span.name))
+                span.holder = holding(span.holder.identity._replace(agent_name=span.name))
                 if span.parent is not None:
                     span.parent.took(agent_name=span.name)
 

@@ -19,7 +19,7 @@ from rootspan_starlette.routes import template
 __all__ = ["RootspanMiddleware", "with_lifespan"]
 
 _SEEN: Final = "rootspan.request"  # in the scope: a second middleware around the same request records nothing
-_ENDS: Final = ("http.response.body", "http.response.zerocopysend", "http.response.pathsend")
+_ENDS: Final = ("http.response.zerocopysend", "http.response.pathsend")  # in place of a body
 _LEFT: Final = (ClientDisconnect, WebSocketDisconnect, OSError)  # how an application notes that the client has left
 
 
@@ -51,10 +51,18 @@ class RootspanMiddleware:
         if kind == "lifespan":
             send = _flushing(send, self._options.tracker)
         elif kind in ("http", "websocket") and _SEEN not in scope:
-            root = open_request(_info(scope, kind), self._options)
+            root = open_request(_info(scope, kind, self._options.hooked), self._options)
             if root is not None:
                 scope[_SEEN] = True
-                await _Connection(root, scope, receive, send).run(self._call)
+                connection = _Connection(root, scope, receive, send)
+                try:
+                    with root.activate():
+                        await self._call(scope, connection.receive, connection.send)
+                except BaseException as error:  # passes untouched
+                    connection.ended(error)
+                    raise
+                if not root.finished:
+                    connection.ended(None)
                 return
         await self._call(scope, receive, send)
 
@@ -104,16 +112,13 @@ def _single(app: Any) -> ASGIApp:
     return app  # type: ignore[no-any-return]
 
 
-def _info(scope: Scope, kind: str) -> RequestInfo:
-    client = scope.get("client")
+def _info(scope: Scope, kind: str, hooked: bool) -> RequestInfo:
+    get, is_http = scope.get, kind == "http"
+    client, made_with = get("client"), Request if is_http else HTTPConnection
     return RequestInfo(
-        request=Request(scope) if kind == "http" else HTTPConnection(scope),
-        method=scope.get("method", "GET") if kind == "http" else "WEBSOCKET",
-        path=scope.get("path", ""),
-        scheme=scope.get("scheme", "http" if kind == "http" else "ws"),
-        header=header_of(scope.get("headers")),
-        peer=client[0] if client else None,
-    )
+        made_with(scope) if hooked else None, get("method", "GET") if is_http else "WEBSOCKET", get("path", ""),
+        get("scheme", "http" if is_http else "ws"), header_of(get("headers")), client[0] if client else None,
+    )  # fmt: skip
 
 
 class _Connection:
@@ -126,23 +131,13 @@ class _Connection:
         send: the server's.
     """
 
+    _started = _trailers = _gone = False
+
     def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
         self._root = root
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._started = self._trailers = self._gone = False
-
-    async def run(self, app: ASGIApp) -> None:
-        """Run the application inside the span; what it raises passes untouched."""
-        try:
-            with self._root.activate():
-                await app(self._scope, self.receive, self.send)
-        except BaseException as error:
-            self._ended(error)
-            raise
-        if not self._root.finished:
-            self._ended(None)
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""
@@ -160,45 +155,51 @@ class _Connection:
 
     async def send(self, message: Message) -> None:
         """Send for the application; the message with the last byte ends the span."""
-        kind = message["type"].removeprefix("websocket.")  # its refusal is a whole HTTP response
+        kind, last = message["type"].removeprefix("websocket."), False  # its refusal is a whole HTTP response
         if self._gone:
-            kind = ""  # it goes nowhere
-        elif kind in ("http.response.start", "accept"):
-            message = self._starts(message, 101 if kind == "accept" else message.get("status", 200))
+            pass  # it goes nowhere
+        elif kind == "http.response.start":
+            message = self._starts(message, message.get("status", 200))
         elif kind == "http.response.body":
-            self._root.write(message.get("body", b""), message.get("more_body", False))
-        elif kind == "send":
-            self._root.message_sent(message.get("text") or message.get("bytes") or b"")
-        elif kind == "close":
-            self._root.close(message.get("code", 1000))
+            more = message.get("more_body", False)
+            self._root.write(message.get("body", b""), more)
+            last = not more and not self._trailers
+        else:
+            message, last = self._sends(kind, message)
         try:
             await self._send(message)
         except OSError:  # what newer servers say when the client has left
             self._gone = True
             raise
-        if self._is_last(kind, message):
+        if last:
             self._root.end()
             if (self._root.status or 0) < 500:  # else the exception behind it comes only now
                 self._finish()
 
+    def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
+        """Note what is rarely sent; return the message to send, and whether the response ends with it."""
+        if kind == "accept":
+            message = self._starts(message, 101)
+        elif kind == "send":
+            self._root.message_sent(message.get("text") or message.get("bytes") or b"")
+        elif kind == "close":
+            self._root.close(message.get("code", 1000))
+        elif kind == "http.response.trailers":
+            return message, not message.get("more_trailers", False)
+        return message, kind in _ENDS and not self._trailers and not message.get("more_body", False)
+
     def _starts(self, message: Message, status: int) -> Message:
-        self._started = True
-        self._trailers = message.get("trailers", False)
-        self._root.set_status(status)
-        if self._root.response_body is not None:
-            self._root.set_response_headers(header_of(message.get("headers")))
-        header = self._root.response_header
-        if header is None:
+        root, self._started, self._trailers = self._root, True, message.get("trailers", False)
+        root.set_status(status)
+        if root.response_body is not None:
+            root.set_response_headers(header_of(message.get("headers")))
+        if root.response_header is None:
             return message
-        name, value = (part.encode("latin-1") for part in header)
+        name, value = (part.encode("latin-1") for part in root.response_header)
         return {**message, "headers": [*message.get("headers", ()), (name.lower(), value)]}
 
-    def _is_last(self, kind: str, message: Message) -> bool:
-        if kind == "http.response.trailers":
-            return not message.get("more_trailers", False)
-        return kind in _ENDS and not self._trailers and not message.get("more_body", False)
-
-    def _ended(self, error: BaseException | None) -> None:
+    def ended(self, error: BaseException | None) -> None:
+        """Note how the application ended, where the response did not end before."""
         if error is None and self._scope["type"] == "websocket":
             self._root.end()  # the server closes what the application left open
         if error is not None and not (self._gone and isinstance(sole(error), _LEFT)):

@@ -21,28 +21,28 @@ def template(scope: Scope) -> str | None:
         scope: the scope after the application has seen it.
     """
     route: Any = scope.get("route")
-    routes: Any = getattr(scope.get("router"), "routes", None) or ()
-    parameters: dict[str, Any] = scope.get("path_params") or {}
     if route is None:  # before Starlette 1.7 the scope names the endpoint only
-        return _found(routes, scope.get("endpoint"), scope.get("path", ""), parameters)
-    mounted_at = ""
-    if "app_root_path" in scope:  # set by the outermost mount
-        mounted_at = scope.get("root_path", "")[len(scope["app_root_path"]) :]
-    context: Any = scope.get("fastapi", {}).get("effective_route_context")  # FastAPI's, of included routers
-    if context is not None and context.original_route is route:
-        route = context.starlette_route or context
+        return _found(scope)
+    if "fastapi" in scope:  # of included routers
+        context = scope["fastapi"].get("effective_route_context")
+        if context is not None and context.original_route is route:
+            route = context.starlette_route or context
     own = "" if isinstance(route, Mount) else getattr(route, "path", None) or ""
-    return (_mounts(routes, mounted_at, parameters) if mounted_at else "") + own or None
+    return (_mounts(scope) + own if "app_root_path" in scope else own) or None
 
 
-def _mounts(routes: Iterable[Any], mounted_at: str, parameters: dict[str, Any]) -> str:
-    """Return the templates of the mounts that lead to a path."""
-    found = (path for route, path in _all(routes) if isinstance(route, Mount))
+def _mounts(scope: Scope) -> str:
+    """Return the templates of the mounts that led to the route, the outermost of which set `app_root_path`."""
+    mounted_at = scope.get("root_path", "")[len(scope["app_root_path"]) :]
+    routes, parameters = _known(scope)
+    found = (path for route, path in _all(routes) if isinstance(route, Mount)) if mounted_at else ()
     return next((path for path in found if _filled(path, parameters) == mounted_at), "")
 
 
-def _found(routes: Iterable[Any], endpoint: Any, path: str, parameters: dict[str, Any]) -> str | None:
-    """Return the template that leads to an endpoint; of several the one that these parameters make the path of."""
+def _found(scope: Scope) -> str | None:
+    """Return the template that leads to the endpoint; of several the one that the parameters make the path of."""
+    endpoint, path = scope.get("endpoint"), scope.get("path", "")
+    routes, parameters = _known(scope)
     found = [
         template
         for route, template in (_all(routes) if endpoint is not None else ())
@@ -50,6 +50,11 @@ def _found(routes: Iterable[Any], endpoint: Any, path: str, parameters: dict[str
     ]
     fitting = [template for template in found if path.endswith(_filled(template, parameters))]
     return next(iter(fitting or found), None)
+
+
+def _known(scope: Scope) -> tuple[Iterable[Any], dict[str, Any]]:
+    """Return all routes of the application, and what the path's parameters are."""
+    return getattr(scope.get("router"), "routes", None) or (), scope.get("path_params") or {}
 
 
 def _all(routes: Iterable[Any], above: str = "") -> Iterator[tuple[Any, str]]:

@@ -6,7 +6,9 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from tempfile import TemporaryFile
 from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
@@ -14,10 +16,11 @@ from rootspan import semconv
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
 from rootspan.exporting import package_version
-from rootspan.options import Sources
+from rootspan.options import OPTIONS, Sources
 from rootspan.record import SpanData
 from rootspan.secret import SECRET_HEADER
 from rootspan.settings import Settings, is_loopback, resolve
+from rootspan.spool import default_directory
 from rootspan.transport import Answer, Outcome, Transport
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
@@ -106,6 +109,8 @@ def check(
     verdict = _not_sent(way, settings is not None)
     if verdict is None:
         _introduce(screen, way)
+        for said, fix in _notes(way.settings, environ):
+            screen.say(f"Note: {clean(said, screen.unicode)}\n  Fix: {clean(fix, screen.unicode)}\n")
         verdict = _sent(way)
     _say(screen, verdict)
     return 0 if verdict.good else 1
@@ -142,6 +147,27 @@ def _introduce(screen: Screen, way: _Way) -> None:
     service = str(settings.resource_attributes.get("service.name")) if settings.service_name_chosen else "not named"
     screen.say(f"service   {clean(service, screen.unicode)}")
     screen.say()
+
+
+def _notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what keeps other events from arriving, though not this one, each with what fixes it."""
+    if settings.sample_rate < 1.0:
+        said = f"{100 * settings.sample_rate:.4g} % of an app's traces are sent; this event is, in any case."
+        yield said, "unset ROOTSPAN_SAMPLE_RATE, or sample_rate= in the app, to send all of them"
+    if settings.spool:
+        directory = settings.spool if isinstance(settings.spool, str) else default_directory()
+        try:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            TemporaryFile(dir=directory).close()
+        except OSError as error:
+            said = f"Nothing can be written to the spool {directory} ({error.strerror}); events wait in memory only."
+            yield said, "let this user write there, or set ROOTSPAN_SPOOL to a directory where it may"
+    known = [name.upper() for name, option in OPTIONS.items() if option.parse is not None]
+    for name in sorted(name.removeprefix("ROOTSPAN_") for name in environ if name.startswith("ROOTSPAN_")):
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            fix = f"write ROOTSPAN_{near[0]}" if near else f"unset ROOTSPAN_{name}"
+            yield f"ROOTSPAN_{name} is set, and nothing reads it.", fix
 
 
 def _say(screen: Screen, verdict: _Verdict) -> None:

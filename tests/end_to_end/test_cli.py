@@ -241,6 +241,26 @@ def test_check_while_nothing_may_be_sent(run_check: Any, monkeypatch: pytest.Mon
     assert "switched off by ROOTSPAN_DISABLED" in off.said
 
 
+def test_check_notes_what_keeps_other_events_from_arriving(sink: Sink, run_check: Any, tmp_path: Any) -> None:
+    (tmp_path / "file").touch()
+    checked = run_check(
+        "--endpoint", sink.url, ROOTSPAN_SAMPLE_RATE="0.25", ROOTSPAN_SPOOL=str(tmp_path / "file"),
+        ROOTSPAN_API_KYE="x", ROOTSPAN_ZZZ="1",
+    )  # fmt: skip
+    said = checked.said
+    assert checked.status == 0
+    assert "Note: 25 % of an app's traces are sent; this event is, in any case.\n  Fix: unset ROOTSPAN_SAMPLE" in said
+    assert f"Note: Nothing can be written to the spool {tmp_path / 'file'} (" in said
+    assert "Note: ROOTSPAN_API_KYE is set, and nothing reads it.\n  Fix: write ROOTSPAN_API_KEY\n" in said
+    assert "Note: ROOTSPAN_ZZZ is set, and nothing reads it.\n  Fix: unset ROOTSPAN_ZZZ\n" in said
+
+
+def test_check_notes_nothing_where_all_is_well(sink: Sink, run_check: Any, tmp_path: Any) -> None:
+    checked = run_check("--endpoint", sink.url, ROOTSPAN_SPOOL=str(tmp_path / "spool"))
+    assert checked.status == 0
+    assert "Note:" not in checked.said
+
+
 def test_check_through_a_proxy_that_is_not_spoken(run_check: Any) -> None:
     done = run_check(ROOTSPAN_ENDPOINT="https://collector.example.com", https_proxy="socks5://localhost:1080")
     assert done.status == 1

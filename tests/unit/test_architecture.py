@@ -27,6 +27,7 @@ LAYERS = (
     {"errors", "semconv", "record", "forks"},
     {"freeze", "redaction", "cost", "settings"},
     {"dialect", "encode"},
+    {"shortcut"},
     {"transport", "spool"},
     {"pipeline"},
     {"scope", "arguments"},

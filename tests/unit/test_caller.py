@@ -16,6 +16,9 @@ from sinks import Sink
 # What a lone event needs: an id, the time, where the code is, a count, and a place in the queue.
 PYTHON = {"track_ai", "new_span_id", "_direct_host_span", "put"}
 C = {"len", "pop", "time_ns", "get", "append", "__next__"}
+# An interaction is more: it is current, it is known as open, others may take from it, and it ends by itself.
+OPENING = {"start", "place", "holding", "new_ids", "opened", "handle", "inside", "_direct_host_span"}
+ENDING = {"finish", "put", "leave", "__del__"}
 
 
 def called(call: Callable[[], object]) -> tuple[set[str], set[str]]:
@@ -67,6 +70,41 @@ def test_scalars_of_every_kind_and_flat_properties_add_only_their_own_work(quiet
     python, c = called(event)
     assert python <= {*PYTHON, "keep", "freeze", "rest", "number", "rare", "tags", "label"} | {"<dictcomp>"}
     assert c <= {*C, "values", "copy", "items"}
+
+
+def test_a_chat_is_copied_in_bulk_and_not_written(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.track_ai("turn", input=[{"role": "user", "content": "Hi"}] * 20)
+
+    event()
+    python, c = called(event)
+    assert python <= {*PYTHON, "keep", "_messages"}
+    assert c <= {*C, "copy", "join", "sum", "__new__"}
+
+
+def test_an_interaction_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.begin("turn", user_id="u1", convo_id="c1", input="Hi").finish("Hello!")
+
+    event()
+    python, c = called(event)
+    assert python <= {"begin", "begin_scope", "_open_interaction", "identity"} | OPENING | ENDING
+    assert c <= {*C, "set", "__new__"}
+    assert not quiet._recorder.pipeline._wake.is_set()
+
+
+def test_a_step_inside_one_adds_only_its_own_work(quiet: Tracker) -> None:
+    def event() -> None:
+        with quiet.tool_span("search", input="order 1042") as step:
+            step.set_output("left the warehouse")
+
+    with quiet.begin("turn"):
+        event()
+        python, c = called(event)
+    above = {"holder", "took", "settle"}  # whose work it is, and that its parent has a child
+    within = {"tool_span", "_open_step", "_recorder_of", "__enter__", "activate", "set_output", "kept", "__exit__"}
+    assert python <= {*within, *above, "new_span_id", "_shortened"} | OPENING | ENDING
+    assert c <= {*C, "set"}
 
 
 def test_ten_thousand_events_leave_no_memory_behind(sink: Sink) -> None:

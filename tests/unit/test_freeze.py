@@ -30,10 +30,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rootspan.freeze import freeze, identifier, keep, mend, thaw, weight
+from rootspan.record import Chat
 
 LIMIT = 100_000
 NAMES = f"{__name__}."
 UNREADABLE = " (unreadable)"
+COPIES = (dict, list, Chat)
 
 
 def kept(value: Any, limit: int = LIMIT) -> Any:
@@ -728,29 +730,100 @@ def test_numpy_and_pydantic_are_not_imported() -> None:
 
 
 FLAT = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats() | st.text(), max_size=6)
-CHATS = st.lists(st.dictionaries(st.text(), st.text(), max_size=4), max_size=6)
+CHATS = st.lists(st.dictionaries(st.sampled_from(["role", "content"]) | st.text(), st.text(), max_size=4), max_size=6)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.text(), "content": st.text() | JSON}), max_size=6)
 
 
-@given(FLAT | CHATS | st.lists(JSON) | st.dictionaries(st.text(), JSON))
+@given(FLAT | CHATS | MESSAGES | st.lists(JSON) | st.dictionaries(st.text(), JSON))
 def test_what_the_caller_keeps_becomes_what_it_would_have_frozen(value: Any) -> None:
     """delivery 11"""
     whole, weight_of_it = keep(value, LIMIT)
     assert weight(whole) == weight_of_it
-    on_the_worker = freeze(whole, LIMIT) if type(whole) in (dict, list) else whole
-    assert on_the_worker == freeze(value, LIMIT)
+    on_the_worker = freeze(whole, LIMIT) if type(whole) in COPIES else whole
+    assert thaw(on_the_worker) == thaw(freeze(value, LIMIT))
 
 
-@pytest.mark.parametrize("value", [{"a": "b", "n": float("nan"), 7: True}, [{"role": "user", "content": "Hi"}], {}, []])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": "b", "n": float("nan"), 7: True},
+        [{"role": "user", "content": "Hi"}],
+        [{"content": "Hi", "role": "user"}],
+        [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hi", "name": "Ada"}],
+        {},
+        [],
+    ],
+)
 def test_what_the_caller_keeps_does_not_change_any_more(value: Any) -> None:
     """delivery 11"""
     before = thaw(freeze(value, LIMIT))
     whole, _ = keep(value, LIMIT)
-    assert type(whole) in (dict, list), "flat containers are copied, not written"
+    assert type(whole) in COPIES, "flat containers are copied, not written"
     for item in value if isinstance(value, list) else [value]:
         item["later"] = "changed"
     if isinstance(value, list):
         value.append({"later": "changed"})
     assert thaw(freeze(whole, LIMIT)) == before
+
+
+def test_a_chat_is_kept_in_two_lists_and_comes_out_as_it_was() -> None:
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    whole, _ = keep(chat, LIMIT)
+    assert whole == Chat(["user", "assistant"], ["Hi", "Hello!"])
+    assert freeze(whole, LIMIT) == freeze(chat, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"role": "user", "content": None},
+        {"role": "user", "content": ["parts"]},
+        {"role": ["user"], "content": "Hi"},
+        {"role": "user", "text": "Hi"},
+        {"role": "user", "content": "Hi", "name": "Ada"},
+        {"role": "user"},
+        {7: "user", "content": "Hi"},
+        "ab",
+    ],
+)
+def test_one_odd_message_changes_nothing_of_a_chat(odd: Any) -> None:
+    """delivery 11"""
+    usual = {"role": "user", "content": "Hi"}
+    for chat in ([odd], [usual, odd], [odd, usual]):
+        whole, _ = keep(chat, LIMIT)
+        assert type(whole) is not Chat
+        assert (freeze(whole, LIMIT) if type(whole) in COPIES else whole) == freeze(chat, LIMIT)
+
+
+class Exits(dict[str, str]):
+    """A message all of whose own methods end the process."""
+
+    def __len__(self) -> NoReturn:
+        raise SystemExit(1)
+
+    __iter__ = __getitem__ = __contains__ = keys = values = items = get = copy = __len__  # type: ignore[assignment]
+
+
+class Odd:
+    def __len__(self) -> NoReturn:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    ("odd", "expected"),
+    [
+        (Exits(role="user", content="Hi"), {"role": "user", "content": "Hi"}),
+        (Text("ab"), "ab"),
+        (Odd(), f"<{NAMES}Odd>"),
+    ],
+    ids=["dict", "text", "object"],
+)
+def test_keeping_a_list_runs_no_code_of_what_it_holds(odd: Any, expected: Any) -> None:
+    """delivery 10"""
+    usual = {"role": "user", "content": "Hello!"}
+    for value, wanted in (([odd], [expected]), ([usual, odd], [usual, expected]), ([odd, usual], [expected, usual])):
+        whole, _ = keep(value, LIMIT)
+        assert thaw(freeze(whole, LIMIT) if type(whole) in COPIES else whole) == wanted
 
 
 def test_what_is_too_long_or_too_odd_to_be_copied_is_frozen_at_once() -> None:

@@ -1,0 +1,127 @@
+"""The short way of a plain event and the long one lead to the same bytes, whatever the event holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import use_span
+
+from rootspan.adapter import RequestInfo, RequestOptions, open_request
+from shortcuts import Ways
+
+WAYS = Ways(api_key="q7R-our-own-key-W4z")
+BOUNDED = Ways(max_content_length=600, redact_text=False)
+HOST = TracerProvider().get_tracer("host").start_span("request")
+
+CHARACTERS = st.one_of(st.characters(), st.sampled_from('\ud800\0\n"\\:=@<-_/é密😀'))
+WORDS = st.sampled_from(
+    [
+        "sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z",
+        "password=hunter2",
+        "ask:ann@example.com",
+        "q7R-our-own-key-W4z",
+        "https://ann:secret-word@example.com",
+        "Bearer\tabcdefghijklmnop123",
+        '{"role":"user"}',
+        "2026-11-25",
+        "eu-west-1",
+    ]
+)
+TEXT = st.one_of(st.text(CHARACTERS, max_size=40), WORDS, st.integers(0, 900).map("x".__mul__))
+SCALAR = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), TEXT)
+KEYS = st.one_of(
+    st.sampled_from(["plan", "turn", "user", "user.id", "session_id", "apiKey", "a.b", "a", "input", "x" * 300, ""]),
+    st.text(CHARACTERS, max_size=6),
+)
+PROPERTIES = st.one_of(
+    st.dictionaries(KEYS, SCALAR, max_size=6), st.dictionaries(KEYS, st.lists(SCALAR, max_size=2)), TEXT
+)
+COUNTS = st.one_of(st.integers(-1, 10), st.floats(0, 5), st.just(2**64), TEXT)
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.one_of(TEXT, st.integers()),
+        "convo_id": TEXT,
+        "model": TEXT,
+        "provider": st.one_of(TEXT, st.just("aws_bedrock")),
+        "input": st.one_of(TEXT, SCALAR, st.lists(TEXT, max_size=2), st.just([{"role": "user", "content": "Hi"}])),
+        "output": st.one_of(TEXT, SCALAR),
+        "properties": PROPERTIES,
+    },
+)
+MORE = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt_tokens": COUNTS,
+        "completion_tokens": COUNTS,
+        "estimated_cost": st.one_of(st.floats(), COUNTS),
+        "duration": st.floats(0, 5),
+        "agent_name": TEXT,
+        "tags": st.lists(TEXT, max_size=2),
+        "error": TEXT,
+    },
+)
+PLACES = st.sampled_from(["nowhere", "context", "interaction", "host span", "tags"])
+
+
+@given(
+    st.sampled_from([WAYS, BOUNDED]),
+    PLACES,
+    TEXT,
+    FIELDS,
+    st.one_of(st.just({}), MORE),
+    st.sampled_from([None, True, False]),
+)
+def test_both_ways_lead_to_the_same_bytes(
+    ways: Ways, place: str, name: str, fields: dict[str, Any], more: dict[str, Any], success: bool | None
+) -> None:
+    tracker = ways.tracker
+    whose = {key: fields.pop(key) for key in ("user_id", "convo_id") if key in fields}
+    if place == "context":
+        with tracker.context(**whose):
+            tracker.track_ai(name, **fields, **more)
+    elif place == "tags":
+        with tracker.context(**whose, tags=["a"]):
+            tracker.track_ai(name, **fields, **more)
+    elif place == "host span":
+        with use_span(HOST):
+            tracker.track_ai(name, **whose, **fields, **more)
+    elif place == "interaction":
+        output = fields.pop("output", None)
+        turn = tracker.begin(name, **whose, **fields)
+        turn.finish(output, success=success)
+    else:
+        tracker.track_ai(name, **whose, **fields, **more)
+    (short, long), *none = ways.both()
+    assert not none
+    event("the long way" if short is None else "the short way")
+    assert short in (None, long)
+
+
+@given(
+    st.sampled_from([WAYS, BOUNDED]),
+    st.sampled_from(["GET", "BREW"]),
+    st.one_of(st.none(), TEXT),
+    st.one_of(st.none(), st.sampled_from([200, 404, 500])),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("user_id", "convo_id", "input", "output", "tags"), TEXT)),
+    st.sampled_from([None, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]),
+)
+def test_both_ways_of_a_request_lead_to_the_same_bytes(
+    ways: Ways, method: str, route: str | None, status: int | None, said: dict[str, str], caller: str | None
+) -> None:
+    info = RequestInfo(None, method, "/", header=lambda name: caller)
+    root = open_request(info, RequestOptions(tracker=ways.tracker))
+    assert root is not None
+    with root.activate():
+        if said:
+            ways.tracker.track_ai("answer", **said)
+    root.set_route(route)
+    if status is not None:
+        root.set_status(status)
+    root.finish()
+    *_, (short, long) = ways.both()
+    event("the long way" if short is None else "the short way")
+    assert short in (None, long)

@@ -1,0 +1,43 @@
+"""Both ways of a record to its bytes, for the tests that compare them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootspan import Tracker
+from rootspan.record import Record
+
+__all__ = ["Ways"]
+
+TRACE = "5b8aa5a2d2c872e8321cf37308d69df2"
+
+
+class Ways:
+    """A tracker that sends nothing, and what its records become.
+
+    Args:
+        options: for the tracker.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
+        self.pipeline: Any = self.tracker._recorder.pipeline
+        self.records: list[tuple[Any, ...]] = []
+        self.pipeline.put = lambda record, size: self.records.append(record)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a short way."""
+        return self.pipeline._short is not None
+
+    def both(self) -> list[tuple[bytes | None, bytes]]:
+        """What each record since the last call becomes on the short way and on the long one."""
+        records, self.records[:] = list(self.records), []
+        (sink,) = self.pipeline._sinks
+        return [
+            (
+                self.pipeline._short(record, record[1] or TRACE),
+                sink.encode(self.pipeline._shape(Record(record[0], record[1] or TRACE, *record[2:]))),
+            )
+            for record in records
+        ]

@@ -1,0 +1,189 @@
+"""Which events take the short way to their bytes, which take the long one, and that both lead to the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import use_span
+
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request
+from rootspan.shortcut import _MOST
+from shortcuts import Ways
+
+WHOLE = {
+    "user_id": "user_42",
+    "convo_id": "conv_abc",
+    "model": "gpt-4o",
+    "provider": "openai",
+    "input": "When will it arrive?",
+    "output": "On Thursday.",
+    "properties": {"plan": "pro", "turn": 3, "trial": False, "score": 0.87},
+}
+PLAIN: dict[str, dict[str, Any]] = {
+    "everything": WHOLE,
+    "nothing": {},
+    "only a user": {"user_id": "ada"},
+    "properties of nobody": {"properties": {"plan": "pro"}},
+    "no properties": {"properties": {}},
+    "text of every kind": {"input": 'é 密 😀 "quoted" \\ \n\t\0', "output": ""},
+    "a long text": {"input": "x" * 100_000, "output": "y" * 3_000, "properties": {"long": "z" * 500}},
+    "a secret in a text": {"input": "my key is sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"},
+    "tokens and cost": {**WHOLE, "prompt_tokens": 12, "completion_tokens": 0, "estimated_cost": 0.25},
+    "a duration": {**WHOLE, "duration": 1.5},
+}
+ODD: dict[str, dict[str, Any]] = {
+    "an error": {"error": "no answer"},
+    "tags": {"tags": ["beta"]},
+    "messages": {"input": [{"role": "user", "content": "Hi"}]},
+    "a number in": {"input": 3},
+    "a text that has to be cut": {"input": "x" * 2_000_000},
+    "a text that JSON makes too long": {"input": "x" * 600_000},
+    "a property that is denied": {"properties": {"apiKey": "x"}},
+    "a secret in a property": {"properties": {"note": "sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"}},
+    "a property that is ours": {"properties": {"user_id": "ada"}},
+    "a property that hides one of ours": {"properties": {"user": "ada"}},
+    "a dotted property": {"properties": {"a.b": 1}},
+    "a property that is nothing": {"properties": {"plan": None}},
+    "a property that is no number": {"properties": {"score": float("nan")}},
+    "a property beyond 64 bits": {"properties": {"id": 2**63}},
+    "properties that are none": {"properties": "pro"},
+    "properties that are too long": {"properties": {"note": "z" * 1_048_500}},
+    "nested properties": {"properties": {"plan": {"name": "pro"}}},
+    "half a character": {"input": "\ud800"},
+    "a long user": {"user_id": "u" * 300},
+    "a long model": {"model": "m" * 2_000},
+    "tokens that cannot be": {"prompt_tokens": -1},
+}
+
+
+@pytest.fixture(scope="module")
+def ways() -> Ways:
+    return Ways()
+
+
+@pytest.mark.parametrize("fields", PLAIN.values(), ids=PLAIN)
+def test_a_plain_event_takes_the_short_way(ways: Ways, fields: dict[str, Any]) -> None:
+    for _ in range(2):  # the second time much is known already
+        ways.tracker.track_ai("answer", **fields)
+        ((short, long),) = ways.both()
+        assert short == long
+
+
+@pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
+def test_an_odd_event_takes_the_long_way(ways: Ways, fields: dict[str, Any]) -> None:
+    for _ in range(2):
+        ways.tracker.track_ai("answer", **fields)
+        ((short, _),) = ways.both()
+        assert short is None
+
+
+def test_so_does_whatever_is_no_event(ways: Ways) -> None:
+    ways.tracker.track_tool_call("search", {"q": "x"}, {"n": 3})
+    ways.tracker.track_decision(reasoning="no stock")
+    with ways.tracker.begin("turn", input="Hi") as turn:
+        ways.tracker.track_ai("answer", output="Hello")
+        turn.finish("Hello", success=False, failure_reason="too late")
+    assert [short is None for short, _ in ways.both()] == [True, True, False, True]
+
+
+def request(ways: Ways, tell: Callable[[RequestRoot], object] | None = None, **options: Any) -> None:
+    """A request that came with its caller's trace, and went well unless something else is told of it."""
+    header = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}.get
+    root = open_request(RequestInfo(None, "GET", "/", header=header), RequestOptions(tracker=ways.tracker, **options))
+    assert root is not None
+    with root.activate():
+        if tell is not None:
+            tell(root)
+    root.set_route("/chat/{name}")
+    root.set_status(200)
+    root.finish()
+
+
+def test_a_request_that_went_well_is_plain_with_what_was_tracked_in_it(ways: Ways) -> None:
+    for _ in range(2):
+        request(ways)
+        request(ways, trace_context="ignore")
+        request(ways, lambda root: ways.tracker.track_ai("answer", **WHOLE))
+        request(ways, lambda root: root.cancel(), user_id=lambda request: "ada")
+        request(ways, lambda root: (root.set_input("asked"), root.set_output("")))
+    for short, long in ways.both():
+        assert short == long
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda root: root.fail(ValueError("no")),
+        lambda root: root.set_status(500),
+        lambda root: root.set_attribute("a", 1),
+        lambda root: root.write(b"a piece"),
+        lambda root: root.set_input([{"role": "user", "content": "Hi"}]),
+        lambda root: root._recorder.update(root._span, None, None, {"plan": "pro"}),
+        lambda root: root._recorder.update_totals(root._span, 3, None, None),
+    ],
+    ids=["an error", "a failure", "an attribute", "a stream", "messages", "properties", "tokens"],
+)
+def test_a_request_with_more_to_tell_takes_the_long_way(ways: Ways, tell: Callable[[RequestRoot], object]) -> None:
+    for _ in range(2):
+        request(ways, tell)
+        ((short, _),) = ways.both()
+        assert short is None
+
+
+def test_an_interaction_without_children_is_plain(ways: Ways) -> None:
+    ways.tracker.begin("turn", user_id="ada", input="Hi", model="gpt-4o").finish("Hello", success=True)
+    ((short, long),) = ways.both()
+    assert short == long
+
+
+def test_an_event_in_a_host_span_or_a_scope_is_plain_without_tags_and_properties(ways: Ways) -> None:
+    with use_span(TracerProvider().get_tracer("host").start_span("request")):
+        ways.tracker.track_ai("answer", **WHOLE)
+    with ways.tracker.context(user_id="ada", convo_id="c1", agent_name="desk"):
+        ways.tracker.track_ai("answer", input="Hi")
+    for short, long in ways.both():
+        assert short == long
+    with ways.tracker.context(tags=["beta"]):
+        ways.tracker.track_ai("answer")
+    with ways.tracker.context(properties={"plan": "pro"}):
+        ways.tracker.track_ai("answer")
+    assert [short for short, _ in ways.both()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"redact": lambda path, value: value},
+        {"redact_pii": {"email"}},
+        {"capture_content": False},
+        {"extras": {"langfuse"}},
+        {"protocol": "http/json"},
+        {"exporters": [InMemorySpanExporter()]},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_settings_that_leave_no_event_plain(options: dict[str, Any]) -> None:
+    assert not Ways(**options).exists
+
+
+def test_limits_of_the_host_leave_no_event_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "20")
+    assert not Ways().exists
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ways = Ways()
+    for number in range(_MOST + 10):
+        ways.tracker.track_ai(f"event {number}", user_id=f"u{number}", properties={f"k{number}": number})
+    assert all(short == long for short, long in ways.both())
+    writer = ways.pipeline._short.__self__
+    for known in (writer._heads, writer._people, writer._keys, writer._pairs):
+        assert len(known) == 10
+    for number in range(_MOST + 10):
+        request(ways, lambda root, status=number: root.set_status(-status))
+    assert all(short == long for short, long in ways.both())
+    assert len(writer._requests) == 10
