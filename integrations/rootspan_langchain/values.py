@@ -30,7 +30,7 @@ def frozen_value(value: Any, limit: int = STATE, nodes: int = NODES) -> Frozen:
         return freeze(value, limit)
     if isinstance(value, str) and not isinstance(value, Enum):  # LangChain's own kind of text
         return freeze(str.__str__(value), limit)
-    if (type(value) is dict or type(value) is list) and left_by(value) >= 0:
+    if (type(value) is dict or type(value) is list) and "messages" not in value and left_by(value) >= 0:
         found = written(value, SHORT)
         if type(found) is bytes and b'"configurable"' not in found:  # else it may be LangChain's own configuration
             return found

@@ -519,6 +519,14 @@ def test_details_hide_what_only_passes_on_and_keep_the_children(tracker: Tracker
     assert found.path(found.models()[0]) == ["RunnableSequence", "ChatScripted"]
 
 
+@pytest.mark.parametrize("detail", ["full", "agent"])
+def test_what_langgraph_hides_is_hidden_in_every_detail(tracker: Tracker, trees: Collect, detail: str) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, detail=detail)
+    RunnableLambda(str, name="hidden").invoke("x", config(handler, tags=["langsmith:hidden"]))
+    RunnableLambda(str, name="shown").invoke("x", config(handler, tags=["langsmith:other"]))
+    assert [root.name for root in trees().roots] == ["shown"]
+
+
 def test_a_predicate_decides_and_may_even_hide_the_root(tracker: Tracker, trees: Collect) -> None:
     asked: list[Any] = []
 
