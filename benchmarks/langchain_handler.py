@@ -1,21 +1,26 @@
-"""What the LangChain handler costs: nothing, an empty handler and ours in turn, as ratios of the total time.
+"""What the LangChain handler costs: nothing, an empty handler and ours in turn, round by round.
 
     python benchmarks/langchain_handler.py [rounds]
 
-Total time is from the first invocation of a batch until everything of it is delivered over OTLP/HTTP to a collector in
-another process: the background worker's share is in it. The model is a stand-in; with a delay of 0 it shows the handler
-at its worst, since nothing but callbacks happens; 50 ms is a fast hosted model. Absolute times mean nothing on a shared
-machine, so only ratios of neighbouring batches are compared.
+Times are of the wall: from the first invocation of a batch until the last one returned ("invoked"), and until all of
+it is delivered as well, over OTLP/HTTP to a collector in another process ("delivered"), which has the background
+worker's share in it. CPU time is that of one invocation, less what it is with the empty handler: that of the threads
+that invoke, and that of the worker. The model is a stand-in. One that answers at once shows the handler at its worst,
+since nothing but callbacks happens; 50 ms is a fast hosted model, 5 ms is faster than any. Absolute times mean nothing
+on a shared machine, so neighbouring batches are compared; all figures are medians.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from collector import Collector
 from langchain_core.callbacks import BaseCallbackHandler
@@ -85,57 +90,126 @@ def agent(delay: float) -> tuple[Any, Any]:
     return made, {"messages": [("user", "How is the weather? " * 10)]}
 
 
-def compare(name: str, made: tuple[Any, Any], url: str, rounds: int, batch: int, is_async: bool) -> None:
+class Batched:
+    """Invokes a chain ten times in a batch, which runs them on threads."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def invoke(self, given: Any, config: Any) -> Any:
+        return self.inner.batch([given] * 10, config)
+
+    async def ainvoke(self, given: Any, config: Any) -> Any:
+        return await self.inner.abatch([given] * 10, config)
+
+
+def batch(delay: float) -> tuple[Any, Any]:
+    made, given = chain(delay)
+    return Batched(made), given
+
+
+class Empty(BaseCallbackHandler):
+    run_inline = True
+
+
+class Took(NamedTuple):
+    """What one batch took, in seconds for each invocation."""
+
+    invoked: float
+    delivered: float
+    callers: float
+    worker: float
+
+
+def spent(thread: threading.Thread | None) -> float:
+    """Return the CPU time of a thread so far."""
+    return 0.0 if thread is None else time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+
+
+def run(calls: Callable[[], object], tracker: rootspan.Tracker, number: int) -> Took:
+    """Time a batch of that many invocations."""
+    pipeline = tracker._recorder.pipeline
+    gc.collect()  # or one batch pays for what the others left
+    tracker.track_ai("wake")  # so that the worker is there before and after
+    tracker.flush()
+    worker = pipeline._worker
+    began, process, background = time.perf_counter(), time.process_time(), spent(worker)
+    calls()
+    invoked = time.perf_counter()
+    tracker.flush()
+    delivered = time.perf_counter()
+    assert pipeline._worker is worker
+    background = spent(worker) - background
+    callers = time.process_time() - process - background
+    return Took(*(seconds / number for seconds in (invoked - began, delivered - began, callers, background)))
+
+
+def compare(name: str, made: tuple[Any, Any], url: str, rounds: int, number: int, times: int, is_async: bool) -> None:
+    """Print what `number` calls of a runnable, `times` invocations each, took with each handler."""
     tracker = rootspan.Tracker(endpoint=url)
     ours = RootspanCallbackHandler(tracker=tracker, user_id="u1", convo_id="c1")
-
-    class Empty(BaseCallbackHandler):
-        run_inline = True
-
     handlers: dict[str, list[Any]] = {"none": [], "empty": [Empty()], "ours": [ours]}
     runnable, given = made
-    times: dict[str, list[float]] = {kind: [] for kind in handlers}
+    took: dict[str, list[Took]] = {kind: [] for kind in handlers}
+
+    def invoke(config: Any) -> None:
+        for _ in range(number):
+            runnable.invoke(given, config)
 
     async def awaited(config: Any) -> None:
-        for _ in range(batch):
+        for _ in range(number):
             await runnable.ainvoke(given, config)
 
-    for number in range(rounds + 1):
-        for kind in list(handlers)[number % 3 :] + list(handlers)[: number % 3]:
-            config = {"callbacks": handlers[kind]}
-            started = time.perf_counter()
-            if is_async:
-                asyncio.run(awaited(config))
-            else:
-                for _ in range(batch):
-                    runnable.invoke(given, config)
-            tracker.flush()
-            if number:
-                times[kind].append((time.perf_counter() - started) / batch)
-    ratios = sorted(mine / empty for mine, empty in zip(times["ours"], times["empty"], strict=True))
-    base = median(empty / none for empty, none in zip(times["empty"], times["none"], strict=True))
-    quarter = len(ratios) // 4
-    print(
-        f"{name:<28} empty/none {base:5.3f}   ours/empty {median(ratios):5.3f} "
-        f"({ratios[quarter]:5.3f} to {ratios[-1 - quarter]:5.3f})   empty {median(times['empty']) * 1e3:.2f} ms",
-        flush=True,
-    )
+    def calls(config: Any) -> None:
+        if is_async:
+            asyncio.run(awaited(config))
+        else:
+            invoke(config)
+
+    for turn in range(rounds + 1):
+        for kind in list(handlers)[turn % 3 :] + list(handlers)[: turn % 3]:
+            found = run(partial(calls, {"callbacks": handlers[kind]}), tracker, number * times)
+            if turn:
+                took[kind].append(found)
+    show(name, took)
     assert ours.stats()["open"] == 0
     assert not tracker.stats()["dropped"]
     tracker.shutdown()
 
 
+def show(name: str, took: dict[str, list[Took]]) -> None:
+    """Print one line of the table."""
+
+    def ratio(kind: str, other: str, part: int) -> float:
+        return median(one[part] / two[part] for one, two in zip(took[kind], took[other], strict=True))
+
+    def more(part: int) -> float:
+        return median(one[part] - two[part] for one, two in zip(took["ours"], took["empty"], strict=True)) * 1e6
+
+    ratios = [ratio("empty", "none", 0), ratio("ours", "none", 1), ratio("ours", "empty", 0), ratio("ours", "empty", 1)]
+    empty = median(one.invoked for one in took["empty"]) * 1e3
+    line = "".join(f"{one:12.3f}" for one in ratios)
+    print(f"{name:<30}{line}{more(2):12.0f}{more(3):12.0f}{empty:12.2f}", flush=True)
+
+
 def main(rounds: int) -> None:
-    kinds: tuple[tuple[str, Callable[[float], tuple[Any, Any]], int], ...] = (
-        ("chain", chain, 200),
-        ("create_agent", agent, 50),
+    kinds: tuple[tuple[str, Callable[[float], tuple[Any, Any]], int, int], ...] = (
+        ("chain", chain, 200, 1),
+        ("batch of 10", batch, 20, 10),
+        ("create_agent", agent, 50, 1),
     )
+    for heads in (
+        ("empty/none", "ours/none", "ours/empty", "ours/empty", "callers'", "worker's", "empty,"),
+        ("invoked", "delivered", "invoked", "delivered", "CPU, µs", "CPU, µs", "ms"),
+    ):
+        print(f"{'':<30}" + "".join(f"{head:>12}" for head in heads))
     with Collector() as collector:
-        for delay in (0.0, 0.05):
-            for name, make, batch in kinds:
+        for delay in (0.0, 0.005, 0.05):
+            for name, make, number, times in kinds:
                 for is_async in (False, True):
                     title = f"{name}, {'async' if is_async else 'sync'}, {delay * 1e3:.0f} ms"
-                    compare(title, make(delay), collector.url, rounds, 10 if delay else batch, is_async)
+                    calls = max(number // 5, 10) if delay else number
+                    compare(title, make(delay), collector.url, rounds, calls, times, is_async)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import orjson
 from rootspan.description import cut, described, integer, is_numpy, mend, named
 from rootspan.record import Chat, Frozen, Kept
 
-__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "mend", "thaw", "weight"]
+__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "mend", "room", "thaw", "weight", "written"]
 
 LABEL: Final = 1_000
 """Characters of a name, a model or another label."""
@@ -162,12 +162,21 @@ def weight(kept: Kept) -> int:
 def _container(value: Any, limit: int, nodes: int) -> Frozen:
     """Return the JSON text of an exact dict or list; what orjson must not or cannot write takes the walk."""
     try:
-        if _room(value, limit) >= 0:
-            written = _exact(_dumps(value, None, _OPTIONS))
-            if len(written) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
-                return written
+        if room(value, limit) >= 0:
+            return written(value, limit, nodes)
     except (TypeError, ValueError, RecursionError, RuntimeError):
         pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
+    return _walked(value, limit, nodes)
+
+
+def written(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
+    """Return the JSON text of a dict or list that was looked at before, and holds neither NaN nor too much."""
+    try:
+        text = _exact(_dumps(value, None, _OPTIONS))
+        if len(text) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
+            return text
+    except (TypeError, ValueError, RecursionError, RuntimeError):
+        pass  # what only the walk can write
     return _walked(value, limit, nodes)
 
 
@@ -209,8 +218,8 @@ def identifier(value: object) -> str | None:
     return f"{text[: LONGEST_ID - 17]}~{digest}"
 
 
-def _room(value: Any, budget: int) -> int:
-    """Return what is left of `budget` characters after `value`; below zero when only a walk can tell it."""
+def room(value: Any, budget: int) -> int:
+    """Return what is left of `budget` characters after a dict or list; below zero when only a walk can tell it."""
     budget -= 16 * len(value)
     items: Iterable[Any] = value.values() if type(value) is dict else value
     for item in items:
@@ -218,7 +227,7 @@ def _room(value: Any, budget: int) -> int:
         if kind is str:
             budget -= len(item)
         elif kind is dict or kind is list or kind is tuple:
-            budget = _room(item, budget)
+            budget = room(item, budget)
         elif kind is float:
             if item - item != 0.0:  # NaN and infinities, which JSON writes as null
                 return -1

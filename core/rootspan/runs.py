@@ -44,6 +44,18 @@ def trace_id_for(run_id: Any) -> str:
     return blake2b(str(run_id).encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
+class Invocation:
+    """A run at the top and everything below it, kept until all of it has ended."""
+
+    __slots__ = ("ended", "members", "open", "touched")
+
+    def __init__(self) -> None:
+        self.ended = False  # the run at the top
+        self.members: dict[Run, None] = {}
+        self.open = 0  # how many of these have not ended
+        self.touched = 0  # nanoseconds since the epoch of the last start
+
+
 class Run:
     """One run of a framework: a span of ours, or one that is hidden and whose children hang below its parent.
 
@@ -53,29 +65,23 @@ class Run:
         on_close: called before the run is closed without an end event, to keep what is known so far.
     """
 
-    __slots__ = (
-        "copies", "data", "ended", "heard", "members", "on_close", "open", "owner", "parent", "recorder", "root",
-        "run_id", "scope", "span", "streams", "touched", "unwatch",
-    )  # fmt: skip
+    # Defaults of the class, so that starting a run sets only what it has.
+    span: OpenSpan | None = None
+    scope: Scope | None = None  # where its children are
+    on_close: Callable[[Run], object] | None = None
+    unwatch: Callable[[], object] | None = None
+    ended = False
+    streams = False  # tokens came: a consumer holds it, maybe in another task than the one that began
+    copies = 1  # how often the handler is listed
+    heard = 0
 
     def __init__(self, run_id: Hashable, parent: Run | None, owner: RunTree, recorder: Recorder, data: Any) -> None:
         self.run_id = run_id
         self.parent = parent
         self.owner = owner
         self.recorder = recorder
-        self.root: Run = self if parent is None else parent.root
-        self.span: OpenSpan | None = None
-        self.scope: Scope | None = None  # where the children of a hidden root are
         self.data = data
-        self.on_close: Callable[[Run], object] | None = None
-        self.unwatch: Callable[[], object] | None = None
-        self.ended = False
-        self.streams = False  # tokens came: a consumer holds it, maybe in another task than the one that began
-        self.copies = 1  # how often the handler is listed
-        self.heard = 0
-        self.members: dict[Hashable, Run] = {}  # of a root: everything in its tree
-        self.open = 0  # of a root: how many of these have not ended
-        self.touched = 0  # of a root: nanoseconds since the epoch of the last start in its tree
+        self.invocation: Invocation = Invocation() if parent is None else parent.invocation
 
     def repeated(self) -> bool:
         """Return whether an event was heard before: a handler that is listed twice hears everything twice."""
@@ -105,7 +111,7 @@ class _Forest:
     def __init__(self, current: Callable[[], Hashable]) -> None:
         self.current = current
         self.runs: dict[Hashable, Run] = {}
-        self.roots: OrderedDict[int, Run] = OrderedDict()  # the one that was quiet for longest comes first
+        self.invocations: OrderedDict[Invocation, None] = OrderedDict()  # the one quiet for longest comes first
         self.paused: OrderedDict[Hashable, list[tuple[str, int]]] = OrderedDict()
         self.lock = threading.RLock()
 
@@ -123,42 +129,45 @@ class _Forest:
 
     def add(self, run: Run) -> None:
         """Keep a run, within the bounds of count and age."""
-        settings, root = run.recorder.settings, run.root
+        invocation, invocations = run.invocation, self.invocations
+        most = run.recorder.settings.max_open_sessions
         with self.lock:
-            self.runs[run.run_id] = root.members[run.run_id] = run
-            root.open += 1
-            root.touched = time_ns()
-            self.roots[id(root)] = root
-            self.roots.move_to_end(id(root))
-            self._bound(root, settings.max_open_sessions, int(settings.session_timeout * 1e9))
+            self.runs[run.run_id] = run
+            invocation.members[run] = None
+            invocation.open += 1
+            invocation.touched = time_ns() if run.span is None else run.span.start
+            invocations[invocation] = None
+            invocations.move_to_end(invocation)
+            if len(invocations) > 1 or len(self.runs) > most:
+                self._bound(invocation, most, int(run.recorder.settings.session_timeout * 1e9))
 
-    def _bound(self, newest: Run, most: int, longest: int) -> None:
-        while (oldest := next(iter(self.roots.values()))) is not newest:
+    def _bound(self, newest: Invocation, most: int, longest: int) -> None:
+        while (oldest := next(iter(self.invocations))) is not newest:
             if newest.touched - oldest.touched > longest:
                 self._drop(oldest, "closed_by_age")
             elif len(self.runs) > most:
                 self._drop(oldest, "closed_by_count")
             else:
                 return
-        if len(self.runs) > most:  # all of one tree
-            for run in [run for run in newest.members.values() if run.ended]:
+        if len(self.runs) > most:  # all of one invocation
+            for run in [run for run in newest.members if run.ended]:
                 self._forget(run)
-            for run in list(newest.members.values())[1:]:
+            for run in list(newest.members)[1:]:
                 if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
                     break
                 self.cut(run, "closed_by_count", "abandoned")
                 self._forget(run)
 
     def _forget(self, run: Run) -> None:
-        run.root.members.pop(run.run_id, None)
+        run.invocation.members.pop(run, None)
         if self.runs.get(run.run_id) is run:
             del self.runs[run.run_id]
 
-    def _drop(self, root: Run, reason: str) -> None:
-        """Close what is open in a tree, as of the last that was heard of it, and forget it."""
-        for run in reversed(list(root.members.values())):
-            self.cut(run, reason, "abandoned", root.touched)
-        self._release(root)
+    def _drop(self, invocation: Invocation, reason: str) -> None:
+        """Close what is open, as of the last that was heard of it, and forget it."""
+        for run in reversed(list(invocation.members)):
+            self.cut(run, reason, "abandoned", invocation.touched)
+        self._release(invocation)
 
     def cut(self, run: Run, reason: str, outcome: str | None, end: int | None = None) -> None:
         """Close a run that no event will end."""
@@ -175,18 +184,20 @@ class _Forest:
         self, run: Run, outcome: str | None, error: Error | None = None, end: int | None = None, below: bool = True
     ) -> None:
         """End a run and record it; what is open below one that did not end well ends with it."""
+        invocation = run.invocation
         with self.lock:
             if run.ended:
                 return
             run.ended = True
             if below and outcome in _SCATTERED:
-                for other in reversed(list(run.root.members.values())):
+                for other in reversed(list(invocation.members)):
                     if not other.ended and other.is_below(run):
                         self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome, end)
-            root = run.root
-            root.open -= 1
-            if root.open == 0 and root.ended:
-                self._release(root)
+            invocation.open -= 1
+            if run.parent is None:
+                invocation.ended = True
+            if invocation.open == 0 and invocation.ended:
+                self._release(invocation)
         if run.span is not None:
             run.recorder.finish(run.span, outcome, error, end)
             run.span.input = run.span.output = run.span.fields = None  # recorded; only the place in the tree is kept
@@ -194,10 +205,13 @@ class _Forest:
             run.unwatch()
         run.on_close = run.unwatch = None
 
-    def _release(self, root: Run) -> None:
-        for run in list(root.members.values()):
-            self._forget(run)
-        self.roots.pop(id(root), None)
+    def _release(self, invocation: Invocation) -> None:
+        runs = self.runs
+        for run in invocation.members:
+            if runs.get(run.run_id) is run:
+                del runs[run.run_id]
+        invocation.members.clear()
+        self.invocations.pop(invocation, None)
 
 
 _forests: WeakKeyDictionary[Tracker, dict[Any, _Forest]] = WeakKeyDictionary()
@@ -235,6 +249,7 @@ class RunTree:
         self.tracker = tracker or default_tracker
         self.counts: Counter[str] = Counter()
         self._forest = _forest(self.tracker, current)
+        self._asks: Recorder | None = None  # the one that asks the forest where the running code is
 
     @property
     def recorder(self) -> Recorder:
@@ -283,11 +298,15 @@ class RunTree:
             task: the task that awaits it; the run is closed when that ends and no event did it.
         """
         recorder = self.recorder
-        recorder.look_up_with(self._forest.look_up)
+        if recorder is not self._asks:
+            recorder.look_up_with(self._forest.look_up)
+            self._asks = recorder
         run = Run(run_id, parent, self, recorder, data)
         scope = self._scope(recorder, parent)
         if shown:
-            run.span = recorder.start(kind, recorder.name(name), scope, identity, trace_id_for(run_id))
+            above = None if scope is None else scope.span
+            trace = trace_id_for(run_id) if above is None or above.finished else None  # only a root needs one
+            run.span = recorder.start(kind, recorder.name(name), scope, identity, trace)
             run.span.adopts = run.span.parent is None
         else:
             run.scope = scope if parent is None else parent.scope
@@ -300,12 +319,12 @@ class RunTree:
         scope = recorder.variable.get()
         if parent is None:
             return scope
-        span = parent.nearest()
-        if span is None:
-            return parent.root.scope
-        if scope is not None and within(scope, span):  # an interaction that was opened inside that run
-            return scope
-        return inside(span)
+        around = parent.scope
+        if around is None and (span := parent.nearest()) is not None:
+            around = parent.scope = inside(span)
+        if scope is None or around is None or around.span is None or not within(scope, around.span):
+            return around
+        return scope  # of an interaction that was opened inside that run
 
     def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
         """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""

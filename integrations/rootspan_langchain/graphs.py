@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,8 +13,7 @@ from typing import Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 
 __all__ = [
-    "HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "payload", "resumed",
-    "unwrapped",
+    "HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "payload", "unwrapped",
 ]  # fmt: skip
 
 try:
@@ -25,25 +25,29 @@ except Exception:  # LangGraph is not there, is older than these events, or its 
     HAS_EVENTS = False  # type: ignore[misc]  # pyright: ignore[reportConstantRedefinition]
 
 
-def _is_a(value: object, module: str, name: str) -> bool:
-    """Return whether a value is of a class of LangGraph, told by the class: names and texts are anybody's."""
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)
+@functools.lru_cache(256)
+def _is_a(kind: Any, module: str, name: str) -> bool:
+    """Return whether a class is one of LangGraph's; a value is told by its class: names and texts are anybody's."""
+    known = getattr(sys.modules.get(module), name, None)  # imported already, where there is such a value
+    return isinstance(known, type) and issubclass(kind, known)
 
 
 def is_control_flow(error: BaseException) -> bool:
     """Return whether an exception is how LangGraph moves on: an interrupt, a hand-over to a parent, a drain."""
-    return _is_a(error, "langgraph.errors", "GraphBubbleUp")
+    kind: Any = type(error)
+    return _is_a(kind, "langgraph.errors", "GraphBubbleUp")
 
 
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an exception is an interrupt."""
-    return _is_a(error, "langgraph.errors", "GraphInterrupt")
+    kind: Any = type(error)
+    return _is_a(kind, "langgraph.errors", "GraphInterrupt")
 
 
 def is_command(value: object) -> bool:
     """Return whether a value is a `Command`."""
-    return _is_a(value, "langgraph.types", "Command")
+    kind: Any = type(value)
+    return _is_a(kind, "langgraph.types", "Command")
 
 
 def unwrapped(output: Any) -> Any:
@@ -56,11 +60,6 @@ def payload(interrupts: Any) -> list[Any]:
     """Return what each interrupt asks."""
     found = interrupts if isinstance(interrupts, (list, tuple)) else [interrupts]
     return [getattr(interrupt, "value", interrupt) for interrupt in found]
-
-
-def resumed(given: Any) -> Any:
-    """Return the answer with which a run goes on after an interrupt, or None."""
-    return given.resume if is_command(given) else None
 
 
 def goto(value: Any) -> list[str]:

@@ -87,7 +87,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             raise ConfigurationError("detail= has to be 'full' or 'agent'. Fix: detail='full'.")
         if include is not None and not callable(include):
             raise ConfigurationError("include= has to be a function of RunInfo. Fix: include=lambda run: True.")
-        shows = include or functools.partial(invocation.shown_by_default, detail=detail)
+        shows = include or (invocation.shown_in_agent if detail == "agent" else None)
         own = invocation.Whose(user_id, convo_id)
         if estimate_cost:
             calculate_cost("gpt-4o", {"prompt_tokens": 1})  # loads the price list now, not during the first call
@@ -123,36 +123,34 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         run = self._recording.begin(run_type or "chain", serialized, run_id, parent_run_id, tags, metadata, name)
         if run is None or run.span is None:
             return
-        answer = graphs.resumed(inputs)
+        answer = inputs.resume if graphs.is_command(inputs) else None
         self._recording.take(run, inputs if answer is None else answer)
         if answer is not None:
             attach(run.span, ROOTSPAN_INTERRUPT_ANSWER=text_of(run.span.input))
             if not graphs.HAS_EVENTS and run.parent is None:
-                self._recording.resume(run, (metadata or {}).get("thread_id"))
+                self._recording.resume(run, run.data.thread)
 
     @_guarded
     def on_chat_model_start(self, serialized: Any, messages: Any, **event: Any) -> None:
         """Open a call of a chat model."""
-        limit = self._recording.tree.recorder.limit
-        self._call(serialized, lambda: frozen_messages(messages[0] if messages else [], limit), "chat", **event)
+        self._call(serialized, frozen_messages, messages[0] if messages else [], "chat", **event)
 
     @_guarded
     def on_llm_start(self, serialized: Any, prompts: Any, **event: Any) -> None:
         """Open a call of a model that completes text."""
-        limit = self._recording.tree.recorder.limit
-        self._call(serialized, lambda: frozen_value(prompts[0] if prompts else None, limit), "text_completion", **event)
+        self._call(serialized, frozen_value, prompts[0] if prompts else None, "text_completion", **event)
 
     def _call(
-        self, serialized: Any, asked: Callable[[], Any], operation: str, *, run_id: Any, parent_run_id: Any = None,
-        tags: Any = None, metadata: Any = None, invocation_params: Any = None, name: Any = None, **kwargs: Any,
+        self, serialized: Any, frozen: Callable[[Any, int], Any], asked: Any, operation: str, *, run_id: Any,
+        parent_run_id: Any = None, tags: Any = None, metadata: Any = None, invocation_params: Any = None,
+        name: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         run = self._recording.begin("model", serialized, run_id, parent_run_id, tags, metadata, name)
         if run is None or run.span is None:
             return
-        run.span.set(operation=operation)
-        self._recording.describe_call(run.span, run, serialized, metadata or {}, invocation_params)
+        self._recording.call(run, run.span, operation, serialized, metadata or {}, invocation_params)
         if self._recording.content:
-            run.span.input = asked()
+            run.span.input = frozen(asked, run.recorder.limit)
 
     @_guarded
     def on_tool_start(
@@ -243,10 +241,11 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         if run is None:
             return
         if run.span is not None:
-            answer = self._recording.answer(run, response)
-            names = [str(call.get("name")) for call in answer.calls]
-            others = [name for name in run.data.offered if name not in names]
-            self._recording.decide(run, "tool_choice", names, answer.text, others)
+            answer = self._recording.answer(run, run.span, response)
+            if answer.calls:
+                names = [str(call.get("name")) for call in answer.calls]
+                others = [name for name in run.data.offered if name not in names]
+                self._recording.decide(run, "tool_choice", names, answer.text, others)
         self._recording.tree.end(run)
 
     @_guarded

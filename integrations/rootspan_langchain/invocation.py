@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables.config import var_child_runnable_config
 
 from rootspan import semconv
-from rootspan.record import AttributeValue
+from rootspan.record import AttributeValue, Identity
 
 __all__ = [
-    "DETAILS", "NOBODY", "RunInfo", "Whose", "attempt", "awaiting_task", "current_run_id", "node", "properties",
-    "shown_by_default", "tags_of", "whose",
+    "DETAILS", "NOBODY", "UNLABELLED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
+    "news", "operation", "place", "properties", "shown_in_agent", "whose",
 ]  # fmt: skip
 
 DETAILS: Final = ("full", "agent")
@@ -24,6 +25,7 @@ _USERS: Final = ("user_id", "userId", "langfuse_user_id", "ls_user_id")
 _CONVOS: Final = (
     "session_id", "conversation_id", "convo_id", "sessionId", "conversationId", "langfuse_session_id",
 )  # fmt: skip
+_AGENTS: Final = ("langgraph", "langchain_create_agent")
 _IDENTITY: Final = frozenset((*_USERS, *_CONVOS))
 _FRAMEWORK: Final = ("ls_", "lc_", "langgraph_", "langfuse_", "checkpoint_", "__pregel", "LANG", "REVISION")
 _OWN: Final = frozenset({*_IDENTITY, "thread_id", "revision_id", "run_id", "assistant_id", "graph_id"})
@@ -74,6 +76,20 @@ def whose(metadata: Mapping[str, Any]) -> Whose:
     return Whose(_first(metadata, _USERS), _first(metadata, _CONVOS), agent)
 
 
+def news(told: Whose, known: Identity) -> Whose:
+    """Return what is told and not known."""
+    user = None if told.user_id is None or str(told.user_id) == known.user_id else told.user_id
+    convo = None if told.convo_id is None or str(told.convo_id) == known.convo_id else told.convo_id
+    agent = None if told.agent_name is None or str(told.agent_name) == known.agent_name else told.agent_name
+    return NOBODY if user is convo is agent is None else Whose(user, convo, agent)
+
+
+def operation(metadata: Mapping[str, Any]) -> str:
+    """Return what an invocation is called by the conventions."""
+    is_agent = "lc_agent_name" in metadata or metadata.get("ls_integration") in _AGENTS
+    return semconv.Operation.INVOKE_AGENT if is_agent else semconv.Operation.INVOKE_WORKFLOW
+
+
 def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((metadata[name] for name in names if metadata.get(name) is not None), None)
 
@@ -87,22 +103,31 @@ def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tags_of(tags: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the host's own tags."""
-    return tuple([tag for tag in tags if not str(tag).startswith(_INTERNAL_TAGS)]) if tags else ()
+class Labels(NamedTuple):
+    """What the tags of a run tell."""
+
+    own: tuple[str, ...] = ()  # the host's
+    attempt: int | None = None  # of a retried run; the first one is not marked
+    hidden: bool = False  # LangGraph's own plumbing
 
 
-def attempt(tags: Sequence[str] | None) -> int | None:
-    """Return which attempt of a retried run it is; the first one is not marked."""
-    for tag in tags or ():
-        if tag.startswith(_ATTEMPT) and tag[len(_ATTEMPT) :].isdigit():
-            return int(tag[len(_ATTEMPT) :])
-    return None
+UNLABELLED: Final = Labels()
+"""Of a run without tags."""
 
 
-def node(metadata: Mapping[str, Any]) -> dict[str, AttributeValue]:
-    """Return where in its graph a node stands."""
+@functools.lru_cache(256)
+def labels(tags: tuple[str, ...]) -> Labels:
+    """Return what the tags of a run tell; the same few come again and again."""
+    own = tuple(tag for tag in tags if not tag.startswith(_INTERNAL_TAGS))
+    attempts = [tag[len(_ATTEMPT) :] for tag in tags if tag.startswith(_ATTEMPT)]
+    attempt = next((int(number) for number in attempts if number.isdigit()), None)
+    return Labels(own, attempt, _HIDDEN in tags)
+
+
+def place(metadata: Mapping[str, Any], attempt: int | None) -> dict[str, AttributeValue]:
+    """Return where in its graph a node stands, and which attempt of a retried run it is."""
     found: dict[str, Any] = {
+        semconv.ROOTSPAN_RUN_ATTEMPT: attempt,
         semconv.LANGGRAPH_NODE: metadata.get("langgraph_node"),
         semconv.LANGGRAPH_STEP: metadata.get("langgraph_step"),
         semconv.LANGGRAPH_CHECKPOINT_NS: metadata.get("langgraph_checkpoint_ns"),
@@ -111,13 +136,12 @@ def node(metadata: Mapping[str, Any]) -> dict[str, AttributeValue]:
     return {name: value for name, value in found.items() if type(value) in (str, int) and value != ""}
 
 
-def shown_by_default(info: RunInfo, detail: str) -> bool:
-    """Return whether a run gets a span: never what LangGraph calls hidden, in `agent` no step that only passes on."""
+def shown_in_agent(info: RunInfo) -> bool:
+    """Return whether a run gets a span in less detail: no step that only passes on, nor what LangGraph hides."""
     if _HIDDEN in info.tags:
         return False
-    if detail == "full" or info.type in ("model", "tool", "retriever"):
-        return True
-    return info.is_root or info.is_node or info.name == info.metadata.get("lc_agent_name")
+    called = info.type in ("model", "tool", "retriever")
+    return called or info.is_root or info.is_node or info.name == info.metadata.get("lc_agent_name")
 
 
 def current_run_id() -> Any:

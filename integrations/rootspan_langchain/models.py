@@ -11,11 +11,13 @@ from typing import Any, Final, NamedTuple
 from langchain_core.outputs import LLMResult
 
 from rootspan import calculate_cost, semconv
-from rootspan.freeze import freeze
 from rootspan.record import AttributeValue, Frozen
-from rootspan_langchain.values import message
+from rootspan_langchain.budget import Budget
+from rootspan_langchain.values import frozen_value
 
-__all__ = ["Answer", "Usage", "answer", "cost_of", "model_of", "offered", "parameters", "provider_of", "usage_of"]
+__all__ = [
+    "Answer", "Usage", "answer", "cost_of", "model_of", "names_of", "parameters", "provider_of", "tools_of", "usage_of",
+]  # fmt: skip
 
 _MODELS: Final = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
 _NUMBER: Final = (int, float)
@@ -34,7 +36,12 @@ _PARAMETERS: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
 }
 _FINISH: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
 _SUFFIXES: Final = ("Chat", "LLM")
-_TOOLS: Final = 65_536  # characters of the tools' definitions
+_STOPS: Final = ("stop", "stop_sequences", "ls_stop")
+_NAMES: Final = ("model_name", "model", "model_id")
+_USAGES: Final = ("token_usage", "usage")
+_ASKED: Final = ("input_tokens", "prompt_tokens")
+_ANSWERED: Final = ("output_tokens", "completion_tokens")
+_COSTS: Final = ("total_cost", "cost")
 _CACHED_IDS: Final = ("run-", "lc_run-")
 
 
@@ -48,13 +55,16 @@ class Usage(NamedTuple):
     audio: Mapping[str, int] = {}  # attributes
 
 
+_UNKNOWN: Final = Usage()
+
+
 class Answer(NamedTuple):
     """What a model answered."""
 
-    output: Any  # a text, or messages
+    output: Frozen  # a text, or messages
     usage: Usage
     fields: dict[str, Any]
-    attributes: dict[str, AttributeValue]
+    attributes: dict[str, Any]
     calls: Sequence[Mapping[str, Any]]
     text: str
     bought: Any  # the usage as it was told; None for what the cache answered
@@ -62,7 +72,7 @@ class Answer(NamedTuple):
 
 def _first(names: Sequence[str], *sources: Any) -> Any:
     for source in sources:
-        if isinstance(source, dict):
+        if source and isinstance(source, dict):
             for name in names:
                 if source.get(name) is not None:
                     return source[name]
@@ -91,11 +101,11 @@ def parameters(metadata: Mapping[str, Any], given: Any) -> dict[str, AttributeVa
     """Return the parameters of a call under their attribute names."""
     found: dict[str, AttributeValue] = {}
     for source in (metadata, given):
-        for key in _PARAMETERS.keys() & source.keys() if isinstance(source, dict) else ():
-            name, kinds = _PARAMETERS[key]
-            if type(source[key]) in kinds:
-                found[name] = source[key]
-    stop = _first(("stop", "stop_sequences", "ls_stop"), given, metadata)
+        if isinstance(source, dict) and not _PARAMETERS.keys().isdisjoint(source):
+            for key, (name, kinds) in _PARAMETERS.items():
+                if type(source.get(key)) in kinds:
+                    found[name] = source[key]
+    stop = _first(_STOPS, given, metadata)
     if isinstance(stop, (list, tuple)) and stop and all(type(item) is str for item in stop):
         found[semconv.GEN_AI_REQUEST_STOP_SEQUENCES] = list(stop)
     elif type(stop) is str:
@@ -103,25 +113,33 @@ def parameters(metadata: Mapping[str, Any], given: Any) -> dict[str, AttributeVa
     return found
 
 
-def offered(given: Any) -> tuple[Frozen, list[str]]:
-    """Return the definitions of the tools that the model may call, and their names."""
+def tools_of(given: Any) -> Sequence[Any]:
+    """Return the definitions of the tools that the model may call."""
     tools = _first(("tools", "functions"), given)
-    if not isinstance(tools, (list, tuple)) or not tools:
-        return None, []
+    return tools if isinstance(tools, (list, tuple)) else ()
+
+
+def names_of(tools: Sequence[Any]) -> list[str]:
+    """Return the names of tools."""
     names: list[str] = []
     for tool in tools:
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
         name = inner.get("name") if isinstance(inner, Mapping) else getattr(inner, "name", None)
         if type(name) is str:
             names.append(name)
-    return freeze(list(tools), _TOOLS), names
+    return names
 
 
 def usage_of(given: Any) -> Usage:
     """Return LangChain's `usage_metadata`, or a provider's own counts, as tokens; the input is the gross number."""
-    if not isinstance(given, dict):
-        return Usage()
+    if not given or not isinstance(given, dict):
+        return _UNKNOWN
+    tokens = _count(_first(_ASKED, given)), _count(_first(_ANSWERED, given))
+    cost = _first(_COSTS, given)
+    price = float(cost) if type(cost) in _NUMBER else None
     before, after = given.get("input_token_details"), given.get("output_token_details")
+    if not before and not after:
+        return Usage(*tokens, price)
     details = {
         "cache_read_tokens": _first(("cache_read",), before),
         "cache_creation_tokens": _first(("cache_creation",), before),
@@ -131,11 +149,9 @@ def usage_of(given: Any) -> Usage:
         semconv.ROOTSPAN_USAGE_INPUT_AUDIO_TOKENS: _first(("audio",), before),
         semconv.ROOTSPAN_USAGE_OUTPUT_AUDIO_TOKENS: _first(("audio",), after),
     }
-    cost = _first(("total_cost", "cost"), given)
     return Usage(
-        _count(_first(("input_tokens", "prompt_tokens"), given)),
-        _count(_first(("output_tokens", "completion_tokens"), given)),
-        float(cost) if type(cost) in (int, float) else None,
+        *tokens,
+        price,
         {name: value for name, value in details.items() if type(value) is int},
         {name: value for name, value in audio.items() if type(value) is int},
     )
@@ -145,42 +161,57 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def answer(result: LLMResult, run_id: str, limit: int) -> Answer:
-    """Return what the result of one call says."""
+def answer(result: LLMResult, run_id: Any, limit: int | None) -> Answer:
+    """Return what the result of one call says; its output only where there is a limit for it."""
     choices: Any = result.generations[0] if result.generations else []
-    told: Any = result.llm_output or {}
-    messages: list[Any] = [choice.message for choice in choices if getattr(choice, "message", None) is not None]
-    shown: list[dict[str, Any]] = [message(one, limit) for one in messages]
-    reasons: list[Any] = []
-    for number, choice in enumerate(choices):
-        reason = _first(_FINISH, getattr(messages[number : number + 1] and messages[number], "response_metadata", None),
-                        choice.generation_info)  # fmt: skip
-        if reason is not None:
-            reasons.append(str(reason))
-            if number < len(shown):
-                shown[number]["finish_reason"] = str(reason)
-    first: Any = messages[0] if messages else None
-    meta: Any = getattr(first, "response_metadata", None) or {}
-    bought = getattr(first, "usage_metadata", None) or _first(("token_usage", "usage"), told, meta)
+    told: Any = result.llm_output
+    first: Any = getattr(choices[0], "message", None) if choices else None
+    meta: Any = getattr(first, "response_metadata", None)
+    bought = getattr(first, "usage_metadata", None) or _first(_USAGES, told, meta)
     usage = usage_of(bought)
-    attributes: dict[str, AttributeValue] = {}
-    identifier = meta.get("id") or getattr(first, "id", None)
+    attributes: dict[str, Any] = {}
+    identifier = (meta and meta.get("id")) or getattr(first, "id", None)
     if type(identifier) is str and not identifier.startswith(_CACHED_IDS):
         attributes[semconv.GEN_AI_RESPONSE_ID] = identifier
     if _is_cached(first, usage, run_id):
         attributes[semconv.ROOTSPAN_RESPONSE_CACHED] = True
-        usage, bought = Usage(), None  # bought when it was asked for the first time
+        usage, bought = _UNKNOWN, None  # bought when it was asked for the first time
     attributes.update(usage.audio)
-    fields = {"response_model": _first(("model_name", "model", "model_id"), meta, told), "finish_reasons": reasons}
-    fields.update(usage.details)
-    texts = [choice.text for choice in choices]
-    text = str(texts[0]) if texts else ""
-    calls = getattr(first, "tool_calls", None) or ()
-    output: Any = shown or [{"role": "assistant", "content": text} for text in texts]
-    if not shown and len(texts) < 2:
-        output = text or None
-    fields = {name: value for name, value in fields.items() if value}
-    return Answer(output, usage, fields, attributes, calls, text, bought)
+    fields: dict[str, Any] = dict(usage.details)
+    if model := _first(_NAMES, meta, told):
+        fields["response_model"] = model
+    reasons = [_reason(choice) for choice in choices]
+    if ended := [reason for reason in reasons if reason is not None]:
+        fields["finish_reasons"] = ended
+    output = None if limit is None else _output(choices, reasons, limit)
+    text = str(choices[0].text) if choices else ""
+    return Answer(output, usage, fields, attributes, getattr(first, "tool_calls", None) or (), text, bought)
+
+
+def _reason(choice: Any) -> str | None:
+    """Return why an answer ended there."""
+    told = getattr(getattr(choice, "message", None), "response_metadata", None)
+    if not told and not choice.generation_info:
+        return None
+    reason = _first(_FINISH, told, choice.generation_info)
+    return None if reason is None else str(reason)
+
+
+def _output(choices: Any, reasons: list[str | None], limit: int) -> Frozen:
+    """Return what was said: messages, or the text of a model that completes text."""
+    budget = Budget(limit)
+    said: list[dict[str, Any]] = []
+    for choice, reason in zip(choices, reasons, strict=True):
+        message = getattr(choice, "message", None)
+        if message is not None:
+            said.append(budget.message(message))
+            if reason is not None:
+                said[-1]["finish_reason"] = reason
+        elif len(choices) == 1:
+            return frozen_value(choice.text or None, limit)
+        else:
+            said.append({"role": "assistant", "content": budget.text(choice.text)})
+    return budget.frozen(said) if said else None
 
 
 def cost_of(answer: Answer, model: str | None, provider: str | None) -> float | None:
@@ -190,9 +221,9 @@ def cost_of(answer: Answer, model: str | None, provider: str | None) -> float | 
     return None if price is None else float(price)
 
 
-def _is_cached(first: Any, usage: Usage, run_id: str) -> bool:
+def _is_cached(first: Any, usage: Usage, run_id: Any) -> bool:
     """Return whether LangChain's cache answered: it sets the cost to 0, and the message has the id of another run."""
     if usage.cost == 0:
         return True
     identifier = getattr(first, "id", None)
-    return type(identifier) is str and identifier.startswith(_CACHED_IDS) and run_id not in identifier
+    return type(identifier) is str and identifier.startswith(_CACHED_IDS) and str(run_id) not in identifier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from time import time_ns
 from typing import Any
 
@@ -22,11 +22,16 @@ def attach(span: OpenSpan | None, **attributes: Any) -> None:
         add(span, named)
 
 
-def add(span: OpenSpan, attributes: Mapping[str, Any]) -> None:
-    """Add attributes by their full names."""
+def add(span: OpenSpan, attributes: dict[str, Any], **fields: Any) -> None:
+    """Add attributes by their full names, and rare fields of the record."""
+    before = span.fields
+    if before:
+        if attributes and (known := before.get("attributes")):
+            attributes = {**known, **attributes}
+        fields = {**before, **fields}
     if attributes:
-        before = (span.fields or {}).get("attributes")
-        span.set(attributes={**before, **attributes} if before else dict(attributes))
+        fields["attributes"] = attributes
+    span.fields = fields or None
 
 
 def text_of(frozen: Any) -> str | None:
@@ -37,29 +42,28 @@ def text_of(frozen: Any) -> str | None:
 class Notes:
     """What the handler remembers of a run until it ends."""
 
-    __slots__ = (
-        "first", "interrupted", "is_graph", "is_node", "ns", "offered", "pieces", "room", "source", "thread", "usages",
-    )  # fmt: skip
+    # Defaults of the class, so that starting a run sets only what it has.
+    thread: Any = None
+    is_graph = False
+    interrupted = False
+    offered: Sequence[str] = ()
+    first: int | None = None
+    source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event
+    said = 0  # characters in all pieces
 
-    def __init__(self, ns: Any, thread: Any, is_node: bool, room: int) -> None:
-        self.ns = ns
-        self.thread = thread
+    def __init__(self, ns: Any, is_node: bool) -> None:
+        self.ns = ns  # where in its graph it stands
         self.is_node = is_node
-        self.is_graph = False
-        self.interrupted = False
-        self.offered: list[str] = []
-        self.first: int | None = None
-        self.source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event
         self.pieces: list[str] = []
-        self.room = room
         self.usages: list[Usage] = []
 
-    def piece(self, text: Any, source: str) -> None:
-        self.first = self.first or time_ns()
-        self.source = self.source or source
-        if type(text) is str and self.source == source and self.room > 0:
+    def piece(self, text: Any, source: str, room: int) -> None:
+        """Keep a piece of an answer up to `room` characters of all, and when the first one came."""
+        if self.first is None:
+            self.first, self.source = time_ns(), source
+        if type(text) is str and self.source == source and self.said < room:
             self.pieces.append(text)
-            self.room -= len(text)
+            self.said += len(text)
 
 
 def keep_time(run: Run) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from time import time_ns
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rootspan import Tracker, semconv
 from rootspan.adapter import Run, RunTree
 from rootspan.arguments import outcome_of
+from rootspan.freeze import freeze
 from rootspan.record import NOBODY, Identity, Kind, SpanEvent
 from rootspan.scope import OpenSpan, holding
 from rootspan_langchain import graphs, invocation, models
@@ -20,9 +21,10 @@ from rootspan_langchain.values import frozen_value, last_said
 
 __all__ = ["Recording"]
 
+_TOOLS: Final = 65_536  # characters of the tools' definitions
 _MOST_EVENTS: Final = 100
 _KINDS: Final = {"model": Kind.MODEL, "tool": Kind.TOOL, "retriever": Kind.RETRIEVAL}
-_AGENTS: Final = ("langgraph", "langchain_create_agent")
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Recording:
@@ -34,7 +36,7 @@ class Recording:
         tags: labels of every root.
         properties: custom dimensions of every root.
         content: whether what was said is recorded.
-        shows: decides whether a run gets a span.
+        shows: decides whether a run gets a span; None for every run that LangGraph does not hide.
         priced: whether a call of a model is given its price by the price list.
     """
 
@@ -45,8 +47,8 @@ class Recording:
         tags: Sequence[str] | None,
         properties: Mapping[str, Any] | None,
         content: bool,
-        shows: Callable[[invocation.RunInfo], object],
-        priced: bool = False,
+        shows: Callable[[invocation.RunInfo], object] | None,
+        priced: bool,
     ) -> None:
         self.tree = RunTree(tracker, invocation.current_run_id)
         self.enabled = True
@@ -60,23 +62,28 @@ class Recording:
         tree = self.tree
         if not self.enabled or tree.is_known(run_id):
             return None
-        tags, metadata = tags or [], metadata or {}
+        metadata = metadata or _NOTHING
+        labels = invocation.labels(tuple(map(str, tags))) if tags else invocation.UNLABELLED
         name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
         parent, ns = tree.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
-        above = None if parent is None else cast("Notes", parent.data)
+        above: Notes | None = None if parent is None else parent.data
         is_node = above is not None and ns is not None and above.ns != ns
-        if parent is not None and above is not None and is_node and not above.is_graph:
+        if is_node and parent is not None and above is not None and not above.is_graph:
             above.is_graph = True
             self._call_agent(parent, metadata)
-        shown = self._shown(name, kind, tags, metadata, parent is None, is_node)
-        fallback = Kind.INTERACTION if parent is None else Kind.STEP
-        task = None if kind not in _KINDS else invocation.awaiting_task()
-        identity = self._identity(parent, tags, metadata)
-        thread = metadata.get("thread_id") if parent is None else None
-        notes = Notes(ns, thread, is_node, tree.recorder.limit if self.content else 0)
-        run = tree.start(run_id, parent, _KINDS.get(kind, fallback), name, identity, shown, task, notes)
-        if run.span is not None:
-            self._place(run.span, run_id, parent, tags, metadata, is_node)
+        shown = not labels.hidden
+        if self._shows is not None:
+            shown = self._shown(invocation.RunInfo(name, kind, tags or [], metadata, parent is None, is_node))
+        notes = Notes(ns, is_node)
+        called = _KINDS.get(kind)
+        task = None if called is None else invocation.awaiting_task()
+        of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
+        run = tree.start(run_id, parent, of, name, self._identity(parent, labels.own, metadata), shown, task, notes)
+        if parent is None:
+            notes.thread = metadata.get("thread_id")
+            self._place_root(run, metadata)
+        if run.span is not None and (is_node or labels.attempt is not None):
+            add(run.span, invocation.place(metadata if is_node else _NOTHING, labels.attempt))
         return run
 
     def _call_agent(self, graph: Run, metadata: Any) -> None:
@@ -89,47 +96,43 @@ class Recording:
                 if span.parent is not None:
                     span.parent.took(agent_name=span.name)
 
-    def _shown(self, name: str, kind: str, tags: Any, metadata: Any, is_root: bool, is_node: bool) -> bool:
-        info = invocation.RunInfo(name, kind, tags, metadata, is_root, is_node)
+    def _shown(self, info: invocation.RunInfo) -> bool:
         try:
-            return bool(self._shows(info))
+            return bool(self._shows and self._shows(info))
         except Exception as error:
             self.tree.recorder.warn("include", "the include= function raised %r; the run is recorded", error)
             return True
 
-    def _identity(self, parent: Run | None, tags: Any, metadata: Any) -> Identity:
+    def _identity(self, parent: Run | None, labels: tuple[str, ...], metadata: Any) -> Identity:
         """Return what this run says of whose it is, beside what it inherits."""
-        told, own, recorder = invocation.whose(metadata), self._own, self.tree.recorder
-        above = None if parent is None else parent.nearest()
-        if parent is None or above is None or parent.owner is not self.tree:
-            thread = metadata.get("thread_id") if parent is None else None
-            properties = {**(self._properties or {}), **invocation.properties(metadata)} if parent is None else None
-            labels = recorder.tags(self._tags) + invocation.tags_of(tags)
-            convo = told.convo_id or own.convo_id or thread
-            user, agent = told.user_id or own.user_id, told.agent_name
-            return recorder.identity(user, convo, agent, labels or None, properties or None)
+        told = invocation.whose(metadata)
+        above = None if parent is None or parent.owner is not self.tree else parent.nearest()
+        if above is None:
+            return self._foremost(told, labels, metadata if parent is None else None)
+        if told is invocation.NOBODY and not labels:
+            return NOBODY
         known = above.holder.identity
-        before = (known.user_id, known.convo_id, known.agent_name)
-        labels = invocation.tags_of(tags)
-        if not labels and (told is invocation.NOBODY or told == before):
-            return NOBODY
-        user, convo, agent = (
-            None if value is None or str(value) == old else value for value, old in zip(told, before, strict=True)
-        )
-        labels = tuple(tag for tag in labels if tag not in known.tags)
-        if not labels and user is convo is agent is None:
-            return NOBODY
-        return recorder.identity(user, convo, agent, labels)
+        news = invocation.news(told, known)
+        labels = tuple(tag for tag in labels if tag not in known.tags) if labels else ()
+        return NOBODY if news is invocation.NOBODY and not labels else self.tree.recorder.identity(*news, labels)
 
-    def _place(self, span: OpenSpan, run_id: Any, parent: Run | None, tags: Any, metadata: Any, is_node: bool) -> None:
-        if parent is None:
-            attach(span, ROOTSPAN_RUN_ID=str(run_id), LANGGRAPH_THREAD_ID=text_of(metadata.get("thread_id")))
-            if span.kind == Kind.INTERACTION:
-                is_agent = "lc_agent_name" in metadata or metadata.get("ls_integration") in _AGENTS
-                span.set(operation=semconv.Operation.INVOKE_AGENT if is_agent else semconv.Operation.INVOKE_WORKFLOW)
-        elif is_node:
-            add(span, invocation.node(metadata))
-        attach(span, ROOTSPAN_RUN_ATTEMPT=invocation.attempt(tags))
+    def _foremost(self, told: invocation.Whose, labels: tuple[str, ...], metadata: Any) -> Identity:
+        """Return whose the first run of this handler in a tree is; with metadata it is the root."""
+        own, recorder = self._own, self.tree.recorder
+        thread = properties = None
+        if metadata is not None:
+            thread = metadata.get("thread_id")
+            properties = {**(self._properties or {}), **invocation.properties(metadata)}
+        user, convo = told.user_id or own.user_id, told.convo_id or own.convo_id or thread
+        tags = recorder.tags(self._tags) + labels
+        return recorder.identity(user, convo, told.agent_name, tags or None, properties or None)
+
+    def _place_root(self, run: Run, metadata: Any) -> None:
+        """Keep which invocation of what it is."""
+        if run.span is not None:
+            if run.span.kind == Kind.INTERACTION:
+                run.span.fields = {"operation": invocation.operation(metadata)}
+            attach(run.span, ROOTSPAN_RUN_ID=str(run.run_id), LANGGRAPH_THREAD_ID=text_of(run.data.thread))
 
     def take(self, run: Run, inputs: Any) -> None:
         """Keep what went into a chain."""
@@ -147,22 +150,23 @@ class Recording:
             if run.parent is None:
                 run.span.took_call(None, run.span.output, False)
 
-    def describe_call(self, span: OpenSpan, run: Run, serialized: Any, metadata: Any, given: Any) -> None:
+    def call(self, run: Run, span: OpenSpan, operation: str, serialized: Any, metadata: Any, given: Any) -> None:
         """Keep which model was asked, and how."""
         run.on_close = keep_partial
         span.model = run.recorder.label(models.model_of(metadata, given, serialized))
         span.provider = run.recorder.label(models.provider_of(metadata, serialized))
-        definitions, run.data.offered = models.offered(given)
-        add(span, models.parameters(metadata, given))
-        if self.content:
-            attach(span, GEN_AI_TOOL_DEFINITIONS=text_of(definitions))
+        add(span, models.parameters(metadata, given), operation=operation)
+        if tools := models.tools_of(given):
+            run.data.offered = models.names_of(tools)
+            if self.content:
+                attach(span, GEN_AI_TOOL_DEFINITIONS=text_of(freeze(list(tools), _TOOLS)))
 
     def token(self, run_id: Any, text: Any, source: str, usage: Any = None) -> None:
         """Keep a piece of an answer; it is no event of its own."""
         run = self.tree.find(run_id)
         if run is not None and not run.repeated():
             run.streams = True
-            run.data.piece(text, source)
+            run.data.piece(text, source, run.recorder.limit if self.content else 0)
             if usage:
                 run.data.usages.append(models.usage_of(usage))
 
@@ -193,18 +197,15 @@ class Recording:
         if self.content:
             attach(run.span, ROOTSPAN_INTERRUPT_PAYLOAD=text_of(frozen_value(graphs.payload(interrupts))))
 
-    def answer(self, run: Run, response: Any) -> models.Answer:
+    def answer(self, run: Run, span: OpenSpan, response: Any) -> models.Answer:
         """Keep what a model answered, whole or in part."""
-        span = cast("OpenSpan", run.span)
-        answer = models.answer(response, str(run.run_id), run.recorder.limit)
+        answer = models.answer(response, run.run_id, run.recorder.limit if self.content else None)
         span.tokens = answer.usage[:3]
         if self._priced and answer.usage.cost is None:
             span.tokens = (*span.tokens[:2], models.cost_of(answer, span.model, span.provider))
-        span.set(**answer.fields)
-        add(span, answer.attributes)
+        add(span, answer.attributes, **answer.fields)
         keep_time(run)
-        if self.content:
-            span.output = frozen_value(answer.output, run.recorder.limit)
+        span.output = answer.output
         return answer
 
     def decide(self, run: Run, name: str, chosen: list[str], reasoning: str = "", others: Sequence[str] = ()) -> None:
@@ -225,7 +226,7 @@ class Recording:
         if span is not None and span.kind == Kind.MODEL:
             told = ""
             if getattr(response, "generations", None) and any(response.generations):
-                told = self.answer(run, response).text
+                told = self.answer(run, span, response).text
             if len(told) < sum(map(len, run.data.pieces)):  # an older LangChain leaves out the last piece
                 span.output = None
             keep_partial(run)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import enum
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.caches import InMemoryCache
@@ -43,8 +45,6 @@ def messages(span: Any, side: str = "input") -> Any:
 
 def told(handler: RootspanCallbackHandler, result: LLMResult, **start: Any) -> None:
     """One call of a model, as its events."""
-    from uuid import uuid4
-
     run = uuid4()
     handler.on_chat_model_start(start.pop("serialized", {"name": "m"}), [[]], run_id=run, **start)
     handler.on_llm_end(result, run_id=run)
@@ -294,6 +294,74 @@ def test_lc_59_what_belongs_to_the_framework_is_never_written_out(
     assert given["manager"] == "<langchain_core.callbacks.manager.CallbackManager>"
 
 
+@pytest.mark.parametrize("wrap", [dict, lambda given: {"inner": given}])
+def test_lc_59_a_small_configuration_is_no_value_either(
+    handler: RootspanCallbackHandler, trees: Collect, wrap: Callable[[Any], Any]
+) -> None:
+    given = wrap({"callbacks": None, "configurable": {"api_token": "hush"}})
+    RunnableLambda(lambda _: "x").invoke(given, config(handler))
+    assert "<RunnableConfig>" in trees().root.attributes["input.value"]
+
+
+def test_what_is_changed_after_the_event_was_recorded_before(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """Small values are written as they are, and written at once."""
+    call: Any = {"name": "look", "args": {"at": "before"}, "id": "c1", "type": "tool_call"}
+    said = AIMessage("before", tool_calls=[call])
+    state: dict[str, Any] = {"small": {"text": "before"}, "long": "before" * 100, "said": [said]}
+    inputs: dict[str, Any] = {"text": "before"}
+
+    def change(_: Any) -> Any:
+        inputs["text"] = state["small"]["text"] = state["long"] = said.content = "after"
+        said.tool_calls[0]["args"]["at"] = "after"
+        return "done"
+
+    handler.on_chain_start(None, state, run_id=(run_id := uuid4()), name="state")
+    RunnableLambda(change).with_config(run_name="small").invoke(inputs, config(handler))
+    handler.on_chain_end("done", run_id=run_id)
+    roots = {root.name: root.attributes["input.value"] for root in trees().roots}
+    assert "after" not in roots["state"] + roots["small"]
+    assert json.loads(roots["small"]) == {"text": "before"}
+    assert json.loads(roots["state"])["said"][0]["tool_calls"][0]["args"] == {"at": "before"}
+
+
+def test_texts_of_other_classes_are_texts(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    class Colour(str, enum.Enum):
+        RED = "red"
+
+    class Text(str):  # as what a message's `text` returns
+        __slots__ = ()
+
+    RunnableLambda(lambda _: Text("said")).invoke(Colour.RED, config(handler))
+    root = trees().root
+    assert (root.attributes["input.value"], root.attributes["output.value"]) == ("red", "said")
+
+
+def test_a_value_that_another_thread_changes_is_looked_at_once_more(
+    handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: Any) -> int:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr("rootspan_langchain.budget.room", changed)
+    RunnableLambda(lambda _: "x").invoke({"text": "fine", "numbers": [0.5, 1.5]}, config(handler))
+    assert json.loads(trees().root.attributes["input.value"]) == {"text": "fine", "numbers": [0.5, 1.5]}
+
+
+def test_numbers_that_json_lacks_are_told_wherever_they_are(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    value = {"text": "x" * 300, "number": float("nan"), "deep": [{"numbers": [float("inf"), 0.5]}]}
+    RunnableLambda(lambda _: "x").invoke(value, config(handler))
+    given = json.loads(trees().root.attributes["input.value"])
+    assert (given["number"], given["deep"]) == ("NaN", [{"numbers": ["Infinity", 0.5]}])
+
+
+def test_long_arguments_of_a_tool_call_keep_their_size(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    call: Any = {"name": "write", "args": {"text": "x" * 200_000}, "id": "c1", "type": "tool_call"}
+    RunnableLambda(lambda _: "x").invoke([AIMessage("", tool_calls=[call])], config(handler))
+    text = trees().root.attributes["input.value"]
+    assert len(text) < 70_000
+    assert "cut from 200000 characters" in text
+
+
 def test_lc_60_lone_surrogates_are_replaced(handler: RootspanCallbackHandler, trees: Collect) -> None:
     ChatScripted(script=["out \udc80"]).invoke([HumanMessage("in \ud800")], config(handler, tags=["t\ud800"]))
     root = trees().root
@@ -340,7 +408,7 @@ def test_lc_61_an_image_alone_keeps_size_and_digest(handler: RootspanCallbackHan
 def test_lc_61_an_image_in_a_state_is_elided_as_well(
     handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rootspan_langchain.values._digests", dict.fromkeys(range(2_000), "old"))
+    monkeypatch.setattr("rootspan_langchain.budget._digests", dict.fromkeys(range(2_000), "old"))
     image = bytes(range(256)) * 800
     block: Any = {"type": "image", "mime_type": "image/png", "data": base64.b64encode(image).decode()}
     RunnableLambda(lambda _: "x").invoke({"messages": [HumanMessage([block])], "n": 1}, config(handler))
@@ -386,8 +454,6 @@ def test_lc_62_content_off_keeps_a_tools_result_out(tracker: Tracker, trees: Col
 
 def test_lc_09_the_longer_of_two_partial_answers_is_kept(handler: RootspanCallbackHandler, trees: Collect) -> None:
     """An older LangChain leaves the last piece out of what it hands over with the error."""
-    from uuid import uuid4
-
     run = uuid4()
     handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
     for piece in ("one ", "two"):
@@ -550,7 +616,6 @@ def test_custom_events_and_retries_are_events_of_their_run(handler: RootspanCall
     assert first.events[3] == ("progress", {"rootspan.event.data": '{"done":3}'})
     assert second.events[0][0] == "half"
     from types import SimpleNamespace
-    from uuid import uuid4
 
     run = uuid4()
     handler.on_llm_start({}, ["x"], run_id=run)

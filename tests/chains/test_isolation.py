@@ -288,14 +288,15 @@ def test_lc_32_a_large_state_does_not_hold_the_event_loop(handler: RootspanCallb
     """Counted in nodes, not in milliseconds: a busy machine must not fail it. The benchmark measures the time."""
     from langchain_core.messages import HumanMessage
 
-    from rootspan_langchain.values import _Budget, frozen_value
+    from rootspan_langchain.budget import Budget
+    from rootspan_langchain.values import frozen_value
 
     state = {
         "messages": [HumanMessage("x" * 1_000, id=str(number)) for number in range(3_000)],
         "documents": [{"id": number, "text": "y" * 50} for number in range(20_000)],
         "text": "z" * 3_000_000,
     }
-    budget = _Budget(65_536, 1_000)
+    budget = Budget(65_536, 1_000)
     budget.plain(state)
     assert budget.nodes >= -20
     frozen = frozen_value(state)
@@ -516,6 +517,14 @@ def test_details_hide_what_only_passes_on_and_keep_the_children(tracker: Tracker
     found = trees()
     assert sorted(span.name for span in found.spans) == ["ChatScripted", "RunnableSequence"]
     assert found.path(found.models()[0]) == ["RunnableSequence", "ChatScripted"]
+
+
+@pytest.mark.parametrize("detail", ["full", "agent"])
+def test_what_langgraph_hides_is_hidden_in_every_detail(tracker: Tracker, trees: Collect, detail: str) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, detail=detail)
+    RunnableLambda(str, name="hidden").invoke("x", config(handler, tags=["langsmith:hidden"]))
+    RunnableLambda(str, name="shown").invoke("x", config(handler, tags=["langsmith:other"]))
+    assert [root.name for root in trees().roots] == ["shown"]
 
 
 def test_a_predicate_decides_and_may_even_hide_the_root(tracker: Tracker, trees: Collect) -> None:

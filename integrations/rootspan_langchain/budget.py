@@ -1,0 +1,231 @@
+"""Makes plain what LangChain hands to a callback, within a budget of values and characters."""
+
+# Host values are told apart at run time, so what they hold is unknown by nature:
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+from itertools import islice
+from math import isfinite
+from typing import Any, Final
+
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
+from langchain_core.documents import Document
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable
+from langchain_core.stores import BaseStore
+
+from rootspan.description import cut
+from rootspan.freeze import freeze, room, thaw, written
+from rootspan.lengths import DATA, SHORT, digest
+from rootspan.record import Frozen
+from rootspan_langchain.graphs import goto, is_command
+
+__all__ = ["NODES", "ROLES", "Budget", "left_by"]
+
+NODES: Final = 1_000
+"""Values looked at, unless more is said."""
+
+ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant", "function": "tool"}
+"""What LangChain calls some roles, and what the conventions call them."""
+
+_SLACK: Final = 65_536  # for the structure around what the budget left: nothing is to be cut a second time
+_DEPTH: Final = 30
+_HASHED: Final = 4_000_000  # characters of encoded bytes from which on a digest would hold up the event loop
+_CALLS: Final = frozenset({"tool_use", "tool_call", "function_call"})
+# What is part of the framework and no value: it may hold clients, keys and the whole run.
+_MACHINERY: Final = (BaseCallbackHandler, BaseCallbackManager, Runnable, BaseStore)
+_MESSAGES: Final = frozenset({AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage})
+_PLAIN: Final = frozenset({int, bool, type(None)})
+
+
+def left_by(value: Any) -> int:
+    """Return what a dict or list leaves of a short text's length; what does can be written as it is."""
+    try:
+        return room(value, SHORT)
+    except RuntimeError:  # another thread changes it
+        return -1
+
+
+def _digest(data: str) -> str:
+    """Return size and digest of encoded bytes; an image travels through every node and call of a conversation."""
+    if len(data) > _HASHED:
+        return f"[{len(data) * 3 // 4} bytes]"
+    key = len(data), hash(data)  # the text itself is not kept
+    found = _digests.get(key)
+    if found is None:
+        if len(_digests) > NODES:
+            _digests.clear()
+        found = _digests[key] = digest(data)
+    return found
+
+
+_digests: dict[tuple[int, int], str] = {}
+
+
+class Budget:
+    """One look at a value: what is left of its nodes and characters.
+
+    Args:
+        limit: characters kept.
+        nodes: how many values are looked at.
+    """
+
+    def __init__(self, limit: int, nodes: int = NODES) -> None:
+        self.limit = limit
+        self.left = limit
+        self.nodes = nodes
+        self.path: set[int] = set()
+        self.plain_json = True  # of what was seen, nothing that JSON lacks
+
+    def frozen(self, plain: Any) -> Frozen:
+        """Return what was made plain as a record holds it; only what JSON cannot write is walked a second time."""
+        if self.plain_json and (type(plain) is dict or type(plain) is list):
+            return written(plain, self.limit + _SLACK)
+        return freeze(plain, self.limit + _SLACK)
+
+    def plain(self, value: Any, depth: int = 0, key: object = None) -> Any:
+        """Return any value as a JSON-like one."""
+        self.nodes -= 1
+        kind = type(value)
+        if kind is str:
+            return self.text(value, key)
+        if kind in _PLAIN:
+            return value
+        if kind is float:
+            self.plain_json &= isfinite(value)
+            return value
+        if self.nodes < 0 or self.left < 0 or depth > _DEPTH:
+            return "…[cut: too large]"
+        if id(value) in self.path:
+            return "…[cycle]"
+        self.path.add(id(value))
+        try:
+            if kind is dict:
+                return self.fields(value, depth + 1)
+            if kind is list or kind is tuple:
+                return self.items(value, depth + 1)
+            return self.foreign(value, kind, depth + 1)
+        except Exception:  # a value's own code, or another thread that changes it
+            return f"<{kind.__module__}.{kind.__qualname__}> (unreadable)"
+        finally:
+            self.path.discard(id(value))
+
+    def foreign(self, value: Any, kind: type, depth: int) -> Any:
+        """Return what is no plain container as a JSON-like value."""
+        if isinstance(value, BaseMessage):
+            return self.message(value, depth)
+        if isinstance(value, PromptValue):
+            return self.items(value.to_messages(), depth)
+        if is_command(value):
+            parts = {"update": value.update, "goto": goto(value), "resume": value.resume}
+            return self.fields({name: part for name, part in parts.items() if part}, depth)
+        if isinstance(value, Document):
+            found = {"id": value.id, "content": value.page_content, "metadata": value.metadata}
+            return self.fields({name: item for name, item in found.items() if item not in (None, {})}, depth)
+        if isinstance(value, _MACHINERY):
+            return f"<{kind.__module__}.{kind.__qualname__}>"
+        found = thaw(freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500)))
+        self.nodes -= 50
+        self.left -= len(found) if isinstance(found, str) else 500
+        return found
+
+    def text(self, text: str, key: object = None) -> str:
+        """Return a text, cut to its share of what is left."""
+        size = len(text)
+        if size > SHORT:
+            if key in DATA:
+                text = _digest(text)
+            elif text.startswith("data:") and ";base64," in text[:200]:
+                head, mark, data = text.partition(";base64,")
+                text = f"{head}{mark}{_digest(data)}"
+            size = len(text)
+        if size > self.left * 3 // 4:  # one long text leaves room for what stands beside it
+            text = cut(text, max(self.left * 3 // 4, 0))
+            size = len(text)
+        self.left -= size + 8
+        return text
+
+    def fields(self, fields: dict[Any, Any], depth: int) -> dict[Any, Any] | str:
+        """Return a mapping."""
+        if "callbacks" in fields and "configurable" in fields:
+            return "<RunnableConfig>"
+        result: dict[Any, Any] = {}
+        left, nodes = self.left, self.nodes
+        for key, item in list(islice(fields.items(), max(nodes, 0) + 1)):
+            if nodes < 0 or left < 0:
+                break
+            if type(item) is str and len(item) <= SHORT and 2 * len(item) <= left:
+                left -= len(item) + 8
+                nodes -= 1
+            elif type(item) is float:
+                self.plain_json &= isfinite(item)
+            elif type(item) not in _PLAIN:
+                self.left, self.nodes = left, nodes
+                item = self.plain(item, depth, key)
+                left, nodes = self.left, self.nodes
+            result[key] = item
+            left -= 16
+            nodes -= 1
+        self.left, self.nodes = left, nodes
+        if len(result) < len(fields):
+            result["…"] = f"[cut: {len(fields) - len(result)} more]"
+        return result
+
+    def items(self, items: Any, depth: int) -> list[Any]:
+        """Return a list; of one that is too long the newest messages, of anything else the first items."""
+        talk = len(items) > 0 and isinstance(items[-1], BaseMessage)
+        result: list[Any] = []
+        for item in reversed(items) if talk else items:
+            if self.nodes < 0 or self.left < 0:
+                note = f"…[cut: {len(items) - len(result)} more]"
+                result.append({"role": "system", "content": note} if talk else note)
+                break
+            if type(item) in _MESSAGES:
+                self.nodes -= 4
+                result.append(self.message(item, depth))
+            else:
+                result.append(self.plain(item, depth))
+        if talk:
+            result.reverse()
+        return result
+
+    def message(self, given: BaseMessage, depth: int = 0) -> dict[str, Any]:
+        """Return a message as role, content, tool calls and what it answers."""
+        told = given.__dict__  # asking pydantic for a field that a class lacks costs more than all the rest
+        role = told["type"]
+        if role == "chat":
+            role = told["role"]
+        said = told["content"]
+        content = self.text(said) if type(said) is str else self.plain(said, depth)
+        fields: dict[str, Any] = {"role": ROLES.get(role, role), "content": content}
+        if (calls := told.get("tool_calls")) and not _has_calls(content):
+            if type(calls) is list and (kept := left_by(calls)) >= 0:
+                self.left -= SHORT - kept
+            else:
+                calls = self.items(calls, depth)
+            fields["tool_calls"] = calls
+        if name := told.get("name"):
+            fields["name"] = name
+        if answered := told.get("tool_call_id"):
+            fields["tool_call_id"] = answered
+            if told.get("status") == "error":
+                fields["status"] = "error"
+        more = told.get("additional_kwargs")
+        if more and type(thought := more.get("reasoning_content")) is str and thought:
+            fields["reasoning_content"] = self.text(thought)
+        return fields
+
+
+def _has_calls(content: Any) -> bool:
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") in _CALLS for block in content
+    )
