@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
 
@@ -820,6 +821,7 @@ MORE = [
 FREE = [name for name in Record._fields if name not in ("kind", "trace", "span", "parent", "start", "end", "more")]
 
 
+@trying(suppress_health_check=[HealthCheck.too_slow])  # a busy machine takes long to make such values
 @given(
     KINDS,
     st.dictionaries(st.sampled_from(FREE), values, max_size=5),
