@@ -10,16 +10,14 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import caller
 import delivered
 import imports
 import served
-import tomllib
 import web
-from timing import Spread, ratio
+from timing import Spread, budget, ratio
 
 PARTS: Final[dict[str, Callable[[bool], dict[str, Spread]]]] = {
     "caller": caller.measure,
@@ -60,7 +58,7 @@ def _exceeds_short() -> int:
     """Print the ratios of the least CPU times beside their `short` limits; return 1 when one is exceeded."""
     found = {**caller.measure(quick=True), **delivered.measure(quick=True), **delivered.spooled(quick=True)}
     exceeded = 0
-    for line in _budget():
+    for line in budget():
         if "short" in line:
             here = found[line["name"]].least / found[line["of"]].least
             over = here > line["short"]
@@ -69,16 +67,11 @@ def _exceeds_short() -> int:
     return 1 if exceeded else 0
 
 
-def _budget() -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "budget.toml").read_text())["budget"]
-    return lines
-
-
 def _checked(found: dict[str, Spread]) -> int:
     """Print each ratio beside its limit; return 1 when one is exceeded by more than the run's own spread."""
     exceeded = 0
     print(f"\n{'':<38}{'here':>12}{'limit':>12}{'goal':>12}")
-    for line in _budget():
+    for line in budget():
         if line["name"] not in found or line["of"] not in found:
             continue
         ours, theirs = found[line["name"]], found[line["of"]]

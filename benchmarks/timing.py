@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median, quantiles
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Spread", "ratio", "rounds"]
+import tomllib
+
+__all__ = ["Spread", "budget", "ratio", "rounds"]
 
 
 class Spread(NamedTuple):
@@ -85,3 +88,9 @@ def ratio(ours: Spread, theirs: Spread) -> tuple[float, float]:
     ratios = [one / other for one, other in zip(ours.values, theirs.values, strict=True)]
     low, middle, high = quantiles(ratios, n=4)
     return middle, high - low
+
+
+def budget() -> list[dict[str, Any]]:
+    """Return the lines of `budget.toml`."""
+    lines: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "budget.toml").read_text())["budget"]
+    return lines
