@@ -156,7 +156,9 @@ class Receiver:
                 "Take an address of this machine and a port above 1023, such as: rootspan tail --port 4318"
             ) from None
         except OverflowError:
-            raise ConfigurationError(f"The port {self._port} is not between 0 and 65535.\nUse port=4318.") from None
+            raise ConfigurationError(
+                f"The port {self._port} is not between 0 and 65535.\nTake the usual one: rootspan tail --port 4318"
+            ) from None
 
 
 def _resolve(host: str) -> tuple[int, str]:
@@ -165,7 +167,9 @@ def _resolve(host: str) -> tuple[int, str]:
     try:
         family, _, _, _, address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise ConfigurationError(f"The host {host!r} is unknown here.\nUse host='127.0.0.1'.") from None
+        raise ConfigurationError(
+            f"The host {host!r} is unknown here.\nTake this machine: rootspan tail --host 127.0.0.1"
+        ) from None
     return family, str(address[0]).partition("%")[0]
 
 
@@ -175,7 +179,7 @@ def _checked_token(token: str | None, host: str, loopback: bool) -> str | None:
     if token is None and not loopback:
         raise ConfigurationError(
             f"Others can reach {host or '0.0.0.0'}, so a token is needed.\n"
-            "Pass token='...' (make one: openssl rand -hex 32), or listen on host='127.0.0.1'."
+            'Fix: rootspan tail --token "$(openssl rand -hex 32)", or --host 127.0.0.1'
         )
     return token
 
