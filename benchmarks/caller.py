@@ -43,11 +43,23 @@ def measure(quick: bool) -> dict[str, Spread]:
                 "track_ai, in a host span": candidates["track_ai, five properties"],
             }
             found |= rounds(inside, calls=300, count=count, drain=drain)
-        paced = {"raw, 500 a second": raw.span, "track_ai, 500 a second": candidates["track_ai, five properties"]}
-        found |= rounds(paced, calls=200, count=3 if quick else 10, drain=drain, pace=0.002)
+        found |= _paced(raw.span, candidates["track_ai, five properties"], 3 if quick else 12, drain)
         tracker.shutdown()
         raw.provider.shutdown()
     return found
+
+
+def _paced(
+    raw: Callable[[], object], track: Callable[[], object], count: int, drain: Callable[[], object]
+) -> dict[str, Spread]:
+    """Return the time of calls that come 500 times a second, less what it takes to look at the clock then."""
+    calls = {"raw, 500 a second": raw, "track_ai, 500 a second": track, "": lambda: None}
+    found = rounds(calls, calls=200, count=count, drain=drain, pace=0.002)
+    nothing = found.pop("").values
+    return {
+        name: Spread(tuple(one - clock for one, clock in zip(spread.values, nothing, strict=True)))
+        for name, spread in found.items()
+    }
 
 
 def growth(quick: bool) -> dict[str, Spread]:
