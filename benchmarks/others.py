@@ -44,7 +44,7 @@ def measure(quick: bool) -> dict[str, Spread]:
 
 
 def _logfire(url: str) -> Callable[[], object]:
-    import logfire  # type: ignore[import-not-found]
+    import logfire
 
     exporter = BatchSpanProcessor(OTLPSpanExporter(f"{url}/v1/traces"), max_queue_size=QUEUE)
     configured: Any = logfire.configure(
@@ -60,7 +60,7 @@ def _logfire(url: str) -> Callable[[], object]:
 
 
 def _langfuse(url: str) -> Callable[[], object]:
-    from langfuse import Langfuse  # type: ignore[import-not-found]
+    from langfuse import Langfuse
 
     client: Any = Langfuse(public_key="pk", secret_key="sk", host=url, tracer_provider=TracerProvider())
 

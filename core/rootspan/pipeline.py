@@ -454,10 +454,13 @@ class Pipeline:
 
 def weigh(record: tuple[Any, ...]) -> int:
     """Return about how many bytes a queued record holds."""
-    total = RECORD_BYTES
-    for value in record[12:15]:  # input, output, properties
-        if value is not None:
-            total += len(value) if type(value) is str else weight(value)
+    total, input, output, properties = RECORD_BYTES, record[12], record[13], record[14]
+    if input is not None:
+        total += len(input) if type(input) is str else weight(input)
+    if output is not None:
+        total += len(output) if type(output) is str else weight(output)
+    if properties is not None:
+        total += weight(properties)
     if len(record) == _WHOLE and record[-1] is not None:
         for value in record[-1].values():
             if type(value) not in _UNWEIGHED:

@@ -193,7 +193,7 @@ class Recorder(Arguments):
             span.model, span.provider, input, output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, span.fields,
         )  # fmt: skip
-        if light:
+        if light:  # what `weigh` would say, without its call
             size = RECORD_BYTES
             if input is not None:
                 size += len(input) if type(input) is str else weight(input)

@@ -129,12 +129,12 @@ class RequestRoot:
     def leave(self) -> None:
         """Make current again what encloses the request, where the code inside has left something open."""
         variable = self._recorder.variable
-        scope = inside = variable.get()
+        scope = current = variable.get()
         if scope is None:
             return
         while scope is not None and self._encloses(scope):
             scope = scope.outer
-        if scope is not inside:
+        if scope is not current:
             variable.set(scope)
 
     def _encloses(self, scope: Scope) -> bool:

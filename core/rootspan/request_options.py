@@ -244,10 +244,7 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
 
     def header(name: str) -> str | None:
         wanted, length = name.encode("latin-1"), len(name)
-        found: list[bytes] = []
-        for key, value in pairs:
-            if len(key) == length and key.lower() == wanted:
-                found.append(value)
-        return str(b", ".join(found), "latin-1") or None if found else None
+        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+        return str(b", ".join(found), "latin-1") or None
 
     return header

@@ -41,7 +41,6 @@ _LABELS: Final = frozenset(
 _CHAT_FIELDS: Final = _LABELS | {field for field, _, _ in TOKENS}
 _REQUEST_FIELDS: Final = frozenset({"attributes", "has_children", "usage_below", "links"})
 _STOP: Final = ("stop",)  # why an answer ended where nobody says why
-_SHOWN: Final = 3  # parts of a text that are no message
 _START: Final = Record._fields.index("start")
 _BARE: Final[dict[str, Any]] = {
     **dict.fromkeys(Record._fields), "kind": Kind.EVENT, "span": "0" * 16, "end": 0, "name": "event",
@@ -156,11 +155,11 @@ class _Writer:
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
-        said = None if kind in _CHATS else _SHOWN
+        chat = kind in _CHATS
         if asked is not None:
-            parts += self._said(asked, self._input)[:said]
+            parts += self._said(asked, self._input, chat)
         if answered is not None:
-            parts += self._said(answered, self._output)[:said]
+            parts += self._said(answered, self._output, chat)
         if more and kind == Kind.REQUEST:
             parts.append(self._requested(more, usage, properties))
         if properties is not None and type(properties) is not dict:
@@ -176,13 +175,16 @@ class _Writer:
         parts.append(PLAIN_END)
         return b"\x12" + sized(b"".join(parts))
 
-    def _said(self, text: Any, side: _Side) -> tuple[bytes, ...]:
+    def _said(self, text: Any, side: _Side, chat: bool) -> tuple[bytes, ...]:
         if type(text) is not str or len(text) > self._longest_text:
             raise _NotPlainError
         text = self._redactor.text(side.path, text)
         if len(text) > self._longest_text:
             raise _NotPlainError
-        raw, said = text.encode(), orjson.dumps(text)
+        raw = text.encode()
+        if not chat:
+            return side.begun[len(raw)], raw, side.mime
+        said = orjson.dumps(text)
         return (
             side.begun[len(raw)], raw, side.mime,
             side.message[len(said) + side.around], side.head, said, side.end,

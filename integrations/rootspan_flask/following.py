@@ -87,7 +87,7 @@ class Followed:
             response.headers[header[0]] = header[1]
         if self.root.response_body is not None:
             self.root.set_response_headers(response.headers.get)
-        body = response.response  # pyright: ignore[reportUnknownMemberType]
+        body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
         self._streams = response.is_streamed and not response.direct_passthrough  # a file goes out as it is
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
