@@ -25,7 +25,7 @@ __all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
 logger = logging.getLogger("rootspan")
 
-_SLICE: Final = 48  # records encoded in one go, after which the host gets the GIL
+_SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
 _CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 _BATCH_BYTES: Final = 4 << 20
@@ -305,6 +305,10 @@ class Pipeline:
     def _look_around(self) -> None:
         """Do what is to be done now and then on the worker."""
 
+    def _is_behind(self, goal: int) -> bool:
+        """Return whether some of the first `goal` records is not settled, or something else that cannot wait."""
+        return not self._all_settled(goal)
+
     # The worker's side
 
     def _run(self) -> None:
@@ -342,7 +346,11 @@ class Pipeline:
             self._discard_batch("internal_error")
 
     def _turn(self) -> None:
-        """Send until nothing is left or, in a hurry or while closing, one attempt failed."""
+        """Send what was recorded up to now, in a hurry or while closing all there is, or until one attempt failed then.
+
+        What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
+        """
+        goal = reading(self._made)
         while self._waiting():
             batch = self._batch or self._fill()
             if batch.size == 0:
@@ -358,6 +366,8 @@ class Pipeline:
                 if self._closed is not None:
                     return
                 self._pause(wait)
+            elif not (self._hurry or self._closed or self._is_behind(goal)):
+                return
 
     def _pause(self, wait: float) -> None:
         """Wait before the next attempt; a flush or the end cuts it short."""
@@ -372,7 +382,8 @@ class Pipeline:
         batch = Batch(self._sinks)
         self._batch = batch
         while self.records and batch.size < self._batch_size and batch.bytes < _BATCH_BYTES:
-            for _ in range(min(_SLICE, self._batch_size - batch.size)):
+            until = time.monotonic() + _SLICE
+            while batch.size < self._batch_size and time.monotonic() < until:
                 try:
                     record = self.records.popleft()
                 except IndexError:

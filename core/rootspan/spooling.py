@@ -198,6 +198,9 @@ class SpoolingPipeline(Pipeline):
     def _waiting(self) -> bool:
         return super()._waiting() or reading(self._written) > self._read or self._spool.adopted
 
+    def _is_behind(self, goal: int) -> bool:
+        return super()._is_behind(goal) or self._spool.adopted
+
     def _look_around(self) -> None:
         now = time.monotonic()
         if now < self._look_at or self._closed is not None:

@@ -316,6 +316,36 @@ def test_the_worker_survives_an_error_of_its_own(caplog: pytest.LogCaptureFixtur
     tracker.shutdown()
 
 
+@pytest.mark.parametrize("place", ["memory", "spool"])
+def test_what_comes_while_a_batch_is_sent_makes_the_next_batch(place: str, sink: Sink, tmp_path: Path) -> None:
+    """Under a steady load the requests are as many as the looks at the queue, not as many as can be sent."""
+    sink.delay = 0.02  # records that come meanwhile
+    tracker = Tracker(endpoint=sink.url, flush_interval=0.25, spool=str(tmp_path) if place == "spool" else None)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        track(tracker, 1)
+        time.sleep(0.0005)
+    assert 2 <= len(sink.requests) <= 12
+    assert tracker.flush(10)
+    assert adds_up(tracker)["delivered"] == len(sink.spans) > 100
+    tracker.shutdown()
+
+
+def test_a_look_takes_all_that_was_recorded_before_it(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url, flush_interval=2.0, batch_size=50)
+    track(tracker, 220)
+    arrived_at = [0.0, 0.0]
+    for place, number in enumerate((1, 220)):
+        deadline = time.monotonic() + 20
+        while len(sink.spans) < number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        arrived_at[place] = time.monotonic()
+    assert len(sink.spans) == 220
+    assert len(sink.requests) == 5
+    assert arrived_at[1] - arrived_at[0] < 1.5, "the rest waited for another look"
+    tracker.shutdown()
+
+
 def test_an_idle_worker_ends_and_the_next_record_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline_module, "_IDLE", 0.3)
     exporter = InMemorySpanExporter()  # which takes nothing after its shutdown
