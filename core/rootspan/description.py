@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import fractions
-import hashlib
-import pathlib
+import sys
 import types
 import uuid
 from typing import Any, Final
@@ -19,7 +17,8 @@ __all__ = ["cut", "described", "integer", "is_numpy", "mend", "named"]
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
 _MODULE: Final = type.__dict__["__module__"]  # what `type` knows, whatever a metaclass says
 _QUALNAME: Final = type.__dict__["__qualname__"]
-_WRITTEN: Final = (datetime.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID, complex, pathlib.PurePath)
+_WRITTEN: Final = (datetime.timedelta, decimal.Decimal, uuid.UUID, complex)
+_ALSO_WRITTEN: Final = (("fractions", "Fraction"), ("pathlib", "PurePath"))  # whoever has one has imported them
 
 
 def mend(text: str) -> str:
@@ -59,7 +58,7 @@ def described(value: Any) -> str:
         return _of_bytes(value)
     if issubclass(kind, (datetime.datetime, datetime.date, datetime.time)):
         return str(value.isoformat())
-    if issubclass(kind, _WRITTEN):
+    if issubclass(kind, (*_WRITTEN, *_also_written())):
         return str(value)
     if issubclass(kind, BaseException):
         return f"{kind.__name__}: {value}"[:_REPR]
@@ -78,6 +77,11 @@ def described(value: Any) -> str:
     return _repr(repr(value))
 
 
+def _also_written() -> list[type]:
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _ALSO_WRITTEN]
+    return [kind for kind in found if isinstance(kind, type)]
+
+
 def _repr(text: str) -> str:
     text = str.__str__(text)
     return text if len(text) <= _REPR else cut(text, _REPR)
@@ -94,4 +98,6 @@ def _of_bytes(value: bytes | bytearray | memoryview) -> str:
         text = "\0"
     if text.translate({9: None, 10: None, 13: None}).isprintable():
         return text
+    import hashlib  # not with `import rootspan`: few need it, and it loads OpenSSL
+
     return f"<{size} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}>"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import hashlib
 import math
 import types
 import uuid
@@ -214,6 +213,8 @@ def identifier(value: object) -> str | None:
         return None
     if len(text) <= LONGEST_ID:
         return text or None
+    import hashlib  # not with `import rootspan`: few need it, and it loads OpenSSL
+
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return f"{text[: LONGEST_ID - 17]}~{digest}"
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NoReturn
@@ -71,6 +70,8 @@ class SecretKey:
         return self
 
     def __eq__(self, other: object) -> bool:
+        import hmac  # not with `import rootspan`: it loads OpenSSL
+
         return isinstance(other, SecretKey) and hmac.compare_digest(self.__key, other.__key)
 
     def __hash__(self) -> int:

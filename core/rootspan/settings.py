@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +77,8 @@ class Settings:
         secrets = {name: value for name, value in self.headers.items() if SECRET_HEADER.search(name)}
         key = self.api_key.reveal() if self.api_key else ""
         parts = ["rootspan", self.endpoint, key, *(part for pair in sorted(secrets.items()) for part in pair)]
+        import hashlib  # not with `import rootspan`: it loads OpenSSL
+
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def gaps(self) -> Iterator[tuple[str, str]]:

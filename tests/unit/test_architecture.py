@@ -172,6 +172,16 @@ def test_importing_rootspan_is_light() -> None:
     assert not loaded & {*heavy, "urllib3", "genai_prices", "numpy"}
 
 
+def test_importing_rootspan_adds_no_library_that_few_calls_need() -> None:
+    """Beside what the SDK imports by itself on this Python."""
+    code = "import json, sys, opentelemetry.sdk.trace.export; before = set(sys.modules); import rootspan\n"
+    code += "print(json.dumps(sorted(set(sys.modules) - before)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    added = set(json.loads(done.stdout))
+    assert "rootspan" in added
+    assert not added & {"fractions", "hashlib", "hmac", "pathlib"}
+
+
 @pytest.mark.parametrize("package", ADAPTERS, ids=label)
 def test_an_adapter_imports_only_rootspan_and_its_framework(package: Path) -> None:
     allowed = {"rootspan", package.name} | FRAMEWORKS[package.name] | sys.stdlib_module_names
