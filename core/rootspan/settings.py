@@ -74,11 +74,11 @@ class Settings:
     @property
     def fingerprint(self) -> str:
         """64 hex characters that stand for key and endpoint, from which neither can be read."""
+        import hashlib  # not with `import rootspan`: it loads OpenSSL
+
         secrets = {name: value for name, value in self.headers.items() if SECRET_HEADER.search(name)}
         key = self.api_key.reveal() if self.api_key else ""
         parts = ["rootspan", self.endpoint, key, *(part for pair in sorted(secrets.items()) for part in pair)]
-        import hashlib  # not with `import rootspan`: it loads OpenSSL
-
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def gaps(self) -> Iterator[tuple[str, str]]:
