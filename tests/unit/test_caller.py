@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rootspan import Tracker
+from rootspan.ids import forget_ids, new_ids, new_span_id
 from sinks import Sink
 
 # What a lone event needs: an id, the time, where the code is, a count, and a place in the queue.
@@ -32,17 +33,22 @@ def called(call: Callable[[], object]) -> tuple[set[str], set[str]]:
         elif event == "c_call":
             c.add(argument.__name__)
 
+    gc.disable()  # what a collection calls belongs to no call
     sys.setprofile(note)
     try:
         call()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return python - {"event", "inside"}, c - {"setprofile"}
 
 
 @pytest.fixture
 def quiet(sink: Sink) -> Any:
-    """A tracker whose worker waits: what a call does is not mixed with what is done later."""
+    """A tracker whose worker waits, with ids drawn: what a call does is not mixed with what others left to do."""
+    forget_ids()
+    new_span_id()
+    new_ids()
     tracker = Tracker(endpoint=sink.url, flush_interval=60)
     tracker.track_ai("the first one starts the worker")
     yield tracker
@@ -60,6 +66,14 @@ def test_an_event_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tracker)
     assert python <= PYTHON
     assert c <= C
     assert not quiet._recorder.pipeline._wake.is_set()
+
+
+def test_the_event_that_finds_no_id_left_draws_the_next_ones_at_once(quiet: Tracker) -> None:
+    forget_ids()
+    python, c = called(lambda: quiet.track_ai("turn"))
+    assert python - {"<lambda>"} <= {*PYTHON, "randbytes"}
+    assert c <= {*C, "getrandbits", "to_bytes", "hex", "split", "extend"}
+    assert called(lambda: quiet.track_ai("turn"))[0] - {"<lambda>"} <= PYTHON
 
 
 def test_scalars_of_every_kind_and_flat_properties_add_only_their_own_work(quiet: Tracker) -> None:
