@@ -241,7 +241,9 @@ def link_to(target: SpanContext | str | None) -> Link | None:
     if isinstance(target, str):
         bytes.fromhex(target)
         return Link(target[:32], target[-16:]) if len(target) == 48 else None
-    return None if target is None else Link(f"{target.trace_id:032x}", f"{target.span_id:016x}")
+    if target is None or not target.is_valid:  # asked here and not at the call, for its price
+        return None
+    return Link(f"{target.trace_id:032x}", f"{target.span_id:016x}")
 
 
 def _within_limits(span: SpanData, settings: Settings) -> SpanData:

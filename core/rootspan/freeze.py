@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain, islice
-from operator import itemgetter
+from operator import countOf, itemgetter
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
@@ -43,7 +43,7 @@ _FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
 _ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
 _OBJECT: Final = 250
 _MESSAGE: Final = 80  # of one in a `Chat`
-_DICTS: Final = {dict}
+_KEYS: Final = ("role", "content")
 _role: Final = itemgetter("role")
 _content: Final = itemgetter("content")
 _values: Final = dict[Any, Any].values  # not the value's own, which may do anything
@@ -93,19 +93,18 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
         limit: characters kept.
     """
     kind: Any = type(value)
-    size = 0
     try:
-        if kind is dict and len(value) <= _FLAT:
+        if kind is dict and (count := len(value)) <= _FLAT:
             value = value.copy()  # looked at only now: another thread may change the original
+            size = _ENTRY * count
             for item in value.values():
-                of: Any = type(item)
-                if of is str:
+                if type(item) is str:
                     size += len(item)
-                elif of not in _PLAIN:
+                elif type(item) not in _PLAIN:
                     break
             else:
                 if size <= limit:
-                    return value, size + _ENTRY * len(value)
+                    return value, size
         elif kind is list and len(value) <= _FLAT:
             messages, texts, each = _messages(value.copy())
             if texts <= limit:
@@ -125,11 +124,8 @@ def _messages(value: list[Any]) -> tuple[list[dict[str, str]] | Chat, int, int]:
         TypeError: some of it is neither a dict nor, in one, a text.
         LookupError: some of it is unlike the first, or has too many items to look at.
     """
-    if (
-        set(map(type, value)) == _DICTS
-        and "".join(value[0]) == "rolecontent"
-        and sum(map(len, value)) == 2 * len(value)
-    ):
+    count = len(value)
+    if countOf(map(type, value), dict) == count > 0 and countOf(map(len, value), 2) == count and (*value[0],) == _KEYS:
         roles, contents = list(map(_role, value)), list(map(_content, value))
         chat: Chat = _chat(Chat, (roles, contents))
         return chat, len("".join(roles)) + len("".join(contents)), _MESSAGE

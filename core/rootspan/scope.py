@@ -269,8 +269,7 @@ _host_variable: ContextVar[Any] | None = getattr(
 
 def _public_host_span() -> SpanContext | None:
     try:
-        context = get_current_span().get_span_context()
-        return context if context.is_valid else None
+        return get_current_span().get_span_context()
     except Exception:  # a span of the host's own making
         return None
 
@@ -281,8 +280,8 @@ def _direct_host_span() -> SpanContext | None:
         if context:
             span = context.get(_SPAN_KEY)
             if span is not None:
-                found: SpanContext = span.get_span_context()
-                return found if found.is_valid else None
+                found: SpanContext | None = span.get_span_context()
+                return found
     except Exception:  # a span of the host's own making
         pass
     return None

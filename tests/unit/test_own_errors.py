@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from rootspan import Tracker, scope
+from rootspan.dialect import link_to
+from rootspan.record import Link
 from rootspan.recorder import Recorder
 from sinks import Sink
 
@@ -96,18 +98,18 @@ class OddSpan:
 
 
 @pytest.mark.parametrize("look", [scope._public_host_span, scope._direct_host_span])
-def test_a_host_span_is_found_both_ways_and_an_odd_one_is_none(look: Callable[[], Any]) -> None:
+def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[], Any]) -> None:
     from opentelemetry import context, trace
 
     valid = trace.SpanContext(1, 2, is_remote=False)
-    assert look() is None
-    for span, found in (
-        (trace.NonRecordingSpan(valid), valid),
+    assert link_to(look()) is None
+    for span, link in (
+        (trace.NonRecordingSpan(valid), Link(f"{1:032x}", f"{2:016x}")),
         (trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT), None),
         (OddSpan(None), None),
     ):
         token = context.attach(context.set_value(trace.propagation._SPAN_KEY, span))
         try:
-            assert look() == found
+            assert link_to(look()) == link
         finally:
             context.detach(token)
