@@ -22,6 +22,7 @@ __all__ = [
     "ASSISTANT_HEAD",
     "USER_END",
     "USER_HEAD",
+    "write_call",
     "write_decision",
     "write_events",
     "write_feedback",
@@ -38,7 +39,6 @@ USER_END: Final = "}]}]"
 ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
 ASSISTANT_END: Final = '}],"finish_reason":'
 _TOOL_TEXTS: Final = (
-    ("call_id", semconv.GEN_AI_TOOL_CALL_ID),
     ("tool_type", semconv.GEN_AI_TOOL_TYPE),
     ("tool_description", semconv.GEN_AI_TOOL_DESCRIPTION),
 )
@@ -153,6 +153,12 @@ def write_tool(draft: Draft) -> None:
     for field, attribute in _TOOL_TEXTS:
         if (value := more.get(field)) is not None:
             attributes[attribute] = label(value)
+
+
+def write_call(draft: Draft) -> None:
+    """Write which of the model's calls it was."""
+    if (value := draft.more.get("call_id")) is not None:
+        draft.attributes[semconv.GEN_AI_TOOL_CALL_ID] = label(value)
 
 
 def write_decision(draft: Draft) -> None:

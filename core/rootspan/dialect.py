@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rootspan.settings import Settings
 
-__all__ = ["TOKENS", "Redactor", "link_to", "to_span"]
+__all__ = ["RARE", "TOKENS", "Redactor", "link_to", "to_span"]
 
 _MOST_PLANS: Final = 64
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
@@ -201,10 +201,12 @@ _FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_agent,
 _LAST: Final[tuple[_Part, ...]] = (
     _write_model, _write_usage, _write_cost, _write_identity, content.write_input, content.write_output,
 )  # fmt: skip
-_RARE: Final[tuple[_Part, ...]] = (
-    content.write_system_instructions, content.write_tool, content.write_decision, content.write_session_name,
+RARE: Final[tuple[_Part, ...]] = (
+    content.write_system_instructions, content.write_call, content.write_decision, content.write_session_name,
     properties.write_metrics, properties.write_attributes, properties.write_host_attributes,
 )  # fmt: skip
+"""What writes the fields that most records do not have, all but those that `shortcut` keeps."""
+
 _NAMED: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
 
 
@@ -213,8 +215,9 @@ def _parts(kind: str, rare: bool) -> tuple[tuple[str, _Part], ...]:
     named: tuple[_Part, ...] = (_write_event_name,) if kind in _NAMED else ()
     if kind == Kind.FEEDBACK:
         named = (content.write_feedback,)
-    rest = _RARE if rare or kind == Kind.TOOL else ()
-    parts = (*_FIRST, *named, *_LAST, *rest, properties.write_properties)
+    if rare or kind == Kind.TOOL:
+        named += (content.write_tool,)
+    parts = (*_FIRST, *named, *_LAST, *(RARE if rare else ()), properties.write_properties)
     return tuple((part.__name__.removeprefix("_").removeprefix("write_"), part) for part in parts)
 
 

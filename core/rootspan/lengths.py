@@ -152,13 +152,13 @@ def digest(data: str) -> str:
 
 
 def holds_bytes(frozen: bytes) -> bool:
-    """Return whether JSON text may hold encoded bytes; a wrong yes costs a walk only."""
+    """Return whether JSON text of orjson's may hold encoded bytes; a wrong yes costs a walk only."""
     return (
-        b";base64," in frozen
-        or b'data"' in frozen
-        or b'base64"' in frozen
-        or b"b64_json" in frozen
-        or b'"bytes"' in frozen
+        b'data":"' in frozen
+        or b'"base64":"' in frozen
+        or b'"b64_json":"' in frozen
+        or b'"bytes":"' in frozen
+        or (b";" in frozen and b";base64," in frozen)  # a single byte is found in no time
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -199,7 +199,9 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
         parts.append(_reasoned({"text": fields["reasoning_content"]}))
     content = first(fields, "parts", "content")
     blocks = content if is_array(content) else [] if content in (None, "") else [content]
-    if role == "tool" and not any(_part(block)["type"] == "tool_call_response" for block in blocks):
+    if role == "tool" and (
+        type(content) is str or not any(_part(block)["type"] == "tool_call_response" for block in blocks)
+    ):
         parts.append(_tool_answer(fields))
     else:
         parts.extend(_part(block) for block in blocks)
@@ -214,23 +216,21 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     return message
 
 
-def _plain(items: list[Any]) -> list[dict[str, Any]] | None:
-    """Return the messages of the commonest list, each a role and a text, or None; one look at each is enough."""
-    messages: list[dict[str, Any]] = []
-    for item in items:
-        if type(item) is not dict or len(item) != 2:
-            return None
-        role, content = item.get("role"), item.get("content")
-        if type(role) is not str or type(content) is not str or not content or role not in _SPEAKERS:
-            return None
-        messages.append({"role": _SPEAKERS[role], "parts": [{"type": "text", "content": content}]})
-    return messages
+def _spoken(item: Any) -> dict[str, Any] | None:
+    """Return the commonest message, a role and a text, as a GenAI message; None for any other; one look is enough."""
+    if type(item) is not dict or len(item) != 2:
+        return None
+    role, content = item.get("role"), item.get("content")
+    if type(role) is not str or type(content) is not str or not content or role not in _SPEAKERS:
+        return None
+    return {"role": _SPEAKERS[role], "parts": [{"type": "text", "content": content}]}
 
 
 def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages of a list, or None when it holds something else."""
-    if plain := _plain(items):
-        return plain
+    spoken = list(map(_spoken, items))
+    if all(spoken) and items:
+        return cast("list[dict[str, Any]]", spoken)
     found = [_as_message(item) for item in items]
     if not items or not all(fields or _is_part(item) for fields, item in zip(found, items, strict=True)):
         nested = items[0] if len(items) == 1 else None  # LangChain's batches
@@ -238,8 +238,8 @@ def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     if not any(found) and all(_role(item, role) in (role, "assistant") for item in items):
         return [{"role": role, "parts": [_part(item) for item in items]}]  # the content of one message
     messages: list[dict[str, Any]] = []
-    for fields, item in zip(found, items, strict=True):
-        message = _message(fields, role) if fields else {"role": _role(item, role), "parts": [_part(item)]}
+    for said, fields, item in zip(spoken, found, items, strict=True):
+        message = said or (_message(fields, role) if fields else {"role": _role(item, role), "parts": [_part(item)]})
         if reason := first(fields or {}, *_FINISH):
             message["finish_reason"] = reason
         messages.append(message)

@@ -42,6 +42,7 @@ _LABELS: Final = frozenset(
 """The rare fields of a record that name something."""
 
 _FIELDS: Final = ("name", "inherited", "user_id", "convo_id", "model", "provider", "error", "more")
+_STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither changed nor denied
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
 
@@ -94,6 +95,7 @@ class Redactor:
         self._secrets = tuple(sorted(filter(None, _listed(secrets)), key=len, reverse=True))
         self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
+        self._only_text = hook is None and not self._pii
         untouched = () if hook else (float, bool, type(None)) if self._pii else (int, float, bool, type(None))
         self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
         self._answered = _Pass(self._exact, frozenset(), False)
@@ -113,6 +115,8 @@ class Redactor:
             The redacted value.
         """
         try:
+            if self._only_text and self._is_clean(value, 0):
+                return value
             return self._walk(path, value, 0, self._guarded)
         except RecursionError:  # the caller's own stack was almost used up
             return TOO_DEEP
@@ -138,7 +142,7 @@ class Redactor:
         Args:
             key: a key of a dict.
         """
-        return len(key) <= _LONGEST_KEY and self._key(key) == (None, False)
+        return len(key) <= _LONGEST_KEY and self._key(key) is _STAYS
 
     def labels(self, record: Record) -> Record:
         """Redact what a record calls things and people: names, ids, models, the type of an error.
@@ -190,6 +194,28 @@ class Redactor:
                 changed[field] = new
         return {**more, **changed} if changed else more
 
+    def _is_clean(self, value: Any, depth: int) -> bool:
+        """Return whether a walk would leave a value as it is; asked first, because it is so almost always."""
+        scrub, decide, untouched = self._scrub, self._key, self._guarded.untouched
+        kind = type(value)
+        if depth >= _DEEPEST:
+            return False
+        if kind is dict:
+            for key, item in value.items():
+                if type(key) is not str or len(key) > _LONGEST_KEY or decide(key) is not _STAYS:
+                    return False
+                kind = type(item)
+                if not (scrub(item) is item if kind is str else kind in untouched or self._is_clean(item, depth + 1)):
+                    return False
+            return True
+        if kind is list:
+            for item in value:
+                kind = type(item)
+                if not (scrub(item) is item if kind is str else kind in untouched or self._is_clean(item, depth + 1)):
+                    return False
+            return True
+        return kind in untouched or (kind is str and scrub(value) is value)
+
     def _walk(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything
         if kind in how.untouched:
@@ -232,9 +258,8 @@ class Redactor:
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
         name = self._scrub(key)
-        return None if name == key else name, (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(
-            key
-        )
+        denied = (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(key)
+        return (None if name == key else name, denied) if denied or name != key else _STAYS
 
     def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         walk = self._walk

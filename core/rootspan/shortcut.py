@@ -1,9 +1,9 @@
 """The short way of a plain record: straight to the bytes that the dialect and the encoder make of it.
 
-Nearly every event is plain: texts in and out, a flat dict of properties, names and numbers; so is a request that went
-well. What many of them share is shaped by the dialect once and kept as bytes; the rest is written into place. Whatever
-is not plain takes the long way, so nothing is decided here that the dialect would decide otherwise: a test holds both
-to the same bytes.
+Nearly every record is plain: names and numbers, texts or messages in and out, a flat dict of properties, no failure.
+What many of them share is shaped by the dialect once and kept as bytes; texts and people are written into place; what
+else it holds is shaped by the very functions of the dialect that do so on the long way. Whatever is not plain takes
+that, so nothing is decided here that the dialect would decide otherwise: a test holds both to the same bytes.
 """
 
 # A property is told apart at run time, so what it holds is unknown by nature:
@@ -11,7 +11,7 @@ to the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
@@ -19,9 +19,9 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 
 from rootspan import semconv
-from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD
-from rootspan.dialect import TOKENS, link_to
-from rootspan.draft import Plan
+from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD, write_input, write_output
+from rootspan.dialect import RARE, TOKENS, link_to
+from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record, SpanData
@@ -34,18 +34,28 @@ Short = Callable[[tuple[Any, ...], str], "bytes | None"]
 """Takes a record and its trace; returns the encoded span, or None where the record has to take the long way."""
 
 _CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
-_KINDS: Final = _CHATS | {Kind.REQUEST}
+_TEXTS: Final = _CHATS | {Kind.REQUEST, Kind.STEP, Kind.DECISION}  # a text of theirs is written into place
+_KINDS: Final = _TEXTS | {Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL}
 _LABELS: Final = frozenset(
-    {"tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children", "usage_below"}
+    {
+        "tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children", "usage_below",
+        "tool_name", "tool_type", "tool_description",
+    }
+)  # fmt: skip
+_RARE: Final = frozenset(
+    {"call_id", "reasoning", "alternatives", "confidence", "custom_metrics", "attributes", "host_attributes"}
 )
-_CHAT_FIELDS: Final = _LABELS | {field for field, _, _ in TOKENS}
-_REQUEST_FIELDS: Final = frozenset({"attributes", "has_children", "usage_below", "links"})
+_RARER: Final = _RARE - {"attributes"}
+_COUNTS: Final = frozenset({field for field, _, _ in TOKENS})
+_FIELDS: Final = _LABELS | _RARE | _COUNTS | {"links"}
+_CONTENT: Final = (write_input, write_output)
 _STOP: Final = ("stop",)  # why an answer ended where nobody says why
 _START: Final = Record._fields.index("start")
-_BARE: Final[dict[str, Any]] = {
-    **dict.fromkeys(Record._fields), "kind": Kind.EVENT, "span": "0" * 16, "end": 0, "name": "event",
-}  # fmt: skip
+_BARE: Final[tuple[Any, ...]] = Kind.EVENT, None, "0" * 16, None, None, 0, "event", *(None,) * (len(Record._fields) - 8)
 _MOST: Final = 4096  # things of a kind that are remembered; then all are forgotten
+_LONGEST: Final = 2 * LABEL  # characters of what labels an event
+_TYPES: Final = frozenset({str, tuple})  # of one of its labels, but those that are only true
+_FLAGS: Final = frozenset({"has_children", "usage_below"})
 _SHORT: Final = 128  # bytes of a property that is worth remembering
 _SIZES: Final = 2000  # bytes of a text up to which the beginning of its field is remembered
 _ESCAPED: Final = 6  # characters that JSON may write for one
@@ -109,6 +119,7 @@ class _Writer:
         self, settings: Settings, shape: Callable[[Record], SpanData], redactor: Redactor, encoder: ProtobufEncoder
     ) -> None:
         self._shape, self._redactor, self._encoder = shape, redactor, encoder
+        self._plan = Plan(settings)
         self._longest = settings.max_content_length
         self._longest_text = (self._longest - _AROUND) // _ESCAPED
         self._heads: dict[Any, tuple[bytes, bytes]] = {}
@@ -123,6 +134,7 @@ class _Writer:
         self._metadata = _Begun(encoder.key(semconv.METADATA))
         self._convo = [_Begun(encoder.key(name)) for name in (semconv.SESSION_ID, semconv.GEN_AI_CONVERSATION_ID)]
         self._user = [_Begun(encoder.key(semconv.USER_ID))]
+        self._written_here = frozenset(name for kind in _KINDS for name in shape(_whole(kind)).attributes)
 
     def span(self, record: tuple[Any, ...], trace: str) -> bytes | None:
         """Return a record as `ProtobufEncoder.span` would in the end, None where it has to take the long way."""
@@ -137,31 +149,26 @@ class _Writer:
         (
             kind, _, span, parent, link, end, name, inherited, user, convo, model, provider, asked, answered, properties
         ) = record[:_START]  # fmt: skip
-        start, outcome, counted, usage, more = end, None, False, b"", None
+        start, outcome, counted, usage, more, rare = end, None, False, b"", None, False
         if len(record) > _START:
-            start, outcome, counted, usage, more = self._rest(record)
-        agent, tags, rare = None, (), ()
+            start, outcome, counted, usage, more, rare = self._rest(record)
+        agent, tags, labels = None, (), ()
         if inherited is not None:
             if inherited.properties is not None:
                 raise _NotPlainError
             user, convo = user or inherited.user_id, convo or inherited.convo_id
             agent, tags = inherited.agent_name, inherited.tags
-        if more and kind in _CHATS:
-            rare = tuple([field for field in more.items() if field[0] in _LABELS])
-        label = kind, name, model, provider, agent, tags, outcome, counted, rare
+        if more:
+            labels = tuple([field for field in more.items() if field[0] in _LABELS])
+        label = kind, name, model, provider, agent, tags, outcome, counted, labels
         called, shared = self._heads.get(label) or self._head(label)
         person, told = self._people.get((convo, user)) or self._person(convo, user)
         parts = [
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
-        chat = kind in _CHATS
-        if asked is not None:
-            parts += self._said(asked, self._input, chat)
-        if answered is not None:
-            parts += self._said(answered, self._output, chat)
-        if more and kind == Kind.REQUEST:
-            parts.append(self._requested(more, usage, properties))
+        if rare or asked is not None or answered is not None:
+            self._write_content(record, more, rare, parts)
         if properties is not None and type(properties) is not dict:
             raise _NotPlainError
         if properties:
@@ -175,14 +182,44 @@ class _Writer:
         parts.append(PLAIN_END)
         return b"\x12" + sized(b"".join(parts))
 
-    def _said(self, text: Any, side: _Side, chat: bool) -> tuple[bytes, ...]:
-        if type(text) is not str or len(text) > self._longest_text:
+    def _write_content(self, record: tuple[Any, ...], more: Any, rare: bool, parts: list[bytes]) -> None:
+        """Add what went in and came out, and what few records have; what is no text is shaped by the dialect."""
+        kind, asked, answered = record[0], record[12], record[13]
+        shaped: tuple[Callable[[Draft], None], ...] = ()
+        if kind in _TEXTS and (asked is None or type(asked) is str) and (answered is None or type(answered) is str):
+            if asked is not None:
+                parts += self._said(asked, self._input, kind)
+            if answered is not None:
+                parts += self._said(answered, self._output, kind)
+        else:
+            shaped = _CONTENT
+        if rare:
+            given: Any = more.get("attributes")
+            frozen: Any = type(given)
+            if not shaped and frozen is MappingProxyType and _RARER.isdisjoint(more):
+                parts.append(self._requested(given))
+            else:
+                shaped += RARE
+        if shaped:
+            parts.append(self._shaped(record, shaped))
+
+    def _shaped(self, record: tuple[Any, ...], writers: Sequence[Callable[[Draft], None]]) -> bytes:
+        """Return the attributes that functions of the dialect write of a record."""
+        draft = Draft(Record(*record), self._plan, self._redactor)
+        for write in writers:
+            write(draft)
+        if draft.dropped:
+            raise _NotPlainError
+        return self._encoder.attributes(draft.attributes)
+
+    def _said(self, text: str, side: _Side, kind: str) -> tuple[bytes, ...]:
+        if len(text) > self._longest_text:
             raise _NotPlainError
         text = self._redactor.text(side.path, text)
         if len(text) > self._longest_text:
             raise _NotPlainError
         raw = text.encode()
-        if not chat:
+        if kind not in _CHATS:
             return side.begun[len(raw)], raw, side.mime
         said = orjson.dumps(text)
         return (
@@ -196,7 +233,7 @@ class _Writer:
             kind = type(value)
             parts.append(pairs.get((key, kind, value)) or self._pair(key, kind, value))
         written = orjson.dumps(properties)
-        if len(written) + _ENTRY * len(properties) + _AROUND > self._longest:
+        if len(written) + len(told) + _ENTRY * len(properties) + _AROUND > self._longest:
             raise _NotPlainError
         if told:
             parts += self._metadata[len(written) + len(told) - 1], written[:-1], told
@@ -225,13 +262,16 @@ class _Writer:
 
     def _head(self, label: tuple[Any, ...]) -> tuple[bytes, bytes]:
         """Return name and kind of the spans of events that are labelled so, and the attributes that they share."""
-        if len(repr(label)) > LABEL:  # too long to remember
-            raise _NotPlainError
-        kind, name, model, provider, agent, tags, outcome, counted, rare = label
-        span = self._shaped(
-            kind=kind, name=name, model=model, provider=provider, outcome=outcome, more=dict(rare) or None,
+        kind, name, model, provider, agent, tags, outcome, counted, labels = label
+        if len(repr(label)) > _LONGEST or not all(type(value) in _TYPES or field in _FLAGS for field, value in labels):
+            raise _NotPlainError  # too long to remember, or equal to what is written otherwise, as 1 is to True
+        record = Record(*_BARE)._replace(
+            kind=kind, name=name, model=model, provider=provider, outcome=outcome, more=dict(labels) or None,
             inherited=Identity(agent_name=agent, tags=tags), input_tokens=0 if counted else None,
         )  # fmt: skip
+        span = self._shape(record)
+        if self._redactor.labels(record) is not record or semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
+            raise _NotPlainError
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
         return _remember(self._heads, label, (called, self._encoder.attributes(shared)))
@@ -249,35 +289,50 @@ class _Writer:
                 told += b',"%b":%b' % (name.encode(), orjson.dumps(word))
         if told:
             told += b"}"
+        if len(told) > self._longest:
+            raise _NotPlainError
         return _remember(self._people, (convo, user), (b"".join(parts), told))
 
-    def _requested(self, more: Any, usage: bytes, properties: Any) -> bytes:
-        """Return the attributes of a request, of those that many have in common and that nobody changes."""
-        given = more.get("attributes")
-        kind: Any = type(given)
-        if usage or properties or kind is not MappingProxyType or not more.keys() <= _REQUEST_FIELDS:
-            raise _NotPlainError
+    def _requested(self, given: Mapping[str, Any]) -> bytes:
+        """Return the attributes that many requests have in common and that nobody changes."""
         known = self._requests.get(id(given))
         if known is None:
-            shaped = self._shaped(kind=Kind.REQUEST, more={"attributes": given}).attributes
-            fields = self._encoder.attributes({name: value for name, value in shaped.items() if name in given})
+            fields = self._shaped((*_BARE, {"attributes": given}), RARE)
             known = _remember(self._requests, id(given), (given, fields))  # kept, so that its id stays its own
         return known[1]
 
-    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any]:
-        """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest."""
+    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any, bool]:
+        """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest.
+
+        Of the rest: all of it, and whether something of it has to be shaped.
+        """
         start, tokens_in, tokens_out, cost, outcome, error, more = record[_START:]
         if error is not None or outcome == "failure":
             raise _NotPlainError
-        counted, usage = tokens_in is not None or tokens_out is not None, b""
-        if more and record[0] in _CHATS:
-            usage = self._usage(tokens_in, tokens_out, cost, more)
-            reasons = more.get("finish_reasons", _STOP)
-            if not more.keys() <= _CHAT_FIELDS or reasons[0] != _STOP[0] or (usage and "usage_below" in more):
+        counted, usage, rare = tokens_in is not None or tokens_out is not None, b"", False
+        if more:
+            self._look_at(record, more)
+            rare = not _RARE.isdisjoint(more)
+        if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
+            usage = self._usage(tokens_in, tokens_out, cost, more or {})
+            if more and ("usage_below" in more or record[0] == Kind.REQUEST):
                 raise _NotPlainError
-        elif counted or cost is not None:
-            usage = self._usage(tokens_in, tokens_out, cost, {})
-        return record[5] if start is None else start, outcome, counted, usage, more
+        return record[5] if start is None else start, outcome, counted, usage, more, rare
+
+    def _look_at(self, record: tuple[Any, ...], more: Mapping[str, Any]) -> None:
+        """Raise where one of these fields changes what others become, or would be redacted as a label."""
+        call = more.get("call_id")
+        if (
+            not _FIELDS.issuperset(more)
+            or (record[0] in _CHATS and more.get("finish_reasons", _STOP)[0] != _STOP[0])
+            or not (self._fit(record, more.get("attributes")) and self._fit(record, more.get("host_attributes")))
+            or (call is not None and self._redactor.text("call_id", call) is not call)
+        ):
+            raise _NotPlainError
+
+    def _fit(self, record: tuple[Any, ...], given: Mapping[str, Any] | None) -> bool:
+        """Return whether ready-made attributes hide none of the record's own, and none of its properties."""
+        return given is None or (not record[14] and self._written_here.isdisjoint(given))
 
     def _usage(self, tokens_in: Any, tokens_out: Any, cost: Any, more: Any) -> bytes:
         used: dict[str, int | float] = {}
@@ -295,12 +350,14 @@ class _Writer:
             used[semconv.GEN_AI_USAGE_COST] = used[semconv.LLM_COST_TOTAL] = cost
         return self._encoder.attributes(used)
 
-    def _shaped(self, **fields: Any) -> SpanData:
-        """Return an event with these fields and nothing else, as the dialect shapes it."""
-        span = self._shape(Record(**{**_BARE, **fields}))
-        if semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
-            raise _NotPlainError
-        return span
+
+def _whole(kind: str) -> Record:
+    """Return a record with everything but what is rare."""
+    labels: dict[str, Any] = {**dict.fromkeys(_LABELS - _FLAGS, "x"), "tags": ("x",), "finish_reasons": ("x",)}
+    return Record(*_BARE)._replace(
+        kind=kind, user_id="x", convo_id="x", model="m", provider="x", input="x", output=b'[""]', outcome="success",
+        input_tokens=1, output_tokens=1, cost=1.0, more={**labels, **dict.fromkeys(_COUNTS, 1)},
+    )  # fmt: skip
 
 
 def _remember(known: dict[Any, T], what: Any, how: T) -> T:

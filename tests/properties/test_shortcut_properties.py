@@ -10,6 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import use_span
 
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
+from rootspan.record import Identity, Kind
+from rootspan.scope import inside
 from shortcuts import Ways
 
 WAYS = Ways(api_key="q7R-our-own-key-W4z")
@@ -68,6 +70,46 @@ MORE = st.fixed_dictionaries(
         "operation": st.one_of(TEXT, st.sampled_from(["embeddings", "chat", "invoke_agent"])),
         "error": TEXT,
     },
+)
+ITEMS = st.recursive(
+    SCALAR,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.one_of(st.sampled_from(["user", "assistant", "tool", "system", "ai"]), TEXT)},
+    optional={
+        "content": st.one_of(TEXT, st.just([{"type": "text", "text": "Hi"}]), ITEMS),
+        "tool_calls": st.just([{"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}]),
+        "tool_call_id": TEXT,
+        "name": TEXT,
+    },
+)
+VALUE = st.one_of(TEXT, ITEMS, MESSAGE, st.lists(MESSAGE, max_size=3), st.builds(dict, messages=st.lists(MESSAGE)))
+STEP = st.fixed_dictionaries(
+    {},
+    optional={
+        "tool_name": st.one_of(TEXT, SCALAR),
+        "tool_type": st.just("function"),
+        "tool_description": st.one_of(TEXT, SCALAR),
+        "call_id": st.one_of(TEXT, SCALAR),
+        "reasoning": VALUE,
+        "alternatives": st.lists(TEXT, max_size=2),
+        "confidence": st.one_of(st.floats(), TEXT),
+        "custom_metrics": st.dictionaries(KEYS, SCALAR, max_size=2),
+        "operation": st.sampled_from(["chat", "embeddings", "invoke_agent"]),
+        "response_model": TEXT,
+        "cache_read_tokens": COUNTS,
+        "session_name": TEXT,
+    },
+)
+ATTRIBUTES = st.dictionaries(
+    st.one_of(st.sampled_from(["rootspan.run.id", "gen_ai.tool.definitions", "http.request.header.x-api-key"]), KEYS),
+    st.one_of(SCALAR, st.lists(TEXT, max_size=2).map(tuple)),
+    max_size=3,
+)
+KINDS = st.sampled_from(
+    [Kind.STEP, Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL, Kind.DECISION, Kind.EVENT, Kind.INTERACTION, Kind.REQUEST]
 )
 PLACES = st.sampled_from(["nowhere", "context", "interaction", "parent", "host span", "tags"])
 
@@ -135,3 +177,38 @@ def test_both_ways_of_a_request_lead_to_the_same_bytes(
     *_, (short, long) = ways.both()
     event("the long way" if short is None else "the short way")
     assert short in (None, long)
+
+
+@given(
+    st.sampled_from([WAYS, BOUNDED]),
+    KINDS,
+    st.booleans(),
+    st.tuples(TEXT, TEXT),
+    st.tuples(VALUE, VALUE),
+    st.one_of(st.just({}), STEP),
+    st.fixed_dictionaries({}, optional={"attributes": ATTRIBUTES, "host_attributes": ATTRIBUTES}),
+    st.one_of(st.none(), PROPERTIES),
+    st.sampled_from([None, "success", "cancelled", "unfinished", "failure"]),
+)
+def test_both_ways_of_a_step_lead_to_the_same_bytes(
+    ways: Ways,
+    kind: str,
+    is_root: bool,
+    called: tuple[str, str],
+    said: tuple[Any, Any],
+    fields: dict[str, Any],
+    attributes: dict[str, Any],
+    properties: Any,
+    outcome: str | None,
+) -> None:
+    recorder = ways.tracker._recorder
+    root = recorder.start(Kind.INTERACTION, "turn", None)
+    name, user = called
+    span = recorder.start(kind, recorder.name(name), None if is_root else inside(root), Identity(user_id=user or None))
+    recorder.update(span, *said, properties, provider="openai")
+    span.set(**{field: recorder.frozen(value) for field, value in fields.items()}, **attributes)
+    recorder.finish(span, outcome)
+    recorder.finish(root)
+    for short, long in ways.both():
+        event(f"{kind}: the {'long' if short is None else 'short'} way")
+        assert short in (None, long)
