@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
@@ -24,6 +25,7 @@ __all__ = ["Draft", "Plan", "Redactor"]
 _MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
 _COPIES: Final = frozenset({dict, list, Chat})
 _MOST_KEYS: Final = 4096
+_FIELDS: Final = frozenset({dict, MappingProxyType})
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -97,7 +99,7 @@ class Draft:
         self.plan = plan
         self.redactor = redactor
         more = record.more
-        self.more: Mapping[str, Any] = more if type(more) is dict else _NOTHING
+        self.more: Mapping[str, Any] = more if more is not None and type(more) in _FIELDS else _NOTHING
         self.attributes: dict[str, AttributeValue] = {}
         self.dropped: list[str] = []
         self.kind = semconv.INTERNAL

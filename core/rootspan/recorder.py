@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from time import time_ns
+from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from opentelemetry.trace import SpanContext
@@ -181,9 +182,9 @@ class Recorder(Arguments):
         if parent is None and span.ask is not None:
             span.ask()
         span.finished = True
-        light = span.fields is None and span.properties is None
         if parent is not None or span.adopts or span.has_children:
             span.settle()
+        fields = span.fields
         if end is None:
             end = time_ns()
         input, output, tokens = span.input, span.output, span.tokens
@@ -191,9 +192,11 @@ class Recorder(Arguments):
             span.kind, span.ids, span.ids, None if parent is None else parent.ids, span.link,
             end if end > span.start else span.start, span.name, span.holder.identity, None, None,
             span.model, span.provider, input, output, span.properties, span.start,
-            tokens[0], tokens[1], tokens[2], outcome, error, span.fields,
+            tokens[0], tokens[1], tokens[2], outcome, error, fields,
         )  # fmt: skip
-        if light:  # what `weigh` would say, without its call
+        if span.properties is None and (
+            fields is None or type(fields) is MappingProxyType
+        ):  # what `weigh` would say, without its call
             size = RECORD_BYTES
             if input is not None:
                 size += len(input) if type(input) is str else weight(input)

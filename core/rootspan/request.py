@@ -246,6 +246,8 @@ class RequestRoot:
         if span.finished:
             return
         try:
+            if self._ended is None:
+                self._ended = time.time_ns()  # before the hooks, whatever they take
             if span.ask is not None:
                 self._ask()
                 span.ask = None
@@ -263,7 +265,13 @@ class RequestRoot:
                 recorder.update(span, None, None, self._hooked("properties", options.properties))
             if options.body_limit:
                 self._read_bodies()
-            self._describe()
+            name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+            if (
+                self._attributes or self._traffic is not None or span.fields is not None or options.event is not None
+                or options.looks_at_headers or self._method == "_OTHER"
+            ):  # fmt: skip
+                name, fields = self._described(name, fields)
+            span.name, span.fields = name, fields
             recorder.finish(span, self._outcome, self._error, self._ended)
         except Exception:
             recorder.own_error()
@@ -310,8 +318,8 @@ class RequestRoot:
         if self.response_body is not None and span.output is None and span.last_output is None:
             self.set_output(self.response_body.answered())
 
-    def _describe(self) -> None:
-        name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
+    def _described(self, name: str, fields: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """Return name and fields with what most requests do not have."""
         more = self._attributes
         if self._traffic is not None:
             more = {**self._traffic.attributes(), **more}
@@ -320,10 +328,11 @@ class RequestRoot:
         if more:
             fields = {"attributes": {**fields["attributes"], **more}}
         span, options = self._span, self._options
-        span.name = name if options.event is None else self._named() or name
+        if options.event is not None:
+            name = self._named() or name
         if options.looks_at_headers and (outside := self._from_outside()):
             fields = {**fields, "host_attributes": outside}
-        span.fields = {**span.fields, **fields} if span.fields else fields
+        return name, {**span.fields, **fields} if span.fields else fields
 
     def _named(self) -> str | None:
         event: Any = self._options.event
@@ -379,7 +388,7 @@ def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
-def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, dict[str, Any]]:
+def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, Mapping[str, Any]]:
     """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
     attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
     if route is not None:
@@ -388,5 +397,6 @@ def _usual(method: str, route: str | None, status: int | None, scheme: str) -> t
         attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
     attributes[semconv.URL_SCHEME] = scheme
     method = "HTTP" if method == "_OTHER" else method
-    # The proxy says that many requests share it: it weighs nothing in the queue, and its bytes are written once.
-    return method if route is None else f"{method} {route}", {"attributes": MappingProxyType(attributes)}
+    # The proxies say that many requests share it: it weighs nothing in the queue, and its bytes are written once.
+    fields = MappingProxyType({"attributes": MappingProxyType(attributes)})
+    return method if route is None else f"{method} {route}", fields

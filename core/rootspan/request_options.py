@@ -243,8 +243,10 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         pairs = headers  # pyright: ignore[reportUnknownVariableType]  # of any framework's making
 
     def header(name: str) -> str | None:
-        wanted, length = name.encode("latin-1"), len(name)
-        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
-        return str(b", ".join(found), "latin-1") or None
+        wanted, length, found = name.encode("latin-1"), len(name), b""
+        for key, value in pairs:
+            if len(key) == length and key.lower() == wanted:
+                found = b", ".join((found, value)) if found else value
+        return str(found, "latin-1") if found else None
 
     return header

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from opentelemetry import context as otel_context
@@ -28,8 +29,9 @@ __all__ = [
 
 
 NO_TOKENS: Final = (None, None, None)
-_CHILDREN: Final[dict[str, Any]] = {"has_children": True}  # fields of most interactions; a span's are never changed
-_USAGE_BELOW: Final[dict[str, Any]] = {"has_children": True, "usage_below": True}
+# Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
+_CHILDREN: Final = MappingProxyType({"has_children": True})
+_USAGE_BELOW: Final = MappingProxyType({"has_children": True, "usage_below": True})
 
 
 class Holder:
@@ -62,7 +64,7 @@ class OpenSpan:
     model: str | None
     provider: str | None
     tokens: tuple[int | None, int | None, float | None]  # input, output, cost
-    fields: dict[str, Any] | None  # what becomes `Record.more`
+    fields: Mapping[str, Any] | None  # what becomes `Record.more`
     finished: bool
     bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
     adopts: bool  # takes what it lacks from its children

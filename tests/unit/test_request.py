@@ -210,8 +210,8 @@ def test_a_method_of_ones_own_and_a_header_that_raises(captured: Captured) -> No
 
 
 def test_a_mistake_of_our_own_costs_one_counted_record(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = opened(captured)
-    monkeypatch.setattr(RequestRoot, "_describe", lambda self: 1 / 0)
+    root = opened(captured, event="chat")
+    monkeypatch.setattr(RequestRoot, "_described", lambda self, name, fields: 1 / 0)
     root.finish()
     assert captured.tracker.stats()["dropped"] == {"internal_error": 1}
 
