@@ -23,6 +23,7 @@ from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD,
 from rootspan.dialect import RARE, TOKENS, link_to
 from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
+from rootspan.properties import write_properties
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record, SpanData
 from rootspan.redaction import Redactor
@@ -152,12 +153,10 @@ class _Writer:
         start, outcome, counted, usage, more, rare = end, None, False, b"", None, False
         if len(record) > _START:
             start, outcome, counted, usage, more, rare = self._rest(record)
-        agent, tags, labels = None, (), ()
+        agent, tags, outer, labels = None, (), None, ()
         if inherited is not None:
-            if inherited.properties is not None:
-                raise _NotPlainError
             user, convo = user or inherited.user_id, convo or inherited.convo_id
-            agent, tags = inherited.agent_name, inherited.tags
+            agent, tags, outer = inherited.agent_name, inherited.tags, inherited.properties
         if more:
             labels = tuple([field for field in more.items() if field[0] in _LABELS])
         label = kind, name, model, provider, agent, tags, outcome, counted, labels
@@ -167,11 +166,12 @@ class _Writer:
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
-        if rare or asked is not None or answered is not None:
-            self._write_content(record, more, rare, parts)
-        if properties is not None and type(properties) is not dict:
-            raise _NotPlainError
-        if properties:
+        odd = outer is not None or (properties is not None and (type(properties) is not dict or _given(more)))
+        if rare or odd or asked is not None or answered is not None:
+            self._write_content(record, more, rare, (convo, user) if odd else None, parts)
+        if odd:
+            pass  # written already
+        elif properties:
             self._write_properties(cast("dict[str, Any]", properties), told, parts)
         elif told:
             parts += self._metadata[len(told)], b"{", told[1:]
@@ -182,8 +182,14 @@ class _Writer:
         parts.append(PLAIN_END)
         return b"\x12" + sized(b"".join(parts))
 
-    def _write_content(self, record: tuple[Any, ...], more: Any, rare: bool, parts: list[bytes]) -> None:
-        """Add what went in and came out, and what few records have; what is no text is shaped by the dialect."""
+    def _write_content(
+        self, record: tuple[Any, ...], more: Any, rare: bool, whose: tuple[Any, Any] | None, parts: list[bytes]
+    ) -> None:
+        """Add what went in and came out, and what few records have; what is no text is shaped by the dialect.
+
+        Args:
+            whose: conversation and user, where the properties have to be shaped as well.
+        """
         kind, asked, answered = record[0], record[12], record[13]
         shaped: tuple[Callable[[Draft], None], ...] = ()
         if kind in _TEXTS and (asked is None or type(asked) is str) and (answered is None or type(answered) is str):
@@ -196,16 +202,25 @@ class _Writer:
         if rare:
             given: Any = more.get("attributes")
             frozen: Any = type(given)
-            if not shaped and frozen is MappingProxyType and _RARER.isdisjoint(more):
+            if not (shaped or whose) and frozen is MappingProxyType and _RARER.isdisjoint(more):
                 parts.append(self._requested(given))
             else:
                 shaped += RARE
+        if whose is not None:
+            shaped += (write_properties,)
         if shaped:
-            parts.append(self._shaped(record, shaped))
+            parts.append(self._shaped(record, shaped, whose))
 
-    def _shaped(self, record: tuple[Any, ...], writers: Sequence[Callable[[Draft], None]]) -> bytes:
+    def _shaped(
+        self,
+        record: tuple[Any, ...],
+        writers: Sequence[Callable[[Draft], None]],
+        whose: tuple[str | None, str | None] | None = None,
+    ) -> bytes:
         """Return the attributes that functions of the dialect write of a record."""
         draft = Draft(Record(*record), self._plan, self._redactor)
+        if whose is not None:
+            draft.convo, draft.user = whose[0] or None, whose[1] or None
         for write in writers:
             write(draft)
         if draft.dropped:
@@ -325,14 +340,10 @@ class _Writer:
         if (
             not _FIELDS.issuperset(more)
             or (record[0] in _CHATS and more.get("finish_reasons", _STOP)[0] != _STOP[0])
-            or not (self._fit(record, more.get("attributes")) and self._fit(record, more.get("host_attributes")))
+            or not self._written_here.isdisjoint(_given(more))
             or (call is not None and self._redactor.text("call_id", call) is not call)
         ):
             raise _NotPlainError
-
-    def _fit(self, record: tuple[Any, ...], given: Mapping[str, Any] | None) -> bool:
-        """Return whether ready-made attributes hide none of the record's own, and none of its properties."""
-        return given is None or (not record[14] and self._written_here.isdisjoint(given))
 
     def _usage(self, tokens_in: Any, tokens_out: Any, cost: Any, more: Any) -> bytes:
         used: dict[str, int | float] = {}
@@ -349,6 +360,11 @@ class _Writer:
                 raise _NotPlainError
             used[semconv.GEN_AI_USAGE_COST] = used[semconv.LLM_COST_TOTAL] = cost
         return self._encoder.attributes(used)
+
+
+def _given(more: Mapping[str, Any] | None) -> Sequence[str]:
+    """Return the names of the ready-made attributes."""
+    return () if more is None else (*more.get("attributes", ()), *more.get("host_attributes", ()))
 
 
 def _whole(kind: str) -> Record:

@@ -182,7 +182,7 @@ def answer(result: LLMResult, run_id: Any, limit: int | None) -> Answer:
         fields["response_model"] = model
     reasons = [_reason(choice) for choice in choices]
     if ended := [reason for reason in reasons if reason is not None]:
-        fields["finish_reasons"] = ended
+        fields["finish_reasons"] = tuple(ended)
     output = None if limit is None else _output(choices, reasons, limit)
     text = str(choices[0].text) if choices else ""
     return Answer(output, usage, fields, attributes, getattr(first, "tool_calls", None) or (), text, bought)

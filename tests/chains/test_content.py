@@ -30,6 +30,7 @@ from pydantic import BaseModel
 from rootspan import MissingExtraError, Tracker
 from rootspan_langchain import RootspanCallbackHandler
 from scripted import USAGE, ChatScripted, ChatStreaming, Trees, calls
+from shortcuts import Ways
 
 Collect = Callable[[], Trees]
 CORE = tuple(map(int, version("langchain-core").split(".")[:2]))
@@ -660,3 +661,24 @@ def test_odd_states_and_commands_are_readable(handler: RootspanCallbackHandler, 
     assert given["shifting"] == {"a": 1}
     RunnableLambda(lambda _: {"messages": []}).invoke([Locked.model_construct(type="human")], config(handler))
     assert "unreadable" in trees().roots[-1].attributes["input.value"]
+
+
+def test_what_a_chain_records_takes_the_short_way_to_the_same_bytes() -> None:
+    ways = Ways()
+    handler = RootspanCallbackHandler(tracker=ways.tracker, user_id="u1", convo_id="c1", tags=["beta"])
+
+    @tool
+    def search(query: str) -> str:
+        """Search the web."""
+        return "sunny"
+
+    ended: Any = {"finish_reason": "tool_calls", "model_name": "gpt-4o-mini-2024-07-18"}
+    asks = calls("search", query="x").model_copy(update={"response_metadata": ended})
+    prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{question}")])
+    model = ChatScripted(script=[asks]).bind_tools([search])
+    chain = prompt | model | RunnableLambda(lambda said: said.tool_calls[0]) | search
+    for _ in range(2):
+        chain.invoke({"question": "How is the weather?"}, config(handler, metadata={"plan": "pro"}))
+        assert {record[0] for record in ways.records} == {"interaction", "step", "model", "tool", "decision"}
+        for short, long in ways.both():
+            assert short == long

@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import use_span
 
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
-from rootspan.record import Identity, Kind
+from rootspan.freeze import keep
+from rootspan.record import Kind
 from rootspan.scope import inside
 from shortcuts import Ways
 
@@ -187,7 +188,7 @@ def test_both_ways_of_a_request_lead_to_the_same_bytes(
     st.tuples(VALUE, VALUE),
     st.one_of(st.just({}), STEP),
     st.fixed_dictionaries({}, optional={"attributes": ATTRIBUTES, "host_attributes": ATTRIBUTES}),
-    st.one_of(st.none(), PROPERTIES),
+    st.tuples(st.one_of(st.none(), PROPERTIES), st.one_of(st.none(), PROPERTIES)),
     st.sampled_from([None, "success", "cancelled", "unfinished", "failure"]),
 )
 def test_both_ways_of_a_step_lead_to_the_same_bytes(
@@ -198,14 +199,17 @@ def test_both_ways_of_a_step_lead_to_the_same_bytes(
     said: tuple[Any, Any],
     fields: dict[str, Any],
     attributes: dict[str, Any],
-    properties: Any,
+    properties: tuple[Any, Any],
     outcome: str | None,
 ) -> None:
     recorder = ways.tracker._recorder
     root = recorder.start(Kind.INTERACTION, "turn", None)
     name, user = called
-    span = recorder.start(kind, recorder.name(name), None if is_root else inside(root), Identity(user_id=user or None))
-    recorder.update(span, *said, properties, provider="openai")
+    inherited, own = properties
+    identity = recorder.identity(user, "c1", None, None, inherited)
+    span = recorder.start(kind, recorder.name(name), None if is_root else inside(root), identity)
+    recorder.update(span, *said, None, provider="openai")
+    span.properties = None if own is None else keep(own, recorder.limit)[0]
     span.set(**{field: recorder.frozen(value) for field, value in fields.items()}, **attributes)
     recorder.finish(span, outcome)
     recorder.finish(root)

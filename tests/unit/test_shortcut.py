@@ -52,6 +52,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "a number in": {"input": 3},
     "a secret in a message": {"input": [{"role": "user", "content": "sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"}]},
     "a denied key in what came out": {"output": {"apiKey": "x", "n": 3}},
+    "properties that are none": {"properties": "pro"},
+    "nested properties": {"user_id": "ada", "properties": {"plan": {"name": "pro"}}},
     "messages that are too long": {"input": [{"role": "user", "content": "x" * 200_000}] * 6},
 }
 ODD: dict[str, dict[str, Any]] = {
@@ -67,9 +69,7 @@ ODD: dict[str, dict[str, Any]] = {
     "a property that is nothing": {"properties": {"plan": None}},
     "a property that is no number": {"properties": {"score": float("nan")}},
     "a property beyond 64 bits": {"properties": {"id": 2**63}},
-    "properties that are none": {"properties": "pro"},
     "properties that are too long": {"properties": {"note": "z" * 1_048_500}},
-    "nested properties": {"properties": {"plan": {"name": "pro"}}},
     "half a character": {"input": "\ud800"},
     "a long user": {"user_id": "u" * 300},
     "a long model": {"model": "m" * 2_000},
@@ -166,6 +166,7 @@ def test_a_request_that_went_well_is_plain_with_what_was_tracked_in_it(ways: Way
         request(ways, lambda root: (root.set_input("asked"), root.set_output("")))
         request(ways, lambda root: root.set_input([{"role": "user", "content": "Hi"}]))
         request(ways, lambda root: root.set_attribute("a", 1))
+        request(ways, lambda root: root.set_attribute("a", 1), properties=lambda request: {"plan": "pro", "a.b": 1})
         request(ways, lambda root: root.write(b"a piece"))
         request(ways, capture_headers=["traceparent"])
     for short, long in ways.both():
@@ -177,10 +178,9 @@ def test_a_request_that_went_well_is_plain_with_what_was_tracked_in_it(ways: Way
     [
         lambda root: root.fail(ValueError("no")),
         lambda root: root.set_status(500),
-        lambda root: root._recorder.update(root._span, None, None, {"plan": "pro"}),
         lambda root: root._recorder.update_totals(root._span, 3, None, None),
     ],
-    ids=["an error", "a failure", "properties", "tokens"],
+    ids=["an error", "a failure", "tokens"],
 )
 def test_a_request_with_more_to_tell_takes_the_long_way(ways: Ways, tell: Callable[[RequestRoot], object]) -> None:
     for _ in range(2):
@@ -207,16 +207,18 @@ def test_an_interaction_with_children_is_plain(ways: Ways) -> None:
     assert [short is None for short, _ in ways.both()] == [False, True]
 
 
-def test_an_event_in_a_host_span_or_a_scope_is_plain_without_properties(ways: Ways) -> None:
+def test_an_event_in_a_host_span_or_a_scope_is_plain(ways: Ways) -> None:
     with use_span(TracerProvider().get_tracer("host").start_span("request")):
         ways.tracker.track_ai("answer", **WHOLE)
     with ways.tracker.context(user_id="ada", convo_id="c1", agent_name="desk", tags=["beta"]):
         ways.tracker.track_ai("answer", input="Hi")
     for short, long in ways.both():
         assert short == long
-    with ways.tracker.context(properties={"plan": "pro"}):
-        ways.tracker.track_ai("answer")
-    assert [short for short, _ in ways.both()] == [None]
+    with ways.tracker.context(user_id="ada", properties={"plan": "pro", "apiKey": "x"}):
+        ways.tracker.track_ai("answer", convo_id="c1", properties={"plan": "free", "n": 3})
+        ways.tracker.track_tool_call("search", {"q": "x"})
+    for short, long in ways.both():
+        assert short == long
 
 
 @pytest.mark.parametrize(
