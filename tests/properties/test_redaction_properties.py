@@ -139,3 +139,18 @@ def test_a_value_keeps_its_shape(value: Any) -> None:
         assert isinstance(out, str)
     elif not isinstance(value, (int, float)) and value is not None:
         assert len(out) == len(value)
+
+
+PLAIN = Redactor(text=False)
+HOLDING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | ALMOST | SECRETS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT | DENIED | SECRETS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from([REDACTOR, PLAIN, Redactor(secrets=["q7R-our-own-key-W4z"])]), HOLDING)
+def test_what_looks_clean_is_what_the_walk_leaves_as_it_is(redactor: Redactor, value: Any) -> None:
+    walked = redactor._walk("input", value, 0, redactor._guarded)
+    assert walked is value or not redactor._is_clean(value, 0)
+    assert redactor.value("input", value) == walked
