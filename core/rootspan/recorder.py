@@ -182,7 +182,7 @@ class Recorder(Arguments):
         if parent is None and span.ask is not None:
             span.ask()
         span.finished = True
-        if parent is not None or span.adopts or span.has_children:
+        if parent is not None or span.has_children:
             span.settle()
         fields = span.fields
         if end is None:
@@ -194,9 +194,8 @@ class Recorder(Arguments):
             span.model, span.provider, input, output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, fields,
         )  # fmt: skip
-        if span.properties is None and (
-            fields is None or type(fields) is MappingProxyType
-        ):  # what `weigh` would say, without its call
+        shared = fields is None or type(fields) is MappingProxyType
+        if shared and span.properties is None:  # what `weigh` would say, without its call
             size = RECORD_BYTES
             if input is not None:
                 size += len(input) if type(input) is str else weight(input)

@@ -68,6 +68,8 @@ class RequestRoot:
         self._options = options
         self._recorder = recorder
         self._method = method = info.method if info.method in _METHODS else "_OTHER"
+        if method == "_OTHER":
+            self._attributes = {semconv.HTTP_REQUEST_METHOD_ORIGINAL: str(info.method)[:100]}
         self._span = span = recorder.start(Kind.REQUEST, method, None)
         span.adopts = True
         if options.asks:
@@ -102,6 +104,18 @@ class RequestRoot:
         if scope is None or not self._encloses(scope):
             scope = self._scope  # otherwise what the code has left open inside the request stays current
         return Activation(variable, scope)
+
+    def attach(self) -> Scope | None:
+        """Make it current as `activate` does, for code that has its own `try`; return what `detach` takes."""
+        variable = self._recorder.variable
+        before = variable.get()
+        if before is None or not self._encloses(before):
+            variable.set(self._scope)
+        return before
+
+    def detach(self, before: Scope | None) -> None:
+        """Give the caller its own scope back."""
+        self._recorder.variable.set(before)
 
     def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
         """Let a framework that knows which request the running code is in tell so, in place of an activation.
@@ -267,8 +281,8 @@ class RequestRoot:
                 self._read_bodies()
             name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
             if (
-                self._attributes or self._traffic is not None or span.fields is not None or options.event is not None
-                or options.looks_at_headers or self._method == "_OTHER"
+                self._attributes or self._traffic is not None or span.fields is not None
+                or options.event is not None or options.looks_at_headers
             ):  # fmt: skip
                 name, fields = self._described(name, fields)
             span.name, span.fields = name, fields
@@ -323,8 +337,6 @@ class RequestRoot:
         more = self._attributes
         if self._traffic is not None:
             more = {**self._traffic.attributes(), **more}
-        if self._method == "_OTHER":
-            more = {**more, semconv.HTTP_REQUEST_METHOD_ORIGINAL: str(self._info.method)[:100]}
         if more:
             fields = {"attributes": {**fields["attributes"], **more}}
         span, options = self._span, self._options

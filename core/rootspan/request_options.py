@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import translate
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from rootspan import default_tracker
@@ -22,6 +23,7 @@ from rootspan.tracker import Tracker
 
 __all__ = ["Hook", "RequestInfo", "RequestOptions", "environ_header", "guarded", "header_of"]
 
+_name: Final = itemgetter(0)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
 Hook = Callable[[Any], Any]
@@ -243,7 +245,10 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         pairs = headers  # pyright: ignore[reportUnknownVariableType]  # of any framework's making
 
     def header(name: str) -> str | None:
-        wanted, length, found = name.encode("latin-1"), len(name), b""
+        length, found = len(name), b""
+        if length not in map(len, map(_name, pairs)):  # in no time, and mostly so
+            return None
+        wanted = name.encode("latin-1")
         for key, value in pairs:
             if len(key) == length and key.lower() == wanted:
                 found = b", ".join((found, value)) if found else value

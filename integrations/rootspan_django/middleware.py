@@ -83,7 +83,7 @@ class _Handling:
     """One request while it is handled."""
 
     def __init__(self, request: Any, root: RequestRoot) -> None:
-        self._request, self._root, self._active = request, root, root.activate()
+        self._request, self._root = request, root
         self.error: BaseException | None = None
         self.response: Any = None
         _handlings[id(request)] = self
@@ -91,12 +91,12 @@ class _Handling:
             request._stream = InputTee(request._stream, root)
 
     def __enter__(self) -> _Handling:
-        self._active.__enter__()
+        self._before = self._root.attach()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        self._active.__exit__()
         root, response, handled = self._root, self.response, self.error
+        root.detach(self._before)
         self.error = None  # an exception that is kept pins its frames
         _handlings.pop(id(self._request), None)
         route = getattr(self._request.resolver_match, "route", None)

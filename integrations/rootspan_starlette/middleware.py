@@ -54,13 +54,14 @@ class RootspanMiddleware:
             root = open_request(_info(scope, kind, self._options.hooked), self._options)
             if root is not None:
                 scope[_SEEN] = True
-                connection = _Connection(root, scope, receive, send)
+                connection, before = _Connection(root, scope, receive, send), root.attach()
                 try:
-                    with root.activate():
-                        await self._call(scope, connection.receive, connection.send)
+                    await self._call(scope, connection.receive, connection.send)
                 except BaseException as error:  # passes untouched
+                    root.detach(before)
                     connection.ended(error)
                     raise
+                root.detach(before)
                 if not root.finished:
                     connection.ended(None)
                 return
@@ -156,13 +157,14 @@ class _Connection:
     async def send(self, message: Message) -> None:
         """Send for the application; the message with the last byte ends the span."""
         kind, last = message["type"].removeprefix("websocket."), False  # its refusal is a whole HTTP response
+        root = self._root
         if self._gone:
             pass  # it goes nowhere
         elif kind == "http.response.start":
             message = self._starts(message, message.get("status", 200))
         elif kind == "http.response.body":
             more = message.get("more_body", False)
-            self._root.write(message.get("body", b""), more)
+            root.write(message.get("body", b""), more)
             last = not more and not self._trailers
         else:
             message, last = self._sends(kind, message)
@@ -172,8 +174,8 @@ class _Connection:
             self._gone = True
             raise
         if last:
-            self._root.end()
-            if (self._root.status or 0) < 500:  # else the exception behind it comes only now
+            root.end()
+            if (root.status or 0) < 500:  # else the exception behind it comes only now
                 self._finish()
 
     def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
