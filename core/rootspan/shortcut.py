@@ -150,14 +150,14 @@ class _Writer:
         (
             kind, _, span, parent, link, end, name, inherited, user, convo, model, provider, asked, answered, properties
         ) = record[:_START]  # fmt: skip
-        start, outcome, counted, usage, more, rare = end, None, False, b"", None, False
+        start, outcome, counted, usage, more, rare, known = end, None, False, b"", None, False, b""
         if len(record) > _START:
-            start, outcome, counted, usage, more, rare = self._rest(record)
+            start, outcome, counted, usage, more, rare, known = self._rest(record)
         agent, tags, outer, labels = None, (), None, ()
         if inherited is not None:
             user, convo = user or inherited.user_id, convo or inherited.convo_id
             agent, tags, outer = inherited.agent_name, inherited.tags, inherited.properties
-        if more:
+        if more and not _LABELS.isdisjoint(more):
             labels = tuple([field for field in more.items() if field[0] in _LABELS])
         label = kind, name, model, provider, agent, tags, outcome, counted, labels
         called, shared = self._heads.get(label) or self._head(label)
@@ -166,9 +166,11 @@ class _Writer:
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
-        odd = outer is not None or (properties is not None and (type(properties) is not dict or _given(more)))
+        odd = outer is not None or (properties is not None and (type(properties) is not dict or rare or bool(known)))
         if rare or odd or asked is not None or answered is not None:
-            self._write_content(record, more, rare, (convo, user) if odd else None, parts)
+            self._write_content(record, more, rare or bool(known and odd), (convo, user) if odd else None, parts)
+        if known and not odd:
+            parts.append(known)
         if odd:
             pass  # written already
         elif properties:
@@ -200,10 +202,8 @@ class _Writer:
         else:
             shaped = _CONTENT
         if rare:
-            given: Any = more.get("attributes")
-            frozen: Any = type(given)
-            if not (shaped or whose) and frozen is MappingProxyType and _RARER.isdisjoint(more):
-                parts.append(self._requested(given))
+            if not (shaped or whose) and _RARER.isdisjoint(more) and _are_shared(more["attributes"]):
+                parts.append(self._requested(more["attributes"]))
             else:
                 shaped += RARE
         if whose is not None:
@@ -316,31 +316,36 @@ class _Writer:
             known = _remember(self._requests, id(given), (given, fields))  # kept, so that its id stays its own
         return known[1]
 
-    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any, bool]:
+    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any, bool, bytes]:
         """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest.
 
-        Of the rest: all of it, and whether something of it has to be shaped.
+        Of the rest: all of it, whether something of it has to be shaped, and what is known of it already.
         """
         start, tokens_in, tokens_out, cost, outcome, error, more = record[_START:]
         if error is not None or outcome == "failure":
             raise _NotPlainError
-        counted, usage, rare = tokens_in is not None or tokens_out is not None, b"", False
+        counted, usage, rare, shared = tokens_in is not None or tokens_out is not None, b"", False, b""
         if more:
-            self._look_at(record, more)
-            rare = not _RARE.isdisjoint(more)
+            known = self._requests.get(id(more.get("attributes")))
+            if known is not None and len(more) == 1:  # like many a request before
+                shared = known[1]
+            else:
+                self._look_at(record, more)
+                rare = not _RARE.isdisjoint(more)
         if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
             usage = self._usage(tokens_in, tokens_out, cost, more or {})
             if more and ("usage_below" in more or record[0] == Kind.REQUEST):
                 raise _NotPlainError
-        return record[5] if start is None else start, outcome, counted, usage, more, rare
+        return record[5] if start is None else start, outcome, counted, usage, more, rare, shared
 
     def _look_at(self, record: tuple[Any, ...], more: Mapping[str, Any]) -> None:
         """Raise where one of these fields changes what others become, or would be redacted as a label."""
-        call = more.get("call_id")
+        call, given, outside = more.get("call_id"), more.get("attributes"), more.get("host_attributes")
         if (
             not _FIELDS.issuperset(more)
             or (record[0] in _CHATS and more.get("finish_reasons", _STOP)[0] != _STOP[0])
-            or not self._written_here.isdisjoint(_given(more))
+            or (given is not None and id(given) not in self._requests and not self._written_here.isdisjoint(given))
+            or (outside is not None and not self._written_here.isdisjoint(outside))
             or (call is not None and self._redactor.text("call_id", call) is not call)
         ):
             raise _NotPlainError
@@ -362,9 +367,10 @@ class _Writer:
         return self._encoder.attributes(used)
 
 
-def _given(more: Mapping[str, Any] | None) -> Sequence[str]:
-    """Return the names of the ready-made attributes."""
-    return () if more is None else (*more.get("attributes", ()), *more.get("host_attributes", ()))
+def _are_shared(attributes: object) -> bool:
+    """Return whether many requests have these very attributes, which nobody changes."""
+    kind: Any = type(attributes)
+    return kind is MappingProxyType
 
 
 def _whole(kind: str) -> Record:
