@@ -135,10 +135,8 @@ class _Connection:
     _started = _trailers = _gone = False
 
     def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
-        self._root = root
-        self._scope = scope
-        self._receive = receive
-        self._send = send
+        self._root, self._scope = root, scope
+        self._receive, self._send = receive, send
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""

@@ -463,7 +463,7 @@ def test_a_stack_that_is_almost_used_up_does_not_raise() -> None:
         return descend(frames - 1) if frames else redactor.value("p", value)
 
     used = len(inspect.stack(0))
-    answers = [descend(sys.getrecursionlimit() - used - room) for room in (60, 100, 400)]
+    answers = [descend(sys.getrecursionlimit() - used - room) for room in (40, 80, 400)]
     assert answers == [TOO_DEEP, TOO_DEEP, value]
 
 
