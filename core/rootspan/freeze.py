@@ -43,7 +43,6 @@ _FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
 _ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
 _OBJECT: Final = 250
 _MESSAGE: Final = 80  # of one in a `Chat`
-_KEYS: Final = ("role", "content")
 _role: Final = itemgetter("role")
 _content: Final = itemgetter("content")
 _values: Final = dict[Any, Any].values  # not the value's own, which may do anything
@@ -96,7 +95,7 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
     try:
         if kind is dict and (count := len(value)) <= _FLAT:
             value = value.copy()  # looked at only now: another thread may change the original
-            size = _ENTRY * count
+            size = 0
             for item in value.values():
                 if type(item) is str:
                     size += len(item)
@@ -104,7 +103,7 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
                     break
             else:
                 if size <= limit:
-                    return value, size
+                    return value, size + _ENTRY * count
         elif kind is list and len(value) <= _FLAT:
             messages, texts, each = _messages(value.copy())
             if texts <= limit:
@@ -125,7 +124,11 @@ def _messages(value: list[Any]) -> tuple[list[dict[str, str]] | Chat, int, int]:
         LookupError: some of it is unlike the first, or has too many items to look at.
     """
     count = len(value)
-    if countOf(map(type, value), dict) == count > 0 and countOf(map(len, value), 2) == count and (*value[0],) == _KEYS:
+    if (
+        countOf(map(type, value), dict) == count > 0
+        and "".join(value[0]) == "rolecontent"
+        and countOf(map(len, value), 2) == count
+    ):
         roles, contents = list(map(_role, value)), list(map(_content, value))
         chat: Chat = _chat(Chat, (roles, contents))
         return chat, len("".join(roles)) + len("".join(contents)), _MESSAGE

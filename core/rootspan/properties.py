@@ -16,6 +16,8 @@ from rootspan.record import Kept
 __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_properties"]
 
 _HEADERS: Final = (f"{semconv.HTTP_REQUEST_HEADER}.", f"{semconv.HTTP_RESPONSE_HEADER}.")
+# Under names of ours, which no rule for keys is meant for, and yet the host's own words.
+_WORDS: Final = frozenset({semconv.LANGGRAPH_THREAD_ID, semconv.GEN_AI_REQUEST_STOP_SEQUENCES})
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -25,6 +27,8 @@ def write_attributes(draft: Draft) -> None:
         if name not in semconv.NAMES or name in semconv.CONTENT:  # the caller's own values
             # Under its name, so that the key denylist sees it.
             value = draft.redactor.value("attributes", {name: value}).get(name)
+        elif name in _WORDS:
+            value = draft.redactor.value("attributes", value)
         if value is not None:
             draft.attributes[valid(name)] = draft.typed(value)
 

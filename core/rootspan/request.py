@@ -106,7 +106,7 @@ class RequestRoot:
         return Activation(variable, scope)
 
     def attach(self) -> Scope | None:
-        """Make it current as `activate` does, for code that has its own `try`; return what `detach` takes."""
+        """Make it current once, for code that has a `try` of its own; return what `detach` takes."""
         variable = self._recorder.variable
         before = variable.get()
         if before is None or not self._encloses(before):

@@ -334,7 +334,7 @@ class _Writer:
                 rare = not _RARE.isdisjoint(more)
         if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
             usage = self._usage(tokens_in, tokens_out, cost, more or {})
-            if more and ("usage_below" in more or record[0] == Kind.REQUEST):
+            if more and "usage_below" in more:
                 raise _NotPlainError
         return record[5] if start is None else start, outcome, counted, usage, more, rare, shared
 

@@ -160,7 +160,8 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         """Open a tool call."""
         run = self._recording.begin("tool", serialized, run_id, parent_run_id, tags, metadata, name)
         if run is not None and run.span is not None:
-            run.span.set(tool_description=(serialized or {}).get("description"), call_id=tool_call_id)
+            label = run.recorder.label
+            run.span.set(tool_description=label((serialized or {}).get("description")), call_id=label(tool_call_id))
             if self._recording.content:
                 run.span.input = frozen_value(input_str if inputs is None else inputs)
 
@@ -256,7 +257,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             return
         content = getattr(output, "content", output) if getattr(output, "tool_call_id", None) else output
         if run.span is not None:
-            run.span.set(call_id=getattr(output, "tool_call_id", None))
+            run.span.set(call_id=run.recorder.label(getattr(output, "tool_call_id", None)))
             if self._recording.content:
                 run.span.output = frozen_value(content)
         self._recording.decide(run, "goto", graphs.goto(output))

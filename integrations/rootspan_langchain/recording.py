@@ -203,6 +203,8 @@ class Recording:
         span.tokens = answer.usage[:3]
         if self._priced and answer.usage.cost is None:
             span.tokens = (*span.tokens[:2], models.cost_of(answer, span.model, span.provider))
+        if "response_model" in answer.fields:
+            answer.fields["response_model"] = run.recorder.label(answer.fields["response_model"])
         add(span, answer.attributes, **answer.fields)
         keep_time(run)
         span.output = answer.output

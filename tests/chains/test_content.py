@@ -682,3 +682,35 @@ def test_what_a_chain_records_takes_the_short_way_to_the_same_bytes() -> None:
         assert {record[0] for record in ways.records} == {"interaction", "step", "model", "tool", "decision"}
         for short, long in ways.both():
             assert short == long
+
+
+def test_labels_of_a_class_of_their_own_are_plain_and_redacted(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    class Safe(str):
+        """Text that a library has marked as safe."""
+
+    class Named(str, enum.Enum):
+        MODEL = "gpt-4o"
+
+    run = uuid4()
+    described: Any = {"name": "search", "description": Safe("password=hunter2")}
+    handler.on_tool_start(described, "x", run_id=run, tool_call_id=Safe("call_1"))
+    handler.on_tool_end("y", run_id=run)
+    answered = AIMessage("a", response_metadata={"model_name": Named.MODEL, "finish_reason": "password=hunter2"})
+    told(handler, result(answered), invocation_params={"stop": ["password=hunter2"]}, metadata={"thread_id": "t1"})
+    spans = trees().spans
+    tool, model = (next(span for span in spans if span.name == name) for name in ("search", "m"))
+    assert tool.attributes["gen_ai.tool.description"] == "password=[redacted]"
+    assert tool.attributes["gen_ai.tool.call.id"] == "call_1"
+    assert model.attributes["gen_ai.response.model"] == "gpt-4o"
+    assert "hunter2" not in str([span.attributes for span in spans])
+
+
+def test_a_thread_that_is_named_by_a_secret_is_redacted_like_its_conversation(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    thread = {"thread_id": "token=sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"}  # as LangGraph puts it there
+    RunnableLambda(str.upper).invoke("x", config(handler, metadata=thread))
+    (root,) = trees().spans
+    assert root.attributes["rootspan.langgraph.thread_id"].startswith("token=[redacted")
