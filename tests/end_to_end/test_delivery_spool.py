@@ -426,7 +426,7 @@ def test_a_mistake_of_our_own_costs_one_record(sink: Sink, directory: Path, capl
     with spooling(sink, directory) as tracker:
         pipeline = tracker._recorder.pipeline
         shape, pipeline._shape = pipeline._shape, lambda record: 1 / 0  # type: ignore[assignment, return-value]
-        tracker.track_ai("broken", input=[1])  # an event that is not plain
+        tracker.track_ai("broken", error="no answer")  # an event that is not plain
         turn = tracker.begin("turn")
         pipeline._shape = shape
         turn.finish()
