@@ -197,24 +197,28 @@ class Redactor:
     def _is_clean(self, value: Any, depth: int) -> bool:
         """Return whether a walk would leave a value as it is; asked first, because it is so almost always."""
         scrub, decide, untouched = self._scrub, self._key, self._guarded.untouched
-        kind = type(value)
         if depth >= _DEEPEST:
             return False
+        kind: Any = type(value)
+        items: Any = (value,)
         if kind is dict:
-            for key, item in value.items():
+            for key in value:
                 if type(key) is not str or len(key) > _LONGEST_KEY or decide(key) is not _STAYS:
                     return False
-                kind = type(item)
-                if not (scrub(item) is item if kind is str else kind in untouched or self._is_clean(item, depth + 1)):
+            items = value.values()
+        elif kind is list:
+            items = value
+        for item in items:
+            kind = type(item)
+            if kind is str:
+                if scrub(item) is not item:
                     return False
-            return True
-        if kind is list:
-            for item in value:
-                kind = type(item)
-                if not (scrub(item) is item if kind is str else kind in untouched or self._is_clean(item, depth + 1)):
+            elif kind is dict or kind is list:
+                if not self._is_clean(item, depth + 1):
                     return False
-            return True
-        return kind in untouched or (kind is str and scrub(value) is value)
+            elif kind not in untouched:
+                return False
+        return True
 
     def _walk(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
         kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything

@@ -245,13 +245,11 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         pairs = headers  # pyright: ignore[reportUnknownVariableType]  # of any framework's making
 
     def header(name: str) -> str | None:
-        length, found = len(name), None
-        if length not in map(len, map(_name, pairs)):  # in no time, and mostly so
+        length = len(name)
+        if length not in map(len, map(_name, pairs)):  # mostly so, and found out in C
             return None
         wanted = name.encode("latin-1")
-        for key, value in pairs:
-            if len(key) == length and key.lower() == wanted:
-                found = value if found is None else b", ".join((found, value))
-        return None if not found else str(found, "latin-1")
+        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+        return str(b", ".join(found), "latin-1") or None
 
     return header

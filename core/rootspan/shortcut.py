@@ -150,9 +150,10 @@ class _Writer:
         (
             kind, _, span, parent, link, end, name, inherited, user, convo, model, provider, asked, answered, properties
         ) = record[:_START]  # fmt: skip
-        start, outcome, counted, usage, more, rare, known = end, None, False, b"", None, False, b""
+        rare: bytes | None = b""
+        start, outcome, counted, usage, more = end, None, False, b"", None
         if len(record) > _START:
-            start, outcome, counted, usage, more, rare, known = self._rest(record)
+            start, outcome, counted, usage, more, rare = self._rest(record)
         agent, tags, outer, labels = None, (), None, ()
         if inherited is not None:
             user, convo = user or inherited.user_id, convo or inherited.convo_id
@@ -166,17 +167,17 @@ class _Writer:
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
             _times(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
-        odd = outer is not None or (properties is not None and (type(properties) is not dict or rare or bool(known)))
-        if rare or odd or asked is not None or answered is not None:
-            self._write_content(record, more, rare or bool(known and odd), (convo, user) if odd else None, parts)
-        if known and not odd:
-            parts.append(known)
-        if odd:
-            pass  # written already
-        elif properties:
-            self._write_properties(cast("dict[str, Any]", properties), told, parts)
-        elif told:
-            parts += self._metadata[len(told)], b"{", told[1:]
+        # Properties that are inherited, that are no flat dict, or that stand beside rare fields are shaped with those.
+        odd = outer is not None or (properties is not None and (type(properties) is not dict or rare != b""))
+        if odd or rare is None or asked is not None or answered is not None:
+            shaped = rare is None or (odd and rare != b"")
+            self._write_content(record, more, shaped, (convo, user) if odd else None, parts)
+        if not odd:
+            parts.append(rare or b"")
+            if properties:
+                self._write_properties(cast("dict[str, Any]", properties), told, parts)
+            elif told:
+                parts += self._metadata[len(told)], b"{", told[1:]
         if link is not None and (made := link_to(link)) is not None:
             parts.append(self._encoder.link(made))
         if more and "links" in more:
@@ -190,6 +191,7 @@ class _Writer:
         """Add what went in and came out, and what few records have; what is no text is shaped by the dialect.
 
         Args:
+            rare: whether there are rare fields to shape.
             whose: conversation and user, where the properties have to be shaped as well.
         """
         kind, asked, answered = record[0], record[12], record[13]
@@ -202,8 +204,10 @@ class _Writer:
         else:
             shaped = _CONTENT
         if rare:
-            if not (shaped or whose) and _RARER.isdisjoint(more) and _are_shared(more["attributes"]):
-                parts.append(self._requested(more["attributes"]))
+            given: Any = more.get("attributes")
+            frozen: Any = type(given)
+            if frozen is MappingProxyType and not shaped and whose is None and _RARER.isdisjoint(more):
+                parts.append(self._requested(given))
             else:
                 shaped += RARE
         if whose is not None:
@@ -286,7 +290,7 @@ class _Writer:
         )  # fmt: skip
         span = self._shape(record)
         if self._redactor.labels(record) is not record or semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
-            raise _NotPlainError
+            raise _NotPlainError  # what the functions below write of a label would not be redacted
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
         return _remember(self._heads, label, (called, self._encoder.attributes(shared)))
@@ -316,27 +320,28 @@ class _Writer:
             known = _remember(self._requests, id(given), (given, fields))  # kept, so that its id stays its own
         return known[1]
 
-    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any, bool, bytes]:
+    def _rest(self, record: tuple[Any, ...]) -> tuple[int, str | None, bool, bytes, Any, bytes | None]:
         """Return when it began, its outcome, whether tokens were counted, what it used as attributes, and the rest.
 
-        Of the rest: all of it, whether something of it has to be shaped, and what is known of it already.
+        Of the rest: all of it, and its rare fields as attributes; None where they still have to be shaped.
         """
         start, tokens_in, tokens_out, cost, outcome, error, more = record[_START:]
         if error is not None or outcome == "failure":
             raise _NotPlainError
-        counted, usage, rare, shared = tokens_in is not None or tokens_out is not None, b"", False, b""
+        counted, usage = tokens_in is not None or tokens_out is not None, b""
+        rare: bytes | None = b""
         if more:
             known = self._requests.get(id(more.get("attributes")))
             if known is not None and len(more) == 1:  # like many a request before
-                shared = known[1]
+                rare = known[1]
             else:
                 self._look_at(record, more)
-                rare = not _RARE.isdisjoint(more)
+                rare = b"" if _RARE.isdisjoint(more) else None
         if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
             usage = self._usage(tokens_in, tokens_out, cost, more or {})
             if more and "usage_below" in more:
                 raise _NotPlainError
-        return record[5] if start is None else start, outcome, counted, usage, more, rare, shared
+        return record[5] if start is None else start, outcome, counted, usage, more, rare
 
     def _look_at(self, record: tuple[Any, ...], more: Mapping[str, Any]) -> None:
         """Raise where one of these fields changes what others become, or would be redacted as a label."""
@@ -365,12 +370,6 @@ class _Writer:
                 raise _NotPlainError
             used[semconv.GEN_AI_USAGE_COST] = used[semconv.LLM_COST_TOTAL] = cost
         return self._encoder.attributes(used)
-
-
-def _are_shared(attributes: object) -> bool:
-    """Return whether many requests have these very attributes, which nobody changes."""
-    kind: Any = type(attributes)
-    return kind is MappingProxyType
 
 
 def _whole(kind: str) -> Record:
