@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from rootspan import Tracker
@@ -22,8 +23,12 @@ class Ways:
     def __init__(self, **options: Any) -> None:
         self.tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
         self.pipeline: Any = self.tracker._recorder.pipeline
-        self.records: list[tuple[Any, ...]] = []
-        self.pipeline.put = lambda record, size: self.records.append(record)
+        self.pipeline.worker = threading.current_thread()  # which leaves them in the queue
+
+    @property
+    def records(self) -> list[tuple[Any, ...]]:
+        """What was recorded since the last call of `both`."""
+        return list(self.pipeline.records)
 
     @property
     def exists(self) -> bool:
@@ -32,7 +37,9 @@ class Ways:
 
     def both(self) -> list[tuple[bytes | None, bytes]]:
         """What each record since the last call becomes on the short way and on the long one."""
-        records, self.records[:] = list(self.records), []
+        records = self.records
+        self.pipeline.records.clear()
+        self.pipeline.size = 0
         (sink,) = self.pipeline._sinks
         return [
             (

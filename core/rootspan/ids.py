@@ -12,6 +12,8 @@ __all__ = ["new_ids", "new_span_id", "new_trace_id"]
 _POOL_SIZE: Final = 512
 _pool: Final[list[str]] = []
 _roots: Final[list[str]] = []
+pooled_span_id: Final = _pool.pop
+"""`new_span_id` without a call of Python's own; raises `IndexError` where the pool is empty."""
 _random: Final = Random()  # seeded by the system; it is not the host's, whose seed would repeat ids
 
 

@@ -21,19 +21,19 @@ from rootspan.segment import reading
 if TYPE_CHECKING:
     from rootspan.shortcut import Short
 
-__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
+__all__ = ["CROWDED", "EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
 logger = logging.getLogger("rootspan")
 
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
-_CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 _BATCH_BYTES: Final = 4 << 20
 _QUIET: Final = 60.0  # seconds between two reports of losses
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _WHOLE: Final = len(Record._fields)
 _UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
+CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
@@ -90,6 +90,7 @@ class Pipeline:
         self._on_start = on_start
         self._unchosen = unchosen
         self.owner: object = None
+        self.spools = False  # whether records go to the disk, and interactions are announced there when they begin
         self._closed: str | None = "disabled" if disabled else None
         self._start_afresh()
 
@@ -98,7 +99,7 @@ class Pipeline:
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
         made, overflowed = count(), count()
-        self._made, self._count = made, made.__next__
+        self._made, self.count = made, made.__next__
         self._overflowed, self._overflow = overflowed, overflowed.__next__
         self._delivered = 0
         self._dropped: Counter[str] = Counter()
@@ -110,7 +111,7 @@ class Pipeline:
         self._sending = threading.Lock()
         self._settled = threading.Condition()
         self._wake = _Wake()
-        self._worker: threading.Thread | None = None
+        self.worker: threading.Thread | None = None
         self._hurry = False
         self._hopeless = False  # the last attempt of all failed
         self._failures = 0  # attempts that left something to send
@@ -120,12 +121,17 @@ class Pipeline:
 
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Queue a record of about `size` bytes; never blocks and never raises."""
-        self._count()
+        self.count()
         self.records.append(record)
         self.size = size = self.size + size
-        if size > _CROWDED:
+        if size > CROWDED or self.worker is None:
+            self.attend()
+
+    def attend(self) -> None:
+        """See to it that a worker runs, and wake it where the queue is crowded."""
+        if self.size > CROWDED:
             self._crowded()
-        if self._worker is None:
+        if self.worker is None:
             self._start()
 
     def _crowded(self) -> None:
@@ -151,15 +157,15 @@ class Pipeline:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._worker is not None:
+            if self.worker is not None:
                 return
-            self._worker = worker
+            self.worker = worker
         finally:
             self._lock.release()
         try:
             worker.start()
         except RuntimeError as error:
-            self._worker = None
+            self.worker = None
             if "interpreter shutdown" in str(error):
                 self.end()
                 self._refuse("exit")
@@ -201,7 +207,7 @@ class Pipeline:
 
     def drop(self, reason: str) -> None:
         """Count a record that never came to be one."""
-        self._count()
+        self.count()
         with self._settled:
             self._dropped[reason] += 1
 
@@ -236,14 +242,14 @@ class Pipeline:
             forked()
         target, failures = reading(self._made), self._failures
         deadline = time.monotonic() + timeout
-        if threading.current_thread() is self._worker:
+        if threading.current_thread() is self.worker:
             return self._all_settled(target)
         self._hurry = True
         self._wake.set()
         with self._settled:
             while not self._all_settled(target):
                 left = deadline - time.monotonic()
-                if left <= 0 or self._worker is None:
+                if left <= 0 or self.worker is None:
                     return self._all_settled(target)
                 if self._unchosen and not self._delivered and self._failures > failures:
                     return False  # nobody listens where nobody said that anybody would
@@ -261,10 +267,10 @@ class Pipeline:
         self._until = deadline = time.monotonic() + timeout
         self._hurry = True
         self._wake.set()
-        worker = self._worker
+        worker = self.worker
         if worker is not None and worker is not threading.current_thread():
             worker.join(max(0.0, deadline - time.monotonic()))
-        self._worker = None
+        self.worker = None
         self._hopeless = self._waiting()
         self._discard("shutdown")
         self._report(last=True)
@@ -285,9 +291,6 @@ class Pipeline:
         self._closed = self._closed or "exit"
 
     # What a spool does otherwise
-
-    spools: bool = False
-    """Whether interactions are to be announced when they begin."""
 
     exit_seconds: float = EXIT_SECONDS
     """How long the end may wait for the last delivery."""
@@ -325,10 +328,10 @@ class Pipeline:
             self._report()
             if closing or time.monotonic() - quiet_since > _IDLE:
                 with self._lock:
-                    self._worker = None
+                    self.worker = None
                     # A record whose caller saw the worker still there must not wait for the next one.
                     if self._waiting() and not closing:
-                        self._worker = threading.current_thread()
+                        self.worker = threading.current_thread()
                         continue
                 if self._waiting() and not closing:  # its caller found the lock taken, after the look
                     self._start()

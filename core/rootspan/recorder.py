@@ -163,6 +163,16 @@ class Recorder(Arguments):
         self.open[span] = None
         return span
 
+    def start_root(self, kind: str, name: str) -> OpenSpan:
+        """Open a span outside of any scope, which takes what it lacks from its children."""
+        if not home[0]:
+            forked()
+        identity = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
+        span = opened(kind, name, new_ids(), None, holding(identity or NOBODY), time_ns(), host_span())
+        span.adopts = True
+        self.open[span] = None
+        return span
+
     def stand_in(self, kind: str) -> OpenSpan:
         """Count an error of rootspan's own, and return a span that will not be recorded."""
         self.own_error()

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
+from time import time_ns
 from types import MappingProxyType
 from typing import Any, Final
 from weakref import ref
@@ -34,6 +34,7 @@ _METHODS: Final = frozenset(
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _NOTHING: Final = (None,) * 6
+_REQUEST: Final = Kind.REQUEST
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
 _VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
 
@@ -62,24 +63,22 @@ class RequestRoot:
     _error: tuple[str | None, str | None] | None = None
     _outcome: str | None = None
     _traffic: Traffic | None = None  # most answers are no stream
+    _rare = False  # whether there is something to tell that most requests do not have
 
     def __init__(self, info: RequestInfo, options: RequestOptions, recorder: Recorder) -> None:
+        method = info.method
+        if method not in _METHODS:
+            self.set_attribute(semconv.HTTP_REQUEST_METHOD_ORIGINAL, str(method)[:100])
+            method = "_OTHER"
         self._info = info
         self._options = options
         self._recorder = recorder
-        self._method = method = info.method if info.method in _METHODS else "_OTHER"
-        if method == "_OTHER":
-            self._attributes = {semconv.HTTP_REQUEST_METHOD_ORIGINAL: str(info.method)[:100]}
-        self._span = span = recorder.start(Kind.REQUEST, method, None)
-        span.adopts = True
+        self._span = span = recorder.start_root(_REQUEST, method)
+        self._scope = inside(span)
         if options.asks:
             span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
-        self._scope = inside(span)
-        if (limit := options.body_limit) and recorder.settings.capture_content:
-            self.request_body, self.response_body = Body(limit), Body(limit)
-            self.request_body.set_headers(info.header)
-        if options.response_header is not None:
-            self.response_header = (options.response_header, span.ids[:32])
+        if options.more:
+            self._prepare()
         if options.record == "all":
             if options.links:
                 self._link()
@@ -167,6 +166,8 @@ class RequestRoot:
         """Set the response status; the first one was sent, so it stays."""
         if self.status is None and isinstance(status, int):
             self.status = int(status)
+            if status >= 500:
+                self._rare = True
 
     def set_input(self, value: Any) -> None:
         """Set what the request asked; without it the first event's input is taken."""
@@ -179,12 +180,14 @@ class RequestRoot:
     def set_attribute(self, name: str, value: AttributeValue) -> None:
         """Set a span attribute by its final name."""
         self._attributes = {**self._attributes, name: value}
+        self._rare = True
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that ended the request; the first one counts, and it is not kept."""
         if self._error is None and self._outcome is None:
             self._outcome, self._error = outcome_of(error)
             self._broken = isinstance(error, Exception)
+            self._rare = True
 
     def cancel(self) -> None:
         """Note that the client went away before the end; that is no error."""
@@ -244,7 +247,7 @@ class RequestRoot:
     def end(self) -> None:
         """Note that the last byte went out now, where `finish` can only come later; the first call counts."""
         if self._ended is None:
-            self._ended = time.time_ns()
+            self._ended = time_ns()
 
     def stream(self, chunks: Iterable[Any]) -> WholeBody:
         """Return a streamed body that is stepped inside the request and finishes it, with a `close` for the server."""
@@ -256,45 +259,61 @@ class RequestRoot:
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""
-        span, recorder, options = self._span, self._recorder, self._options
+        span, recorder = self._span, self._recorder
         if span.finished:
             return
         try:
-            if self._ended is None:
-                self._ended = time.time_ns()  # before the hooks, whatever they take
+            end = self._ended
+            if end is None:
+                end = self._ended = time_ns()  # before the hooks, whatever they take
             if span.ask is not None:
                 self._ask()
                 span.ask = None
-            if self._broken:
-                self.set_status(500)  # what a server answers for an exception, unless something else went out
-            if self.status is not None and self.status >= 500:
-                self._fail_as(str(self.status))
-            if options.record == "tracked":
-                if not self._tracked():
-                    recorder.forgo(span)
-                    return
-                if options.links:
-                    self._link()
-            if options.properties is not None:
-                recorder.update(span, None, None, self._hooked("properties", options.properties))
-            if options.body_limit:
-                self._read_bodies()
-            name, fields = _usual(self._method, self.route, self.status, self._info.scheme)
-            if (
-                self._attributes or self._traffic is not None or span.fields is not None
-                or options.event is not None or options.looks_at_headers
-            ):  # fmt: skip
+            rare = self._rare or self._options.more
+            if rare and not self._conclude():
+                recorder.forgo(span)
+                return
+            name, fields = _usual(span.name, self.route, self.status, self._info.scheme)
+            if rare or span.fields is not None:
                 name, fields = self._described(name, fields)
             span.name, span.fields = name, fields
-            recorder.finish(span, self._outcome, self._error, self._ended)
+            recorder.finish(span, self._outcome, self._error, end)
         except Exception:
             recorder.own_error()
         finally:
             self._info = _OVER  # the framework's request may lead back to this root
 
+    def _prepare(self) -> None:
+        """Set up what few applications ask for."""
+        options = self._options
+        if (limit := options.body_limit) and self._recorder.settings.capture_content:
+            self.request_body, self.response_body = Body(limit), Body(limit)
+            self.request_body.set_headers(self._info.header)
+        if options.response_header is not None:
+            self.response_header = (options.response_header, self._span.ids[:32])
+
+    def _conclude(self) -> bool:
+        """Work out what most requests do not have; return whether the request is to be recorded at all."""
+        options = self._options
+        if self._broken:
+            self.set_status(500)  # what a server answers for an exception, unless something else went out
+        if self.status is not None and self.status >= 500:
+            self._fail_as(str(self.status))
+        if options.record == "tracked":
+            if not self._tracked():
+                return False
+            if options.links:
+                self._link()
+        if options.properties is not None:
+            self._recorder.update(self._span, None, None, self._hooked("properties", options.properties))
+        if options.body_limit:
+            self._read_bodies()
+        return True
+
     def _passing(self) -> Traffic:
         if self._traffic is None:
             self._traffic = Traffic(self._span.start)
+            self._rare = True
         return self._traffic
 
     def __del__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import translate
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ class RequestOptions:
         links: whether a caller's `traceparent` is looked for.
         asks: whether a request is asked for its user or conversation.
         looks_at_headers: whether something of the request's headers, or of who sent it, is recorded.
+        more: whether an option is set that needs more than `asks` and `links`.
         body_limit: bytes to keep of a body; 0 where bodies are not looked at.
         trusted: whether an address is a trusted proxy's; None where no address is recorded.
 
@@ -105,6 +106,7 @@ class RequestOptions:
     trusted: Trust | None = field(init=False, default=None, repr=False)
     excluded: Hook | None = field(init=False, default=None, repr=False)
     links: bool = field(init=False, default=True, repr=False)
+    more: bool = field(init=False, default=False, repr=False)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RequestOptions:
@@ -153,8 +155,13 @@ class RequestOptions:
             ("trusted", _trust(self.trusted_proxies)),
             ("excluded", _exclusion(self.exclude)),
             ("links", self.trace_context == "link"),
+            ("more", self._asks_for_more()),
         ):
             object.__setattr__(self, name, value)
+
+    def _asks_for_more(self) -> bool:
+        told = (self.event, self.properties, self.response_header, self.trusted_proxies)
+        return told != (None,) * 4 or self.record != "all" or bool(self.capture_headers or self.capture_body)
 
     def excludes(self, info: RequestInfo) -> bool:
         """Return whether a request is not to be recorded; a raising function excludes nothing."""
@@ -240,16 +247,13 @@ def header_of(headers: Any) -> Callable[[str], str | None]:
         >>> header_of([(b"X-User", b"u1")])("x-user")
         'u1'
     """
-    pairs: Any = ()
-    if isinstance(headers, (list, tuple)):
-        pairs = headers  # pyright: ignore[reportUnknownVariableType]  # of any framework's making
+    return partial(_header_in, headers if isinstance(headers, (list, tuple)) else ())
 
-    def header(name: str) -> str | None:
-        length = len(name)
-        if length not in map(len, map(_name, pairs)):  # mostly so, and found out in C
-            return None
-        wanted = name.encode("latin-1")
-        found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
-        return str(b", ".join(found), "latin-1") or None
 
-    return header
+def _header_in(pairs: Any, name: str) -> str | None:
+    length = len(name)
+    if length not in map(len, map(_name, pairs)):  # mostly so, and found out in C
+        return None
+    wanted = name.encode("latin-1")
+    found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
+    return str(b", ".join(found), "latin-1") or None

@@ -20,7 +20,9 @@ __all__ = [
     "Scope",
     "ScopeLookup",
     "holding",
+    "host_context",
     "host_span",
+    "host_span_in",
     "inside",
     "open_ancestor",
     "opened",
@@ -269,28 +271,39 @@ _host_variable: ContextVar[Any] | None = getattr(
 )
 
 
-def _public_host_span() -> SpanContext | None:
+def _public_host_span(_: Any) -> SpanContext | None:
     try:
         return get_current_span().get_span_context()
     except Exception:  # a span of the host's own making
         return None
 
 
-def _direct_host_span() -> SpanContext | None:
+def _direct_host_span(context: Any) -> SpanContext | None:
     try:
-        context = _host_variable.get()  # type: ignore[union-attr]  # chosen below only where it is there
-        if context:
-            span = context.get(_SPAN_KEY)
-            if span is not None:
-                found: SpanContext | None = span.get_span_context()
-                return found
+        span = context.get(_SPAN_KEY)
+        if span is not None:
+            found: SpanContext | None = span.get_span_context()
+            return found
     except Exception:  # a span of the host's own making
         pass
     return None
 
 
+def _unknown_context(_: None) -> Any:
+    return True
+
+
 # OpenTelemetry's own function costs five times what reading its variable does; where the variable is not
 # where we know it (another runtime context, a later version), the public way serves.
-host_span: Callable[[], SpanContext | None] = (
-    _direct_host_span if isinstance(_host_variable, ContextVar) and _SPAN_KEY is not None else _public_host_span
-)
+host_context: Callable[[None], Any] = _unknown_context
+"""Returns what `host_span_in` takes; false where no host span is active, so that nobody need ask for it."""
+host_span_in: Callable[[Any], SpanContext | None] = _public_host_span
+"""Returns the host's active span."""
+if isinstance(_host_variable, ContextVar) and _SPAN_KEY is not None:
+    host_context, host_span_in = _host_variable.get, _direct_host_span
+
+
+def host_span() -> SpanContext | None:
+    """Return the host's active span, None where there is none."""
+    context = host_context(None)
+    return host_span_in(context) if context else None

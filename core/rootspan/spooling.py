@@ -54,7 +54,6 @@ class SpoolingPipeline(Pipeline):
         **options: those of `Pipeline`.
     """
 
-    spools = True
     exit_seconds = 1.0  # the spool holds what is not delivered
 
     def __init__(self, shape: Callable[[Record], SpanData], settings: Settings, **options: Any) -> None:
@@ -77,6 +76,7 @@ class SpoolingPipeline(Pipeline):
         )
         self._own = self._delivery(self._about)
         super().__init__(shape, (self._own,), **options)
+        self.spools = True
         if self._closed is None and self._spool.orphans():  # what an earlier process left does not wait for a record
             self._start()
 
@@ -96,7 +96,7 @@ class SpoolingPipeline(Pipeline):
         """Write a record to the spool; in memory where that cannot be."""
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
             super().put(record, size)
-        elif self._worker is None:
+        elif self.worker is None:
             self._start()
 
     def _keep(self, record: tuple[Any, ...]) -> bool:
@@ -114,7 +114,7 @@ class SpoolingPipeline(Pipeline):
             return True
         if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
             return False
-        self._count()
+        self.count()
         self._write()
         return True
 

@@ -12,11 +12,11 @@ from opentelemetry.trace import SpanContext
 from rootspan.arguments import failure
 from rootspan.forks import forked, home
 from rootspan.freeze import keep
-from rootspan.ids import new_span_id
-from rootspan.pipeline import RECORD_BYTES
+from rootspan.ids import new_span_id, pooled_span_id
+from rootspan.pipeline import CROWDED, RECORD_BYTES
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
-from rootspan.scope import Scope, host_span
+from rootspan.scope import Scope, host_context, host_span_in
 
 __all__ = ["Tracking"]
 
@@ -96,7 +96,10 @@ class Tracking:
         """
         if not home[0]:
             forked()
-        span_id = new_span_id()
+        try:
+            span_id = pooled_span_id()
+        except IndexError:
+            span_id = new_span_id()
         recorder = self._recorder
         try:
             # What is text already, or not given, costs a look each; anything else is dealt with elsewhere.
@@ -142,7 +145,8 @@ class Tracking:
                 )  # fmt: skip
             scope = self._pinned or recorder.scope()
             if scope is None:
-                above, link = None, host_span()
+                context = host_context(None)
+                above, link = None, host_span_in(context) if context else None
                 inherited = recorder.fixed_defaults if recorder.defaults_are_fixed else recorder.defaults()
             else:
                 above, inherited, link = recorder.place_event(scope, user_id, convo_id, agent_name, input, output, rest)
@@ -150,7 +154,17 @@ class Tracking:
                 _EVENT, above, span_id, above, link, now, event, inherited, user_id, convo_id, model, provider,
                 input, output, kept,
             )  # fmt: skip
-            recorder.pipeline.put(record if rest is None else record + rest, size)
+            if rest is not None:
+                record += rest
+            pipeline = recorder.pipeline
+            if pipeline.spools:
+                pipeline.put(record, size)
+            else:  # what `put` does, without its call: a twentieth of the whole
+                pipeline.count()
+                pipeline.records.append(record)
+                pipeline.size = size = pipeline.size + size
+                if size > CROWDED or pipeline.worker is None:
+                    pipeline.attend()
         except Exception:
             recorder.own_error()
         return span_id

@@ -48,9 +48,7 @@ class RootspanMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         kind = scope["type"]
-        if kind == "lifespan":
-            send = _flushing(send, self._options.tracker)
-        elif kind in ("http", "websocket") and _SEEN not in scope:
+        if kind in ("http", "websocket") and _SEEN not in scope:
             root = open_request(_info(scope, kind, self._options.hooked), self._options)
             if root is not None:
                 scope[_SEEN] = True
@@ -65,6 +63,8 @@ class RootspanMiddleware:
                 if not root.finished:
                     connection.ended(None)
                 return
+        elif kind == "lifespan":
+            send = _flushing(send, self._options.tracker)
         await self._call(scope, receive, send)
 
 
@@ -155,15 +155,14 @@ class _Connection:
     async def send(self, message: Message) -> None:
         """Send for the application; the message with the last byte ends the span."""
         kind, last = message["type"].removeprefix("websocket."), False  # its refusal is a whole HTTP response
-        root = self._root
         if self._gone:
             pass  # it goes nowhere
-        elif kind == "http.response.start":
-            message = self._starts(message, message.get("status", 200))
         elif kind == "http.response.body":
             more = message.get("more_body", False)
-            root.write(message.get("body", b""), more)
+            self._root.write(message.get("body", b""), more)
             last = not more and not self._trailers
+        elif kind == "http.response.start":
+            message = self._starts(message, message.get("status", 200))
         else:
             message, last = self._sends(kind, message)
         try:
@@ -172,9 +171,9 @@ class _Connection:
             self._gone = True
             raise
         if last:
-            root.end()
-            if (root.status or 0) < 500:  # else the exception behind it comes only now
-                self._finish()
+            if (self._root.status or 0) >= 500:
+                return self._root.end()  # the exception behind it comes only now
+            self._finish()
 
     def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
         """Note what is rarely sent; return the message to send, and whether the response ends with it."""

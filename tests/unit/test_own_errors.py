@@ -98,11 +98,11 @@ class OddSpan:
 
 
 @pytest.mark.parametrize("look", [scope._public_host_span, scope._direct_host_span])
-def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[], Any]) -> None:
+def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[Any], Any]) -> None:
     from opentelemetry import context, trace
 
     valid = trace.SpanContext(1, 2, is_remote=False)
-    assert link_to(look()) is None
+    assert link_to(look(context.get_current())) is None
     for span, link in (
         (trace.NonRecordingSpan(valid), Link(f"{1:032x}", f"{2:016x}")),
         (trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT), None),
@@ -110,6 +110,6 @@ def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[
     ):
         token = context.attach(context.set_value(trace.propagation._SPAN_KEY, span))
         try:
-            assert link_to(look()) == link
+            assert link_to(look(context.get_current())) == link
         finally:
             context.detach(token)
