@@ -9,7 +9,7 @@ from typing import Any
 
 from collector import Collector
 from opentelemetry import trace
-from peers import CHAT, EVENT, PROPERTIES, Raw, track
+from peers import CHAT, EVENT, PROPERTIES, USAGE, Raw, track
 from timing import Spread, rounds
 
 from rootspan import Tracker
@@ -32,11 +32,15 @@ def measure(quick: bool) -> dict[str, Spread]:
             "raw, 8 kB chat": raw.chat,
             "track_ai": track(tracker),
             "track_ai, five properties": track(tracker, properties=PROPERTIES),
+            "track_ai, tokens and cost": track(tracker, **USAGE),
             "track_ai, 8 kB chat": track(tracker, input=CHAT),
             "begin + finish": lambda: turn(tracker),
             "tool_span": lambda: tool(tracker),
         }
         found = rounds(candidates, calls=300, count=count, drain=drain)
+        with tracker.begin("turn"):
+            inside = {"raw, beside an interaction": raw.span, "track_ai, in an interaction": candidates["track_ai"]}
+            found |= rounds(inside, calls=300, count=count, drain=drain)
         with trace.use_span(raw.tracer.start_span("host"), end_on_exit=False):
             inside = {
                 "raw, in a host span": raw.span,

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from rootspan import Tracker
 
-__all__ = ["CHAT", "EVENT", "PROPERTIES", "Raw", "track", "visits"]
+__all__ = ["CHAT", "EVENT", "PROPERTIES", "USAGE", "Raw", "track", "visits"]
 
 QUEUE: Final = 200_000  # spans; OpenTelemetry's own 2,048 would lose most of a burst
 EVENT: Final[dict[str, Any]] = {
@@ -26,6 +26,7 @@ EVENT: Final[dict[str, Any]] = {
     "output": "It left the warehouse today and will arrive on Thursday; the address can be changed until tonight.",
 }
 PROPERTIES: Final[dict[str, Any]] = {"plan": "pro", "turn": 3, "trial": False, "score": 0.87, "region": "eu-west-1"}
+USAGE: Final[dict[str, Any]] = {"prompt_tokens": 812, "completion_tokens": 134, "estimated_cost": 0.0034}
 CHAT: Final = [{"role": ("user", "assistant")[n % 2], "content": "x" * 380} for n in range(20)]  # 8 kB
 ATTRIBUTES: Final[dict[str, Any]] = {
     "gen_ai.operation.name": "chat",

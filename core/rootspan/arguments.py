@@ -19,6 +19,8 @@ logger = logging.getLogger("rootspan")
 
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
+_TAGS: Final = 100
+_TEXT: Final = {str}
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
 _CANCELLATIONS: Final = frozenset({("asyncio", "CancelledError"), ("trio", "Cancelled")})
@@ -104,11 +106,17 @@ class Arguments:
         """Return tags as a tuple of text; a single str is one tag."""
         if value is None:
             return ()
-        if issubclass(type(value), str):  # not isinstance: it asks the value's own `__class__`
+        given: Any = value
+        kind: Any = type(value)
+        if kind is list or kind is tuple:
+            labels: tuple[Any, ...] = tuple(given)
+            if set(map(type, labels)) == _TEXT and len(labels) <= _TAGS and len("".join(labels)) <= LABEL:
+                return labels
+        if issubclass(kind, str):  # not isinstance: it asks the value's own `__class__`
             return (str.__str__(cast("str", value)),)
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
-            return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:100])
+            return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:_TAGS])
         self.warn("tags", "tags has to be a list of str, not %s; it is left out", type(value).__name__)
         return ()
 
@@ -161,23 +169,29 @@ class Arguments:
 
     def rare(
         self,
-        tags: object = None,
-        agent_name: object = None,
-        response_model: object = None,
-        finish_reasons: object = None,
-        operation: object = None,
+        tags: object,
+        agent_name: object,
+        response_model: object,
+        finish_reasons: object,
+        operation: object,
         *tokens: object,
-    ) -> dict[str, Any]:
-        """Return the fields of an event that few events have, None omitted."""
-        values = {
-            "tags": self.tags(tags),
-            "agent_name": self.label(agent_name),
-            "response_model": self.label(response_model),
-            "finish_reasons": self.tags(finish_reasons),
-            "operation": self.label(operation),
-            **dict(zip(_RARE_TOKENS, map(self.number, tokens), strict=True)),
-        }
-        return {name: value for name, value in values.items() if value is not None and value != ()}
+    ) -> dict[str, Any] | None:
+        """Return the fields of an event that few events have, None omitted; None where there are none."""
+        found: dict[str, Any] = {}
+        if tags is not None and (labels := self.tags(tags)):
+            found["tags"] = labels
+        if agent_name is not None:
+            found["agent_name"] = self.label(agent_name)
+        if response_model is not None:
+            found["response_model"] = self.label(response_model)
+        if finish_reasons is not None and (labels := self.tags(finish_reasons)):
+            found["finish_reasons"] = labels
+        if operation is not None:
+            found["operation"] = self.label(operation)
+        for name, number in zip(_RARE_TOKENS, tokens, strict=True):
+            if number is not None and (count := self.number(number)) is not None:
+                found[name] = count
+        return found or None
 
     def warn(self, topic: str, message: str, *arguments: object) -> None:
         """Log a warning about `topic` once."""

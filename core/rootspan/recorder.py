@@ -16,7 +16,7 @@ from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_ids, new_span_id
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
-from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
+from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import (
     NO_TOKENS,
     Enclosing,
@@ -99,18 +99,27 @@ class Recorder(Arguments):
         parent, inherited, link = self.place(scope)
         if parent is None:
             return None, inherited, link
-        parent.took(user_id, convo_id, agent_name)
-        parent.took_call(input, output, bool(rest) and rest[1:4] != NO_TOKENS)
+        bought = rest is not None and rest[1:4] != NO_TOKENS
+        parent.took_event(user_id, convo_id, agent_name, input, output, bought)
         return parent.ids, inherited, link
 
     def rest(
-        self, now: int, duration: object, bought: tuple[Any, Any, Any], error: object, *rare: object
+        self,
+        now: int,
+        duration: object,
+        tokens_in: Any,
+        tokens_out: Any,
+        cost: Any,
+        error: object,
+        more: dict[str, Any] | None,
     ) -> tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None]:
         """Return the fields of an event's record from `start` on."""
         return (
             None if duration is None else now - self.nanoseconds(duration),
-            self.number(bought[0]), self.number(bought[1]), self.number(bought[2]),
-            None if error is None else "failure", None if error is None else failure(error), self.rare(*rare) or None,
+            tokens_in if tokens_in is None or type(tokens_in) is int else self.number(tokens_in),
+            tokens_out if tokens_out is None or type(tokens_out) is int else self.number(tokens_out),
+            cost if cost is None or type(cost) is float else self.number(cost),
+            None if error is None else "failure", None if error is None else failure(error), more,
         )  # fmt: skip
 
     def look_up_with(self, look_up: ScopeLookup) -> None:
@@ -145,6 +154,8 @@ class Recorder(Arguments):
         self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY, trace_id: str | None = None
     ) -> OpenSpan:
         """Open a span in `scope`; `identity` holds what was given for it explicitly, `trace_id` is for a root."""
+        if scope is None:
+            return self.start_root(kind, name, identity, trace_id)
         if not home[0]:
             forked()
         parent, inherited, link = self.place(scope)
@@ -153,7 +164,7 @@ class Recorder(Arguments):
             trace_id = parent.ids
             if identity is NOBODY or identity == NOBODY:
                 parent.took()
-                if scope is not None and scope.holder is parent.holder:
+                if scope.holder is parent.holder:
                     holder = parent.holder
             else:
                 parent.took(identity.user_id, identity.convo_id, identity.agent_name)
@@ -163,13 +174,13 @@ class Recorder(Arguments):
         self.open[span] = None
         return span
 
-    def start_root(self, kind: str, name: str) -> OpenSpan:
-        """Open a span outside of any scope, which takes what it lacks from its children."""
+    def start_root(self, kind: str, name: str, identity: Identity = NOBODY, trace_id: str | None = None) -> OpenSpan:
+        """Open a span outside of any scope."""
         if not home[0]:
             forked()
-        identity = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
-        span = opened(kind, name, new_ids(), None, holding(identity or NOBODY), time_ns(), host_span())
-        span.adopts = True
+        inherited = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
+        holder = holding(identity if inherited is None else merged(inherited, identity))
+        span = opened(kind, name, new_ids(trace_id), None, holder, time_ns(), host_span())
         self.open[span] = None
         return span
 
@@ -222,9 +233,8 @@ class Recorder(Arguments):
         name: str,
         parent: OpenSpan | str | None,
         scope: Scope | None,
-        *,
-        input: Frozen = None,
-        output: Frozen = None,
+        input: Kept = None,
+        output: Kept = None,
         error: Error | None = None,
         fields: Mapping[str, Any] | None = None,
         duration: float | None = None,
@@ -251,7 +261,7 @@ class Recorder(Arguments):
         start = now if duration is None else now - self.nanoseconds(duration)
         record = (
             kind, parent, span_id, parent, link, now, name, identity, None, None, None, None, input, output, None,
-            start, None, None, None, "failure" if error else None, error, fields or None,
+            start, None, None, None, None if error is None else "failure", error, fields or None,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
         return span_id

@@ -74,6 +74,7 @@ class RequestRoot:
         self._options = options
         self._recorder = recorder
         self._span = span = recorder.start_root(_REQUEST, method)
+        span.adopts = True
         self._scope = inside(span)
         if options.asks:
             span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that

@@ -86,28 +86,61 @@ class OpenSpan:
         return span
 
     def took(self, user_id: str | None = None, convo_id: str | None = None, agent_name: str | None = None) -> None:
-        """Note a child: what the root's identity lacks comes from the first child that names it."""
-        self.has_children = True
+        """Note a child, and whose work it says that it is."""
         root = self if self.parent is None else self.root
-        root.has_children = True
+        self.has_children = root.has_children = True
         if root.adopts and (user_id or convo_id or agent_name):
-            own = root.holder.identity
-            root.holder.identity = own._replace(
-                user_id=own.user_id or user_id,
-                convo_id=own.convo_id or convo_id,
-                agent_name=own.agent_name or agent_name,
-            )
+            root.adopt(user_id, convo_id, agent_name)
 
     def took_call(self, call_input: Kept, call_output: Kept, bought: bool) -> None:
-        """Note an event or model call below: the root's input is the first one's, its output the last one's."""
+        """Note an event or model call below, or that this is one."""
         root = self.root
         if bought:
             root.usage_below = True
         if root.adopts:
-            if root.first_input is None:
-                root.first_input = call_input
-            if call_output is not None:
-                root.last_output = call_output
+            root.adopt(None, None, None, call_input, call_output)
+
+    def took_event(
+        self,
+        user_id: str | None,
+        convo_id: str | None,
+        agent_name: str | None,
+        call_input: Kept,
+        call_output: Kept,
+        bought: bool,
+    ) -> None:
+        """Note an event as a child: `took` and `took_call` in one."""
+        root = self if self.parent is None else self.root
+        self.has_children = root.has_children = True
+        if bought:
+            root.usage_below = True
+        if root.adopts:
+            root.adopt(user_id, convo_id, agent_name, call_input, call_output)
+
+    def adopt(
+        self,
+        user_id: str | None,
+        convo_id: str | None,
+        agent_name: str | None,
+        call_input: Kept = None,
+        call_output: Kept = None,
+    ) -> None:
+        """Take what this root lacks: whose work and its input from the first child, its output from the last one."""
+        if self.first_input is None:
+            self.first_input = call_input
+        if call_output is not None:
+            self.last_output = call_output
+        own = self.holder.identity
+        if (
+            (user_id and own.user_id is None)
+            or (convo_id and own.convo_id is None)
+            or (agent_name and own.agent_name is None)
+        ):
+            self.holder.identity = own._replace(
+                user_id=own.user_id or user_id,
+                convo_id=own.convo_id or convo_id,
+                agent_name=own.agent_name or agent_name,
+            )
 
     def settle(self) -> None:
         """Take what it lacks from its children, and let those above know of a model call."""

@@ -130,19 +130,22 @@ class Tracking:
                 user_id = recorder.id("user_id", user_id)
             if convo_id is not None and type(convo_id) is not str:
                 convo_id = recorder.id("convo_id", convo_id)
-            rest: tuple[Any, ...] | None = None
-            link: SpanContext | str | None
+            rare = rest = None
+            if (
+                tags is not None or agent_name is not None or response_model is not None or finish_reasons is not None
+                or cache_read_tokens is not None or cache_creation_tokens is not None or reasoning_tokens is not None
+                or operation is not None
+            ):  # fmt: skip
+                rare = recorder.rare(
+                    tags, agent_name, response_model, finish_reasons, operation, cache_read_tokens,
+                    cache_creation_tokens, reasoning_tokens,
+                )  # fmt: skip
             if (
                 prompt_tokens is not None or completion_tokens is not None or estimated_cost is not None
-                or tags is not None or agent_name is not None or response_model is not None
-                or finish_reasons is not None or cache_read_tokens is not None or cache_creation_tokens is not None
-                or reasoning_tokens is not None or operation is not None or duration is not None or error is not None
+                or rare is not None or duration is not None or error is not None
             ):  # fmt: skip
-                rest = recorder.rest(
-                    now, duration, (prompt_tokens, completion_tokens, estimated_cost), error, tags, agent_name,
-                    response_model, finish_reasons, operation, cache_read_tokens, cache_creation_tokens,
-                    reasoning_tokens,
-                )  # fmt: skip
+                rest = recorder.rest(now, duration, prompt_tokens, completion_tokens, estimated_cost, error, rare)
+            link: SpanContext | str | None
             scope = self._pinned or recorder.scope()
             if scope is None:
                 context = host_context(None)
@@ -202,10 +205,7 @@ class Tracking:
             16
         """
         fields = {"reasoning": reasoning, "call_id": call_id}
-        return self._step(
-            Kind.TOOL, tool_name, session_id, input=tool_input, output=tool_output, error=error, fields=fields,
-            duration=duration,
-        )  # fmt: skip
+        return self._step(Kind.TOOL, tool_name, session_id, fields, tool_input, tool_output, error, duration)
 
     def track_decision(
         self,
@@ -234,7 +234,7 @@ class Tracking:
             16
         """
         fields = {"reasoning": reasoning, "alternatives": alternatives, "confidence": confidence}
-        return self._step(Kind.DECISION, name, session_id, fields=fields)
+        return self._step(Kind.DECISION, name, session_id, fields)
 
     def track_error(
         self,
@@ -261,10 +261,12 @@ class Tracking:
             16
         """
         fields = {"tool_name": tool_name, "error_type": error_type}
-        return self._step(Kind.ERROR, "error", session_id, error=error_message, fields=fields)
+        return self._step(Kind.ERROR, "error", session_id, fields, error=error_message)
 
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""
+        if session_id is None:
+            return self._recorder
         for recorder in self._retired:
             if type(session_id) is str and session_id in recorder.sessions:
                 return recorder
@@ -275,26 +277,28 @@ class Tracking:
         kind: str,
         name: str,
         session_id: str | None,
-        *,
+        fields: Mapping[str, Any],
         input: Any = None,
         output: Any = None,
         error: BaseException | str | None = None,
-        fields: Mapping[str, Any] | None = None,
         duration: float | None = None,
     ) -> str:
         recorder = self._recorder_of(session_id)
         try:
-            more = {key: recorder.frozen(value) for key, value in (fields or {}).items() if value is not None}
+            more: dict[str, Any] = {}
+            for key, value in fields.items():
+                if value is not None:
+                    more[key] = recorder.frozen(value)
             return recorder.step(
                 kind,
-                recorder.name(name),
-                recorder.session(session_id),
+                name if type(name) is str and name else recorder.name(name),
+                None if session_id is None else recorder.session(session_id),
                 self._pinned or recorder.scope(),
-                input=recorder.frozen(input),
-                output=recorder.frozen(output),
-                error=None if error is None else failure(error, more.pop("error_type", None)),
-                fields=more,
-                duration=duration,
+                recorder.kept(input),
+                recorder.kept(output),
+                None if error is None else failure(error, more.pop("error_type", None)),
+                more,
+                duration,
             )
         except Exception:
             return recorder.own_error()

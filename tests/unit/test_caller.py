@@ -18,7 +18,7 @@ from sinks import Sink
 PYTHON = {"track_ai"}
 C = {"len", "pop", "time_ns", "get", "append", "__next__"}
 # An interaction is more: it is current, it is known as open, others may take from it, and it ends by itself.
-OPENING = {"start", "place", "holding", "new_ids", "opened", "handle", "inside", "host_span"}
+OPENING = {"start", "start_root", "place", "holding", "new_ids", "opened", "handle", "inside", "host_span"}
 ENDING = {"finish", "put", "leave", "__del__"}
 
 
@@ -82,8 +82,33 @@ def test_scalars_of_every_kind_and_flat_properties_add_only_their_own_work(quiet
 
     event()
     python, c = called(event)
-    assert python <= {*PYTHON, "keep", "freeze", "rest", "number", "rare", "tags", "label"} | {"<dictcomp>"}
-    assert c <= {*C, "values", "copy", "items"}
+    assert python <= {*PYTHON, "keep", "freeze", "rest"}
+    assert c <= {*C, "values", "copy"}
+
+
+def test_tokens_and_a_cost_are_looked_at_once_and_labels_only_where_they_are_given(quiet: Tracker) -> None:
+    def model() -> None:
+        quiet.track_ai("llm", model="gpt-4o", prompt_tokens=12, completion_tokens=3, estimated_cost=0.25, duration=1.5)
+
+    def labelled() -> None:
+        quiet.track_ai("llm", model="gpt-4o", prompt_tokens=12, tags=["eu", "beta"], agent_name="desk")
+
+    for call, more in ((model, {"nanoseconds"}), (labelled, {"rare", "tags", "label"})):
+        call()
+        python, c = called(call)
+        assert python - {call.__name__} <= {*PYTHON, "rest"} | more
+        assert c <= {*C, "join", "max", "min"}
+
+
+def test_an_event_inside_an_interaction_tells_its_root_in_one_call(quiet: Tracker) -> None:
+    def event() -> None:
+        quiet.track_ai("answer", user_id="u1", convo_id="c1", input="Hi", output="Hello!", completion_tokens=3)
+
+    with quiet.begin("turn"):
+        event()
+        python, c = called(event)
+    assert python <= {*PYTHON, "rest", "place_event", "place", "took_event", "adopt"}
+    assert c <= C
 
 
 def test_a_chat_is_copied_in_bulk_and_not_written(quiet: Tracker) -> None:
