@@ -38,7 +38,6 @@ _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBC
 _dumps = orjson.dumps
 # What orjson writes as the walk does, running none of the value's own code.
 _SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
-_PLAIN: Final = frozenset({int, bool, float, type(None)})
 _FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
 _ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
 _OBJECT: Final = 250
@@ -97,9 +96,10 @@ def keep(value: Any, limit: int) -> tuple[Kept, int]:
             value = value.copy()  # looked at only now: another thread may change the original
             size = 0
             for item in value.values():
-                if type(item) is str:
+                of: Any = type(item)
+                if of is str:
                     size += len(item)
-                elif type(item) not in _PLAIN:
+                elif of is not int and of is not bool and of is not float and item is not None:
                     break
             else:
                 if size <= limit:

@@ -17,12 +17,12 @@ from weakref import ref
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
-from rootspan.callers import caller_span, client_address
+from rootspan.callers import caller_ids, client_address
 from rootspan.functions import Activation, asteps
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope, inside
+from rootspan.scope import OpenSpan, Scope, below, inside
 from rootspan.streamed import ContextLookUp, WholeBody
 from rootspan.traffic import Streamed, Traffic
 
@@ -274,7 +274,9 @@ class RequestRoot:
             if rare and not self._conclude():
                 recorder.forgo(span)
                 return
-            name, fields = _usual(span.name, self.route, self.status, self._info.scheme)
+            name, fields = _usual(
+                span.name, self.route, self.status, self._info.scheme, span.has_children, span.usage_below
+            )
             if rare or span.fields is not None:
                 name, fields = self._described(name, fields)
             span.name, span.fields = name, fields
@@ -341,8 +343,11 @@ class RequestRoot:
     def _link(self) -> None:
         """Link the span that the caller's `traceparent` names."""
         traceparent = self._header("traceparent")
-        if traceparent is not None and (caller := caller_span(traceparent)) is not None:
-            self._span.set(links=(caller,))
+        if traceparent is not None and (caller := caller_ids(traceparent)) is not None:
+            if self._span.link is None:
+                self._span.link = caller
+            else:  # a host span is active as well
+                self._span.set(links=(caller,))
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""
@@ -420,7 +425,9 @@ def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
-def _usual(method: str, route: str | None, status: int | None, scheme: str) -> tuple[str, Mapping[str, Any]]:
+def _usual(
+    method: str, route: str | None, status: int | None, scheme: str, has_children: bool, usage_below: bool
+) -> tuple[str, Mapping[str, Any]]:
     """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
     attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
     if route is not None:
@@ -430,5 +437,5 @@ def _usual(method: str, route: str | None, status: int | None, scheme: str) -> t
     attributes[semconv.URL_SCHEME] = scheme
     method = "HTTP" if method == "_OTHER" else method
     # The proxies say that many requests share it: it weighs nothing in the queue, and its bytes are written once.
-    fields = MappingProxyType({"attributes": MappingProxyType(attributes)})
-    return method if route is None else f"{method} {route}", fields
+    fields = {"attributes": MappingProxyType(attributes), **(below(usage_below) if has_children else {})}
+    return method if route is None else f"{method} {route}", MappingProxyType(fields)

@@ -19,6 +19,7 @@ __all__ = [
     "OpenSpan",
     "Scope",
     "ScopeLookup",
+    "below",
     "holding",
     "host_context",
     "host_span",
@@ -152,14 +153,22 @@ class OpenSpan:
         if self.parent is not None and (self.model is not None or self.kind == Kind.MODEL):
             self.took_call(self.input, self.output, self.tokens != NO_TOKENS)
         if self.has_children:
-            below = _USAGE_BELOW if self.usage_below else _CHILDREN
-            self.fields = below if self.fields is None else {**self.fields, **below}
+            fields = self.fields
+            if fields is None:
+                self.fields = below(self.usage_below)
+            elif "has_children" not in fields or (self.usage_below and "usage_below" not in fields):
+                self.fields = {**fields, **below(self.usage_below)}
 
     def set(self, **fields: Any) -> None:
         """Keep rare fields for the record, None omitted."""
         present = {name: value for name, value in fields.items() if value is not None}
         if present:
             self.fields = {**self.fields, **present} if self.fields else present
+
+
+def below(usage: bool) -> Mapping[str, Any]:
+    """Return the fields of a span that has children, and whether one of those carries usage."""
+    return _USAGE_BELOW if usage else _CHILDREN
 
 
 # Made by functions, attribute by attribute: calling a class that has an `__init__` takes twice as long.
