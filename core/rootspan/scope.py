@@ -132,11 +132,7 @@ class OpenSpan:
         if call_output is not None:
             self.last_output = call_output
         own = self.holder.identity
-        if (
-            (user_id and own.user_id is None)
-            or (convo_id and own.convo_id is None)
-            or (agent_name and own.agent_name is None)
-        ):
+        if (user_id and not own.user_id) or (convo_id and not own.convo_id) or (agent_name and not own.agent_name):
             self.holder.identity = own._replace(
                 user_id=own.user_id or user_id,
                 convo_id=own.convo_id or convo_id,
