@@ -156,3 +156,35 @@ def test_the_hosts_random_numbers_are_not_touched() -> None:
     assert not tracker.flush(0.3)  # refused, and tried again after a wait of random length
     assert random.getstate() == before
     tracker.shutdown(timeout=0.1)
+
+
+_OWN_RUNTIME_CONTEXT = """
+from opentelemetry import context, trace
+from opentelemetry.context.context import Context, _RuntimeContext
+
+class Own(_RuntimeContext):
+    def __init__(self):
+        self.entered = [Context()]
+    def attach(self, context):
+        self.entered.append(context)
+        return None
+    def get_current(self):
+        return self.entered[-1]
+    def detach(self, token):
+        self.entered.pop()
+
+context._RUNTIME_CONTEXT = Own()
+from rootspan.testing import captured_spans
+
+with captured_spans() as captured:
+    captured.tracker.track_ai("alone")
+    with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(1, 2, False))):
+        captured.tracker.track_ai("inside")
+        captured.tracker.begin("turn").finish()
+    assert [span.links for span in captured.spans] == [[], [(f"{1:032x}", f"{2:016x}")], [(f"{1:032x}", f"{2:016x}")]]
+"""
+
+
+def test_a_host_span_is_linked_where_opentelemetry_keeps_its_context_elsewhere() -> None:
+    done = subprocess.run([sys.executable, "-c", _OWN_RUNTIME_CONTEXT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
