@@ -7,7 +7,7 @@ from typing import Final
 
 from rootspan.forks import after_fork
 
-__all__ = ["new_ids", "new_span_id", "new_trace_id"]
+__all__ = ["new_ids", "new_span_id", "new_trace_id", "pooled_span_id"]
 
 _POOL_SIZE: Final = 512
 _pool: Final[list[str]] = []

@@ -122,10 +122,7 @@ class Opening(Tracking):
         try:
             identity = recorder.identity(user_id, convo_id, agent_name, tags)
             name = event if type(event) is str and event else recorder.name(event)
-            if scope is None:
-                span = recorder.start_root(_INTERACTION, name, identity)
-            else:
-                span = recorder.start(_INTERACTION, name, scope, identity)
+            span = recorder.start(_INTERACTION, name, scope, identity)
             if input is None:
                 span.adopts = True
             elif type(input) is str and len(input) <= recorder.limit:

@@ -100,7 +100,7 @@ class Recorder(Arguments):
         if parent is None:
             return None, inherited, link
         bought = rest is not None and rest[1:4] != NO_TOKENS
-        parent.took_event(user_id, convo_id, agent_name, input, output, bought)
+        parent.took(user_id, convo_id, agent_name, input, output, bought)
         return parent.ids, inherited, link
 
     def rest(

@@ -73,6 +73,7 @@ class RequestRoot:
         self._info = info
         self._options = options
         self._recorder = recorder
+        self._method = method
         self._span = span = recorder.start_root(_REQUEST, method)
         span.adopts = True
         self._scope = inside(span)
@@ -275,7 +276,7 @@ class RequestRoot:
                 recorder.forgo(span)
                 return
             name, fields = _usual(
-                span.name, self.route, self.status, self._info.scheme, span.has_children, span.usage_below
+                self._method, self.route, self.status, self._info.scheme, span.has_children, span.usage_below
             )
             if rare or span.fields is not None:
                 name, fields = self._described(name, fields)

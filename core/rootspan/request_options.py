@@ -160,8 +160,9 @@ class RequestOptions:
             object.__setattr__(self, name, value)
 
     def _asks_for_more(self) -> bool:
-        told = (self.event, self.properties, self.response_header, self.trusted_proxies)
-        return told != (None,) * 4 or self.record != "all" or bool(self.capture_headers or self.capture_body)
+        given = (self.event, self.properties, self.response_header, self.trusted_proxies)
+        captures = bool(self.capture_headers) or bool(self.capture_body)
+        return captures or self.record != "all" or any(option is not None for option in given)
 
     def excludes(self, info: RequestInfo) -> bool:
         """Return whether a request is not to be recorded; a raising function excludes nothing."""

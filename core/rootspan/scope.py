@@ -86,12 +86,22 @@ class OpenSpan:
             span = span.parent
         return span
 
-    def took(self, user_id: str | None = None, convo_id: str | None = None, agent_name: str | None = None) -> None:
-        """Note a child, and whose work it says that it is."""
+    def took(
+        self,
+        user_id: str | None = None,
+        convo_id: str | None = None,
+        agent_name: str | None = None,
+        call_input: Kept = None,
+        call_output: Kept = None,
+        bought: bool = False,
+    ) -> None:
+        """Note a child, whose work it says that it is, and of an event what a root may take from it."""
         root = self if self.parent is None else self.root
         self.has_children = root.has_children = True
-        if root.adopts and (user_id or convo_id or agent_name):
-            root.adopt(user_id, convo_id, agent_name)
+        if bought:
+            root.usage_below = True
+        if root.adopts and (user_id or convo_id or agent_name or call_input is not None or call_output is not None):
+            root.adopt(user_id, convo_id, agent_name, call_input, call_output)
 
     def took_call(self, call_input: Kept, call_output: Kept, bought: bool) -> None:
         """Note an event or model call below, or that this is one."""
@@ -100,23 +110,6 @@ class OpenSpan:
             root.usage_below = True
         if root.adopts:
             root.adopt(None, None, None, call_input, call_output)
-
-    def took_event(
-        self,
-        user_id: str | None,
-        convo_id: str | None,
-        agent_name: str | None,
-        call_input: Kept,
-        call_output: Kept,
-        bought: bool,
-    ) -> None:
-        """Note an event as a child: `took` and `took_call` in one."""
-        root = self if self.parent is None else self.root
-        self.has_children = root.has_children = True
-        if bought:
-            root.usage_below = True
-        if root.adopts:
-            root.adopt(user_id, convo_id, agent_name, call_input, call_output)
 
     def adopt(
         self,

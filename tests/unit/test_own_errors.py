@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[str, Callable[[Tracker, Callable[[], None]], Any]]] = {
     "track_ai": ("place", within_a_turn(lambda turn: turn.track_ai("event"))),
     "track_decision": ("step", outside(lambda tracker: tracker.track_decision("because"))),
     "track_feedback": ("feedback", outside(lambda tracker: tracker.track_feedback("0123456789abcdef"))),
-    "begin": ("start_root", outside(lambda tracker: tracker.begin("turn").finish())),
+    "begin": ("start", outside(lambda tracker: tracker.begin("turn").finish())),
     "tool_span": ("start", outside(lambda tracker: tracker.tool_span("tool").finish())),
     "create_session": ("start", outside(lambda tracker: tracker.create_session())),
     "complete_session": ("take_session", with_a_session(lambda tracker, session: tracker.complete_session(session))),

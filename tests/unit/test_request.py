@@ -40,6 +40,25 @@ def test_it_is_finished_once_whatever_the_thread(captured: Captured) -> None:
     assert captured.one().trace_id == root.trace_id
 
 
+def test_two_threads_that_finish_it_at_once_leave_its_name_alone(
+    captured: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = opened(captured)
+    root.set_route("/chat")
+    recorder = captured.tracker._recorder
+    finish, late = recorder.finish, [root.finish]
+
+    def held_up(*args: Any) -> bool:
+        while late:
+            late.pop()()  # the other thread comes this far, and on
+        return finish(*args)
+
+    monkeypatch.setattr(recorder, "finish", held_up)
+    root.finish()
+    span = captured.one()
+    assert (span.name, span.attributes["http.request.method"]) == ("GET /chat", "GET")
+
+
 def test_the_first_status_and_the_first_failure_count(captured: Captured) -> None:
     root = opened(captured)
     root.set_status(http.HTTPStatus.ACCEPTED)
