@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from collector import Collector
@@ -67,7 +68,7 @@ def _paced(
 
 
 def growth(quick: bool) -> dict[str, Spread]:
-    """Return how `track_ai` grows with the text, with threads and with what is open."""
+    """Return how `track_ai` grows with the text, with threads and with what is open, and `begin` with that."""
     count = 8 if quick else 30
     with Collector() as collector:
         tracker = Tracker(endpoint=collector.url, max_queue_bytes=1 << 30)
@@ -82,7 +83,8 @@ def growth(quick: bool) -> dict[str, Spread]:
         for number in (0, 10_000):
             open_ones = [tracker.begin("turn") for _ in range(number)]
             name = f"{number} open interactions"
-            found |= rounds({name: track(tracker)}, calls=300, count=count, drain=lambda: tracker.flush(60))
+            candidates = {name: track(tracker), f"{name}, one more": partial(turn, tracker)}
+            found |= rounds(candidates, calls=300, count=count, drain=lambda: tracker.flush(60))
             for one in open_ones:
                 one.finish()
         tracker.shutdown()

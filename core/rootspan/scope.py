@@ -32,6 +32,7 @@ __all__ = [
 
 
 NO_TOKENS: Final = (None, None, None)
+_ROOM: Final = 16  # scopes in one another before the first look for finished ones
 # Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
 _CHILDREN: Final = MappingProxyType({"has_children": True})
 _USAGE_BELOW: Final = MappingProxyType({"has_children": True, "usage_below": True})
@@ -198,11 +199,15 @@ def opened(
 class Scope:
     """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
-    __slots__ = ("outer", "own", "span")
+    __slots__ = ("base", "late", "left", "outer", "own", "room", "span")
 
     span: OpenSpan | None
     own: Holder | None
     outer: Scope | None
+    base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
+    late: bool  # entered when that had ended already, as in a background task, where it holds on
+    left: bool
+    room: int  # how many may still be entered before the chain is looked through for what has ended
 
     @property
     def holder(self) -> Holder:
@@ -210,6 +215,30 @@ class Scope:
         if self.own is not None:
             return self.own
         return _NOBODYS if self.span is None else self.span.holder
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a bare interaction's."""
+        return self.own is None and self.span is not None and self.span.bare
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended: a span's with that, a `context` where it was left."""
+        return self.left if self.own is not None or self.span is None else self.span.finished
+
+    def around(self) -> Scope | None:
+        """Return what it was entered in, without what has ended since."""
+        inner, outer = self, self.outer
+        while outer is not None and outer.over and (outer.bare or not inner.late):
+            inner, outer = outer, outer.outer
+        return outer
+
+    def beside(self) -> Scope | None:
+        """Return what a bare interaction in here stands in; they do not nest in one another."""
+        if not self.bare:
+            return self
+        base = self.base
+        return base.around() if base is not None and base.over and not self.late else base
 
 
 def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | None = None) -> Scope:
@@ -223,20 +252,44 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope = Scope()
     scope.span = span
     scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
-    scope.outer = None if outer is None else _shortened(outer)
+    scope.outer = scope.base = None
+    scope.late = scope.left = False
+    scope.room = _ROOM
+    if outer is not None:
+        _enclose(scope, outer if outer.room > 0 else _shortened(outer))
     return scope
 
 
-def _shortened(scope: Scope | None) -> Scope | None:
-    """Return a chain of scopes without what has finished: one that nobody left must not grow."""
-    while scope is not None and scope.span is not None and scope.span.finished:
-        scope = scope.outer
-    inner = scope
-    while inner is not None and (outer := inner.outer) is not None:
-        if outer.span is not None and outer.span.finished:
-            inner.outer = outer.outer
-        else:
-            inner = outer
+def _enclose(scope: Scope, outer: Scope) -> None:
+    """Put a scope into another one."""
+    above = outer.span if outer.own is None else None  # what it ends with
+    bare = above is not None and above.bare
+    over = outer.left if above is None else above.finished
+    if over and bare:  # nobody left it
+        around = outer.around()
+        return None if around is None else _enclose(scope, around)
+    if over and outer.outer is not None:  # what that stood in is none of the business of work that is left behind
+        outer = inside(outer.span, outer.own)
+        outer.left = True
+    scope.outer = outer
+    scope.room = outer.room - 1
+    scope.base, scope.late = (outer.base, outer.late) if bare else (outer, over)
+
+
+def _shortened(scope: Scope) -> Scope:
+    """Return a chain of scopes without what has ended in it: what nobody left must not make it grow.
+
+    It gets room for as many again, so that each entry costs the same however many are open.
+    """
+    found = [scope]
+    while (outer := found[-1].around()) is not None:
+        found.append(outer)
+    outermost = found[-1]
+    outermost.outer = outermost.base = None
+    outermost.late = False
+    outermost.room = _ROOM + 2 * len(found)
+    for inner, outer in zip(found[-2::-1], found[:0:-1], strict=True):
+        _enclose(inner, outer)
     return scope
 
 
@@ -271,11 +324,12 @@ class Enclosing:
         return scope
 
     def leave(self, scope: Scope) -> None:
-        """Make the outer scope current again where `scope` still is; elsewhere finished spans are skipped."""
+        """Make current again what a scope was entered in, where it still is current itself."""
+        scope.left = True
         if self.variable.get() is scope:
             outer = scope.outer
-            while outer is not None and outer.span is not None and outer.span.finished:
-                outer = outer.outer
+            if outer is not None and (outer.left or (outer.span is not None and outer.span.finished)):
+                outer = scope.around()
             self.variable.set(outer)
 
 

@@ -132,9 +132,9 @@ class Tracker(Sessions, Decorating):
         """
         recorder = self._recorder
         scope = recorder.scope()
-        span, outer, _ = recorder.place(scope)
+        _, outer, _ = recorder.place(scope)
         identity = recorder.identity(user_id, convo_id, agent_name, tags, properties)
-        inside = recorder.identity_scope(span, outer, identity, scope)
+        inside = recorder.identity_scope(None if scope is None else scope.span, outer, identity, scope)
         recorder.variable.set(inside)
         try:
             yield

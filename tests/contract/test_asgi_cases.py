@@ -221,6 +221,7 @@ def test_web_09_10_a_background_task_adds_nothing_to_the_request(captured: Captu
         await asyncio.sleep(0.2)
         with captured.tracker.tool_span("after the answer"):
             captured.tracker.track_ai("below it")
+        captured.tracker.begin("and then").finish()
 
     async def view(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(later))
@@ -232,9 +233,9 @@ def test_web_09_10_a_background_task_adds_nothing_to_the_request(captured: Captu
     assert request.end <= task.start
     assert (request.end - request.start) / 1e9 < (task.end - request.start) / 1e9 - 0.15
     assert task.parent_id is None
-    assert task.links == [(request.trace_id, request.span_id)]
     assert captured.one("below it").parent_id == task.span_id
-    assert task.attributes["user.id"] == "u1"
+    for span in (task, captured.one("and then")):
+        assert (span.attributes["user.id"], span.links) == ("u1", [(request.trace_id, request.span_id)])
 
 
 @pytest.mark.parametrize("how", ["update_current", "track_ai"])

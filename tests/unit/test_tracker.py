@@ -187,6 +187,82 @@ class TestCurrent:
             wanted = {"user.id": "u1", "session.id": "c1", "gen_ai.agent.name": "a", "tag.tags": ["t"]}
             assert {key: span.attributes.get(key) for key in wanted} == wanted
 
+    def test_work_that_is_left_behind_keeps_its_person_all_along(self, tracker: Tracker, sink: Sink) -> None:
+        """A background task has the context of its request, which is over; what it does in turn changes nothing."""
+        with tracker.begin("outer") as root, tracker.context(tags=["t"]), tracker.begin("turn", user_id="u1"):
+            elsewhere = contextvars.copy_context()
+
+        def task() -> None:
+            for number in range(20):
+                tracker.begin(f"bare {number}").finish()
+                with tracker.begin(f"with {number}"):
+                    tracker.track_ai(f"child {number}")
+                with tracker.tool_span(f"step {number}"):
+                    pass
+                with tracker.context(convo_id="c1"):
+                    tracker.track_ai(f"in a context {number}")
+            tracker.track_ai("event")
+
+        elsewhere.run(task)
+        spans = arrived(tracker, sink)
+        for name, span in spans.items():
+            if name in ("outer", "turn"):
+                continue
+            assert (span.attributes["user.id"], span.attributes["tag.tags"]) == ("u1", ["t"]), name
+            assert span.attributes.get("session.id") == ("c1" if "context" in name else None)
+            if not name.startswith("child"):
+                assert (span.parent_id, span.links) == (None, [(root.trace_id, root.span_id)]), name
+
+    def test_a_context_or_interaction_that_was_left_does_not_come_back(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.context(user_id="u1"), tracker.begin("around", convo_id="c1"):
+            bare = tracker.begin("bare")
+        tracker.begin("beside it").finish()
+        bare.finish()
+        assert tracker.current() is None
+        tracker.track_ai("afterwards")
+        spans = arrived(tracker, sink)
+        for name in ("beside it", "afterwards"):
+            assert (spans[name].parent_id, spans[name].links) == (None, [])
+            assert not {"user.id", "session.id"} & set(spans[name].attributes)
+
+    def test_one_that_another_thread_finished_gives_way_to_what_is_around_it(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        with tracker.begin("around") as around:
+            with tracker.begin("inner") as inner:
+                thread = threading.Thread(target=inner.finish)
+                thread.start()
+                thread.join()
+                tracker.begin("in what is over").finish()
+            tracker.track_ai("event")
+        assert arrived(tracker, sink)["event"].parent_id == around.span_id
+
+    def test_a_begin_does_the_same_however_many_are_open(self, tracker: Tracker, sink: Sink) -> None:
+        def lines() -> int:
+            found = 0
+
+            def count(frame: Any, event: str, argument: Any) -> Any:
+                nonlocal found
+                found += event == "line"
+                return count
+
+            before = sys.gettrace()
+            sys.settrace(count)
+            try:
+                tracker.begin("turn").finish()
+            finally:
+                sys.settrace(before)
+            return found
+
+        turns = [tracker.begin("open") for _ in range(10)]
+        lines()
+        few = lines()
+        turns += [tracker.begin("open") for _ in range(5_000)]
+        assert lines() <= few + 3
+        for turn in turns:
+            turn.finish()
+        tracker.flush(30)
+
     def test_what_starts_after_a_step_finished_belongs_to_its_open_parent(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn") as turn:
             step = tracker.tool_span("step")
@@ -251,6 +327,17 @@ class TestCurrent:
             turn = tracker.begin(f"turn {number}")
             contexts.append(contextvars.copy_context())
             contexts[-1].run(turn.finish)  # finished elsewhere: this context never leaves it
+        depth, scope = 0, tracker._recorder.variable.get()
+        while scope is not None:
+            depth, scope = depth + 1, scope.outer
+        assert depth <= 2
+        arrived(tracker, sink)
+
+    def test_nor_does_one_of_blocks_that_ended_in_another_context(self, tracker: Tracker, sink: Sink) -> None:
+        """As of an async generator that is closed by another task."""
+        for number in range(50):
+            turn = tracker.begin(f"turn {number}").__enter__()
+            contextvars.copy_context().run(turn.__exit__, None, None, None)
         depth, scope = 0, tracker._recorder.variable.get()
         while scope is not None:
             depth, scope = depth + 1, scope.outer

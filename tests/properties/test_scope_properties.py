@@ -1,0 +1,122 @@
+"""Whatever begins and ends in whatever order, what is tracked belongs where a plain list of what is open says."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rootspan import Tracker
+from rootspan.interaction import Interaction
+from rootspan.scope import Scope
+from rootspan.testing import CapturedSpan, captured_spans
+
+_BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _EXIT = range(6)
+steps = st.lists(
+    st.tuples(st.sampled_from([_BEGIN, _BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _EXIT]), st.integers(0, 9))
+)
+
+
+@dataclass
+class Entry:
+    """What was entered: a bare interaction, one with `with`, or a `context`."""
+
+    span: str | None  # its own; of a `context` the one that it was entered in
+    user: str | None
+    bare: bool
+    starts: bool  # the span, and lasts as long as that
+    exit: AbstractContextManager[Any] | Interaction
+    ended: bool = False
+
+
+class Model:
+    """Runs steps with a tracker, and says where each of its spans should be."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.entered: list[Entry] = []
+        self.wanted: dict[str, tuple[str | None, str | None]] = {}  # name: parent and user
+
+    def open(self, bare: bool = True) -> list[Entry]:
+        return [entry for entry in self.entered if not entry.ended and (bare or not entry.bare)]
+
+    def place(self, bare: bool) -> tuple[str | None, str | None]:
+        """Return parent and user of what starts now, which nests in bare interactions or does not."""
+        entries = self.open(bare)
+        if not entries:
+            return None, None
+        span, lasting = entries[-1].span, {entry.span for entry in self.open(bare) if entry.starts}
+        while span is not None and span not in lasting:
+            span = self.wanted[span][0]
+        return span, entries[-1].user
+
+    def take(self, step: int, number: int) -> None:
+        name = f"span {len(self.wanted)}"
+        if step in (_BEGIN, _ENTER):
+            self.wanted[name] = self.place(bare=False)
+            turn = self.tracker.begin(name)
+            if step == _ENTER:
+                turn.__enter__()
+            self.entered.append(Entry(name, self.wanted[name][1], step == _BEGIN, True, turn))
+        elif step == _CONTEXT:
+            inside, user = self.open(), f"user {len(self.entered)}"
+            context = self.tracker.context(user_id=user)
+            context.__enter__()
+            self.entered.append(Entry(inside[-1].span if inside else None, user, False, False, context))
+        elif step == _TRACK:
+            self.wanted[name] = self.place(bare=True)
+            self.tracker.track_ai(name)
+        elif step == _FINISH and (bare := [entry for entry in self.open() if entry.bare]):
+            self.end(bare[number % len(bare)])
+        elif step == _EXIT and (others := self.open(bare=False)):
+            self.end(others[-1])  # as `with` does, the innermost first
+
+    def end(self, entry: Entry) -> None:
+        entry.ended = True
+        if isinstance(entry.exit, Interaction) and entry.bare:
+            entry.exit.finish()
+        else:
+            entry.exit.__exit__(None, None, None)
+
+
+@given(steps)
+def test_what_is_open_encloses_what_is_tracked(taken: list[tuple[int, int]]) -> None:
+    with captured_spans() as captured:
+        model = Model(captured.tracker)
+        for step, number in taken:
+            model.take(step, number)
+        for entry in reversed(model.entered):
+            if not entry.ended:
+                model.end(entry)
+        assert captured.tracker._recorder.variable.get() is None
+    spans = {span.name: span for span in captured.spans}
+    ids = {span.span_id: span.name for span in spans.values()}
+    found = {name: (_name(span, ids), span.attributes.get("user.id")) for name, span in spans.items()}
+    assert found == model.wanted
+
+
+def _name(span: CapturedSpan, ids: dict[str, str]) -> str | None:
+    return None if span.parent_id is None else ids[span.parent_id]
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_what_has_ended_is_not_kept(open_at_once: int, inside: int, random: Any) -> None:
+    with captured_spans() as captured:
+        tracker, turns = captured.tracker, [captured.tracker.begin("turn") for _ in range(open_at_once)]
+        for _ in range(150):
+            turns.append(tracker.begin("turn"))
+            turns.pop(random.randrange(len(turns))).finish()
+            with tracker.begin("around"):
+                if random.random() * 40 < inside:
+                    turns.append(tracker.begin("inside"))
+                    turns.pop(0).finish()
+        gc.collect()
+        kept = sum(type(thing) is Scope for thing in gc.get_objects())
+        assert kept <= 4 * open_at_once + 60
+        for turn in turns:
+            turn.finish()
