@@ -29,6 +29,7 @@ class WebContract(RequestCases, OptionCases):
     | `GET /stream-raise` | `Echo.stream_fail` or `astream_fail` | one chunk, then it breaks |
     | `GET /login/{name}` | `Echo.login` | the name |
     | `GET /tool` | `Echo.tool` | `found` |
+    | `GET /turns` | `Echo.turns` | `taken` |
     | `GET /thread` | `Echo.thread` | `joined` |
     | `GET /current` | `Echo.current` | the trace id |
     | `GET /host` | `Echo.host` | JSON |

@@ -75,6 +75,16 @@ class Echo:
             step.set_output("found")
         return "found"
 
+    def turns(self) -> str:
+        """`GET /turns`: have two interactions without `with` open at once, and track in both and after them."""
+        first, second = self._tracker.begin("first", user_id="u1"), self._tracker.begin("second", user_id="u2")
+        self._tracker.track_ai("in the second")
+        first.finish()
+        second.finish()
+        self._tracker.begin("third").finish()
+        self._tracker.track_ai("after them")
+        return "taken"
+
     def thread(self) -> str:
         """`GET /thread`: track in a thread of its own, with the scope carried there."""
         work = self._tracker.carry(lambda: self._tracker.track_ai("in a thread", input="carried"))

@@ -146,7 +146,7 @@ class Recorder(Arguments):
                     parent = parent.parent
                 return inside(parent, scope.own, scope.outer)
             scope = scope.beside()
-        return scope
+        return self.enclosing.named(scope) if self.enclosing.look_ups else scope
 
     # Spans with a lifetime
 

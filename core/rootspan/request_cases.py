@@ -40,6 +40,16 @@ class RequestCases(Serving):
         assert (tool.parent_id, event.parent_id) == (root.span_id, tool.span_id)
         assert {span.trace_id for span in captured.spans} == {root.trace_id}
 
+    def test_interactions_without_with_stand_beside_one_another(self) -> None:
+        with self._served() as (client, captured):
+            assert client.request("GET", "/turns").text == "taken"
+        root = captured.one()
+        first, second = captured.one("first"), captured.one("second")
+        assert {span.parent_id for span in (first, second, captured.one("third"))} == {root.span_id}
+        assert [span.attributes["user.id"] for span in (first, second)] == ["u1", "u2"]
+        assert captured.one("in the second").parent_id == second.span_id
+        assert captured.one("after them").parent_id == root.span_id
+
     def test_a_request_inside_an_open_interaction_is_a_root_all_the_same(self) -> None:
         with self._served() as (client, captured), captured.tracker.begin("turn") as turn:
             assert client.request("GET", "/echo/ann").status == 200

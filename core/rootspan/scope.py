@@ -316,7 +316,10 @@ class Enclosing:
 
     def scope(self) -> Scope | None:
         """Return the innermost scope, or None outside of any."""
-        scope = self.variable.get()
+        return self.named(self.variable.get())
+
+    def named(self, scope: Scope | None) -> Scope | None:
+        """Return a scope, or inside it the one of a span that a look-up names, unless the scope is in that already."""
         for look_up in self.look_ups:
             span = look_up()
             if span is not None and not within(scope, span):

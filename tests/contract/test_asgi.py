@@ -25,7 +25,7 @@ class EchoApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         _, _, rest = scope["path"].partition("/")
         head, _, last = rest.rpartition("/")
-        plain = {"raise": self.echo.fail, "tool": self.echo.tool, "thread": self.echo.thread,
+        plain = {"raise": self.echo.fail, "tool": self.echo.tool, "turns": self.echo.turns, "thread": self.echo.thread,
                  "current": self.echo.current, "host": self.echo.host, "ignore": lambda: "ignored"}  # fmt: skip
         named = {"echo": self.echo.echo, "login": self.echo.login, "mounted/north/inner": str}
         if rest in plain:

@@ -65,6 +65,7 @@ def urls(echo: Echo, is_async: bool) -> type:
             path("stream-raise", streamed(echo.stream_fail, echo.astream_fail)),
             path("login/<name>", plain(echo.login)),
             path("tool", plain(echo.tool)),
+            path("turns", plain(echo.turns)),
             path("thread", plain(echo.thread)),
             path("current", plain(echo.current)),
             path("host", plain(echo.host)),

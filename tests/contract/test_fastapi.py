@@ -22,8 +22,8 @@ def echo_app(echo: Echo) -> FastAPI:
     app = FastAPI(default_response_class=PlainTextResponse)
     area = APIRouter(prefix="/mounted/{area}")
     for path, view in (
-        ("/raise", echo.fail), ("/tool", echo.tool), ("/thread", echo.thread), ("/current", echo.current),
-        ("/host", echo.host), ("/echo/{name}", echo.echo), ("/login/{name}", echo.login),
+        ("/raise", echo.fail), ("/tool", echo.tool), ("/turns", echo.turns), ("/thread", echo.thread),
+        ("/current", echo.current), ("/host", echo.host), ("/echo/{name}", echo.echo), ("/login/{name}", echo.login),
     ):  # fmt: skip
         app.get(path)(view)
 

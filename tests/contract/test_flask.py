@@ -21,8 +21,8 @@ def echo_app(echo: Echo) -> Flask:
     app = Flask("echo")
     area = Blueprint("area", "echo", url_prefix="/mounted/<area>")
     for path, view in (
-        ("/raise", echo.fail), ("/tool", echo.tool), ("/thread", echo.thread), ("/current", echo.current),
-        ("/host", echo.host), ("/echo/<name>", echo.echo), ("/login/<name>", echo.login),
+        ("/raise", echo.fail), ("/tool", echo.tool), ("/turns", echo.turns), ("/thread", echo.thread),
+        ("/current", echo.current), ("/host", echo.host), ("/echo/<name>", echo.echo), ("/login/<name>", echo.login),
     ):  # fmt: skip
         app.add_url_rule(path, path, view)
 

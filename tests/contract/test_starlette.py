@@ -63,6 +63,7 @@ def echo_app(echo: Echo) -> Starlette:
             Route("/stream-raise", stream_raise),
             Route("/login/{name}", login),
             Route("/tool", lambda request: PlainTextResponse(echo.tool())),
+            Route("/turns", lambda request: PlainTextResponse(echo.turns())),
             Route("/thread", lambda request: PlainTextResponse(echo.thread())),
             Route("/current", lambda request: PlainTextResponse(echo.current())),
             Route("/host", lambda request: PlainTextResponse(echo.host())),

@@ -38,6 +38,7 @@ def echo_app(echo: Echo) -> Callable[..., Any]:
         r"/stream-raise": echo.stream_fail,
         r"/login/{name}": echo.login,
         r"/tool": echo.tool,
+        r"/turns": echo.turns,
         r"/thread": echo.thread,
         r"/current": echo.current,
         r"/host": echo.host,
