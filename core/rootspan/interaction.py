@@ -301,6 +301,7 @@ class Step(Opening):
             if scope is not self._scope.outer:
                 self._scope = inside(self._span, None, scope)
             variable.set(self._scope)
+        self._scope.entered = True
 
     @property
     def scope(self) -> Scope:

@@ -145,7 +145,7 @@ class Recorder(Arguments):
                 while parent is not None and parent.bare:
                     parent = parent.parent
                 return inside(parent, scope.own, scope.outer)
-            scope = scope.beside()
+            scope = scope.base
         return self.enclosing.named(scope) if self.enclosing.look_ups else scope
 
     # Spans with a lifetime

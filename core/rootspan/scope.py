@@ -199,15 +199,14 @@ def opened(
 class Scope:
     """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
-    __slots__ = ("base", "late", "left", "outer", "own", "room", "span")
+    __slots__ = ("base", "entered", "outer", "own", "room", "span")
 
     span: OpenSpan | None
     own: Holder | None
     outer: Scope | None
     base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
-    late: bool  # entered when that had ended already, as in a background task, where it holds on
-    left: bool
-    room: int  # how many may still be entered before the chain is looked through for what has ended
+    entered: bool  # and not left yet
+    room: int  # how many may still be entered in it before the chain is looked through for what has ended
 
     @property
     def holder(self) -> Holder:
@@ -224,21 +223,21 @@ class Scope:
     @property
     def over(self) -> bool:
         """Whether it has ended: a span's with that, a `context` where it was left."""
-        return self.left if self.own is not None or self.span is None else self.span.finished
+        return not self.entered if self.own is not None or self.span is None else self.span.finished
+
+    def like(self, other: Scope) -> bool:
+        """Whether it is another one, or was made of that where something around it was left first."""
+        return self.span is other.span and self.own is other.own
 
     def around(self) -> Scope | None:
-        """Return what it was entered in, without what has ended since."""
-        inner, outer = self, self.outer
-        while outer is not None and outer.over and (outer.bare or not inner.late):
-            inner, outer = outer, outer.outer
-        return outer
+        """Return what it was entered in, but for bare interactions that have ended: nobody leaves those.
 
-    def beside(self) -> Scope | None:
-        """Return what a bare interaction in here stands in; they do not nest in one another."""
-        if not self.bare:
-            return self
-        base = self.base
-        return base.around() if base is not None and base.over and not self.late else base
+        Anything else that has ended is not left in this context: a background task goes on inside it.
+        """
+        outer = self.outer
+        while outer is not None and outer.bare and outer.over:
+            outer = outer.outer
+        return outer
 
 
 def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | None = None) -> Scope:
@@ -253,44 +252,67 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope.span = span
     scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
     scope.outer = scope.base = None
-    scope.late = scope.left = False
+    scope.entered = False
     scope.room = _ROOM
     if outer is not None:
         _enclose(scope, outer if outer.room > 0 else _shortened(outer))
     return scope
 
 
-def _enclose(scope: Scope, outer: Scope) -> None:
-    """Put a scope into another one."""
-    above = outer.span if outer.own is None else None  # what it ends with
-    bare = above is not None and above.bare
-    over = outer.left if above is None else above.finished
-    if over and bare:  # nobody left it
-        around = outer.around()
-        return None if around is None else _enclose(scope, around)
-    if over and outer.outer is not None:  # what that stood in is none of the business of work that is left behind
-        outer = inside(outer.span, outer.own)
-        outer.left = True
-    scope.outer = outer
-    scope.room = outer.room - 1
-    scope.base, scope.late = (outer.base, outer.late) if bare else (outer, over)
+def _enclose(scope: Scope, outer: Scope | None) -> None:
+    """Put a scope into another one, or into what is around that."""
+    if outer is not None and outer.span is not None and outer.span.finished and outer.bare:
+        outer = outer.around()
+    if outer is not None:
+        scope.outer = outer
+        scope.base = outer.base if outer.span is not None and outer.span.bare and outer.own is None else outer
+        scope.room = outer.room - 1
 
 
-def _shortened(scope: Scope) -> Scope:
+def _shortened(scope: Scope) -> Scope | None:
     """Return a chain of scopes without what has ended in it: what nobody left must not make it grow.
 
-    It gets room for as many again, so that each entry costs the same however many are open.
+    Work that was left behind needs no more than the innermost of what it was left by. The chain gets room for as many
+    again, so that each entry costs the same however many are open.
     """
-    found = [scope]
-    while (outer := found[-1].around()) is not None:
-        found.append(outer)
-    outermost = found[-1]
-    outermost.outer = outermost.base = None
-    outermost.late = False
-    outermost.room = _ROOM + 2 * len(found)
-    for inner, outer in zip(found[-2::-1], found[:0:-1], strict=True):
-        _enclose(inner, outer)
-    return scope
+    found: list[Scope] = []
+    inner: Scope | None = scope
+    ended = False
+    while inner is not None:
+        over = inner.over
+        outer = inner.outer
+        if not over or not (inner.bare or ended):
+            found.append(inner)
+            ended = ended or over
+        else:  # whoever still has it must not keep all that ever was
+            inner.outer = inner.base if inner.bare else None
+        inner = outer
+    outer = None
+    for inner in reversed(found):
+        if outer is None:
+            inner.outer = inner.base = None
+            inner.room = _ROOM + 2 * len(found)
+        else:
+            _enclose(inner, outer)
+        outer = inner
+    return outer
+
+
+def _without(left: Scope, current: Scope) -> Scope | None:
+    """Return the chain of one context without a scope that was left there before those inside it."""
+    above: list[Scope] = []
+    found: Scope | None = current
+    while found is not None and not found.like(left):
+        above.append(found)
+        found = found.outer
+    if found is None:
+        return current
+    outer = found.around()
+    for scope in reversed(above):  # copied, because other contexts have them as well
+        copy = inside(scope.span, scope.own, outer)
+        copy.entered = scope.entered
+        outer = copy
+    return outer
 
 
 _NOBODYS: Final = holding(NOBODY)
@@ -327,13 +349,17 @@ class Enclosing:
         return scope
 
     def leave(self, scope: Scope) -> None:
-        """Make current again what a scope was entered in, where it still is current itself."""
-        scope.left = True
-        if self.variable.get() is scope:
-            outer = scope.outer
-            if outer is not None and (outer.left or (outer.span is not None and outer.span.finished)):
-                outer = scope.around()
-            self.variable.set(outer)
+        """Make current again what a scope was entered in, where it was entered."""
+        current = self.variable.get()
+        if current is not None:
+            if current is scope or current.like(scope):
+                outer = current.outer
+                if outer is not None and outer.span is not None and outer.span.finished:
+                    outer = current.around()
+                self.variable.set(outer)
+            elif scope.entered and not scope.bare:
+                self.variable.set(_without(scope, current))
+        scope.entered = False
 
 
 def within(scope: Scope | None, span: OpenSpan) -> bool:

@@ -135,6 +135,7 @@ class Tracker(Sessions, Decorating):
         _, outer, _ = recorder.place(scope)
         identity = recorder.identity(user_id, convo_id, agent_name, tags, properties)
         inside = recorder.identity_scope(None if scope is None else scope.span, outer, identity, scope)
+        inside.entered = True
         recorder.variable.set(inside)
         try:
             yield
