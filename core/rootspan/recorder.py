@@ -132,8 +132,8 @@ class Recorder(Arguments):
         session = self.session(session_id)
         if session is None:
             return scope
-        if isinstance(session, str):  # opened in another process: its ids are all that is known
-            session = opened(Kind.SESSION, "", session, None, holding(self.defaults() or NOBODY), 0)
+        if isinstance(session, str):  # completed, or opened in another process: its ids are all that is left
+            session = opened(Kind.SESSION, "", session, None, self._whose(session), 0)
         return inside(session, None, scope)
 
     def begin_scope(self) -> Scope | None:
@@ -253,7 +253,7 @@ class Recorder(Arguments):
         else:
             if isinstance(parent, OpenSpan) and parent.root.ask is not None:
                 parent.root.ask()
-            identity = parent.holder.identity if isinstance(parent, OpenSpan) else self.defaults()
+            identity = (parent.holder if isinstance(parent, OpenSpan) else self._whose(parent)).identity
         if isinstance(parent, OpenSpan):
             parent.took()
             parent = parent.ids
@@ -413,6 +413,10 @@ class Recorder(Arguments):
         """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""
         span = self.sessions.get(ids)
         return self._completed.get(ids) if span is None else span.holder
+
+    def _whose(self, ids: str) -> Holder:
+        """Return whose work a step of a session is that is not open here."""
+        return self.session_holder(ids) or holding(self.defaults() or NOBODY)
 
     # The end
 

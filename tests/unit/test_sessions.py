@@ -63,6 +63,21 @@ rootspan.complete_session({session!r}, success=False, failure_reason="why", user
     assert root.status_code != 2
 
 
+def test_what_comes_late_is_the_same_persons_work(tracker: Tracker, sink: Sink) -> None:
+    session_id = tracker.create_session(name="support", user_id="u1", convo_id="c1", tags=["t"])
+    tracker.complete_session(session_id=session_id, success=True)
+    tracker.track_tool_call("late call", session_id=session_id)
+    with tracker.tool_span("late span", session_id=session_id):
+        tracker.track_ai("in it")
+    assert tracker.flush(5)
+    for name in ("late call", "late span", "in it"):
+        span = sink.one(name)
+        assert span.trace_id == session_id[:32]
+        read = [span.attributes.get(key) for key in ("user.id", "session.id", "tag.tags")]
+        assert read == ["u1", "c1", ["t"]], name
+    assert sink.one("in it").parent_id == sink.one("late span").span_id
+
+
 def test_a_session_is_completed_once(tracker: Tracker, sink: Sink) -> None:
     session = tracker.create_session()
     for _ in range(3):
