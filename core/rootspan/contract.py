@@ -27,6 +27,7 @@ class WebContract(RequestCases, OptionCases):
     | `GET /status/{code}` | tracks nothing | that status, `text/plain`, without a body |
     | `GET /stream/{count}` | `Echo.stream` or `astream` | chunks, streamed |
     | `GET /stream-raise` | `Echo.stream_fail` or `astream_fail` | one chunk, then it breaks |
+    | `GET /stream-turn` | `Echo.stream_turn` or `astream_turn` | one chunk, streamed |
     | `GET /login/{name}` | `Echo.login` | the name |
     | `GET /tool` | `Echo.tool` | `found` |
     | `GET /turns` | `Echo.turns` | `taken` |

@@ -9,6 +9,7 @@ from typing import Final
 
 from opentelemetry import propagate, trace
 
+from rootspan.interaction import Interaction
 from rootspan.tracker import Tracker
 
 __all__ = ["Echo"]
@@ -59,6 +60,23 @@ class Echo:
     async def astream_fail(self) -> AsyncGenerator[bytes]:
         """The same as an async generator."""
         for chunk in self.stream_fail():
+            yield chunk
+
+    def stream_turn(self) -> Generator[bytes]:
+        """`GET /stream-turn`: begin an interaction, and track in it and finish it in the streamed body."""
+        return self._answer(self._tracker.begin("turn", user_id="u1", input="Hi"))
+
+    def _answer(self, turn: Interaction) -> Generator[bytes]:
+        self._tracker.track_ai("in the body")
+        yield b"chunk"
+        turn.finish("Hello!")
+
+    def astream_turn(self) -> AsyncGenerator[bytes]:
+        """The same as an async generator."""
+        return self._aanswer(self.stream_turn())
+
+    async def _aanswer(self, chunks: Generator[bytes]) -> AsyncGenerator[bytes]:
+        for chunk in chunks:
             yield chunk
 
     def login(self, name: str) -> str:

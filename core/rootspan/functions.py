@@ -26,19 +26,19 @@ class Activation:
     What the code itself opened and left open (a bare `begin`) is there again the next time.
     """
 
-    __slots__ = ("_before", "_scope", "_variable")
+    __slots__ = ("_before", "_variable", "scope")
 
     def __init__(self, variable: ContextVar[Scope | None], scope: Scope | None) -> None:
         self._variable = variable
-        self._scope = scope
+        self.scope = scope
         self._before: Scope | None = None
 
     def __enter__(self) -> None:
         self._before = self._variable.get()
-        self._variable.set(self._scope)
+        self._variable.set(self.scope)
 
     def __exit__(self, *exc: object) -> None:
-        self._scope = self._variable.get()
+        self.scope = self._variable.get()
         self._variable.set(self._before)
         self._before = None
 

@@ -57,6 +57,7 @@ class RequestRoot:
     route: str | None = None
     status: int | None = None
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
+    _active: Activation | None = None  # the latest, with what the code inside has left open
     _broken = False
     _ended: int | None = None
     _look_up: ContextLookUp | None = None
@@ -102,9 +103,10 @@ class RequestRoot:
         """Return a context manager that runs code inside the request; it may be entered again and again."""
         variable = self._recorder.variable
         scope = variable.get()
-        if scope is None or not self._encloses(scope):
-            scope = self._scope  # otherwise what the code has left open inside the request stays current
-        return Activation(variable, scope)
+        if scope is None or not self._encloses(scope):  # otherwise that is current, and stays so
+            scope = self._scope if self._active is None else self._active.scope
+        self._active = Activation(variable, scope)
+        return self._active
 
     def attach(self) -> Scope | None:
         """Make it current once, for code that has a `try` of its own; return what `detach` takes."""
@@ -115,8 +117,12 @@ class RequestRoot:
         return before
 
     def detach(self, before: Scope | None) -> None:
-        """Give the caller its own scope back."""
-        self._recorder.variable.set(before)
+        """Give the caller its own scope back; what the code inside has left open is there again in its stream."""
+        variable = self._recorder.variable
+        scope = variable.get()
+        if scope is not self._scope and scope is not before:
+            self._active = Activation(variable, scope)
+        variable.set(before)
 
     def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
         """Let a framework that knows which request the running code is in tell so, in place of an activation.

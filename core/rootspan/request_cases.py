@@ -50,6 +50,17 @@ class RequestCases(Serving):
         assert captured.one("in the second").parent_id == second.span_id
         assert captured.one("after them").parent_id == root.span_id
 
+    def test_an_interaction_that_the_view_left_open_is_current_in_its_stream(self) -> None:
+        with self._served() as (client, captured):
+            answer = client.request("GET", "/stream-turn")
+            assert answer.text == "chunk"
+            answer.close()
+            assert captured.tracker.current() is None
+        root, turn = captured.one(), captured.one("turn")
+        assert (turn.parent_id, captured.one("in the body").parent_id) == (root.span_id, turn.span_id)
+        assert (turn.attributes["output.value"], turn.attributes.get("rootspan.outcome")) == ("Hello!", None)
+        assert root.end >= turn.end
+
     def test_a_request_inside_an_open_interaction_is_a_root_all_the_same(self) -> None:
         with self._served() as (client, captured), captured.tracker.begin("turn") as turn:
             assert client.request("GET", "/echo/ann").status == 200

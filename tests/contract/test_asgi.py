@@ -38,6 +38,8 @@ class EchoApp:
             await streamed(send, self.echo.astream(int(last)), receive)
         elif rest == "stream-raise":
             await streamed(send, self.echo.astream_fail(), receive)
+        elif rest == "stream-turn":
+            await streamed(send, self.echo.astream_turn(), receive)
         elif rest in ("read", "chat", "chat-stream"):
             await self.with_body(rest, await body(receive), receive, send)
         else:

@@ -62,6 +62,7 @@ def urls(echo: Echo, is_async: bool) -> type:
             path("raise", plain(echo.fail)),
             path("status/<int:code>", lambda request, code: HttpResponse(status=code, content_type="text/plain")),
             path("stream/<int:count>", streamed(echo.stream, echo.astream)),
+            path("stream-turn", streamed(echo.stream_turn, echo.astream_turn)),
             path("stream-raise", streamed(echo.stream_fail, echo.astream_fail)),
             path("login/<name>", plain(echo.login)),
             path("tool", plain(echo.tool)),

@@ -43,6 +43,10 @@ def echo_app(echo: Echo) -> FastAPI:
     async def stream(count: int) -> StreamingResponse:
         return StreamingResponse(echo.stream(count))  # a plain generator, stepped in threads
 
+    @app.get("/stream-turn")
+    async def stream_turn() -> StreamingResponse:
+        return StreamingResponse(echo.stream_turn())
+
     @app.get("/stream-raise")
     async def stream_raise() -> StreamingResponse:
         return StreamingResponse(echo.stream_fail())

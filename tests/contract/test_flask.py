@@ -42,6 +42,10 @@ def echo_app(echo: Echo) -> Flask:
     def stream(count: int) -> Response:
         return Response(echo.stream(count))
 
+    @app.get("/stream-turn")
+    def stream_turn() -> Response:
+        return Response(echo.stream_turn())
+
     @app.get("/stream-raise")
     def stream_raise() -> Response:
         return Response(stream_with_context(echo.stream_fail()))

@@ -42,6 +42,9 @@ def echo_app(echo: Echo) -> Starlette:
     async def stream_raise(request: Request) -> Response:
         return StreamingResponse(echo.astream_fail())
 
+    async def stream_turn(request: Request) -> Response:
+        return StreamingResponse(echo.astream_turn())
+
     async def status(request: Request) -> Response:
         return Response(status_code=request.path_params["code"], media_type="text/plain")
 
@@ -61,6 +64,7 @@ def echo_app(echo: Echo) -> Starlette:
             Route("/status/{code:int}", status),
             Route("/stream/{count:int}", stream),
             Route("/stream-raise", stream_raise),
+            Route("/stream-turn", stream_turn),
             Route("/login/{name}", login),
             Route("/tool", lambda request: PlainTextResponse(echo.tool())),
             Route("/turns", lambda request: PlainTextResponse(echo.turns())),

@@ -36,6 +36,7 @@ def echo_app(echo: Echo) -> Callable[..., Any]:
         r"/raise": echo.fail,
         r"/stream/{count}": lambda count: echo.stream(int(count)),
         r"/stream-raise": echo.stream_fail,
+        r"/stream-turn": echo.stream_turn,
         r"/login/{name}": echo.login,
         r"/tool": echo.tool,
         r"/turns": echo.turns,
