@@ -297,11 +297,9 @@ class Step(Opening):
         """Make it current in the running context; `with` does so by itself."""
         variable = self._recorder.variable
         scope = variable.get()
-        if scope is not self._scope:
-            if scope is not self._scope.outer:
-                self._scope = inside(self._span, None, scope)
-            variable.set(self._scope)
-        self._scope.entered = True
+        if scope is not self._scope and scope is not self._scope.outer:
+            self._scope = inside(self._span, None, scope)
+        self._scope.token = variable.set(self._scope)
 
     @property
     def scope(self) -> Scope:
@@ -325,7 +323,7 @@ class Step(Opening):
                     recorder.finish(self._span)
                 else:
                     recorder.finish(self._span, *outcome_of(error))
-            recorder.enclosing.leave(self._scope)
+            recorder.enclosing.leave(self._scope, True)
         except Exception:
             recorder.own_error()
 

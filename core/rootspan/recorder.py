@@ -75,6 +75,8 @@ class Recorder(Arguments):
         """Return the parent, the inherited identity and the link of a span that starts in `scope` now."""
         if scope is None:
             return None, self.fixed_defaults if self.defaults_are_fixed else self.defaults(), host_span()
+        if scope.lost:
+            return self.place(scope.around())
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
@@ -127,6 +129,11 @@ class Recorder(Arguments):
         self.enclosing.register(look_up)
         self.scope = self.enclosing.scope
 
+    def here(self) -> Scope | None:
+        """Return the innermost scope that the running code has not lost."""
+        scope = self.scope()
+        return scope.around() if scope is not None and scope.lost else scope
+
     def session_scope(self, session_id: object, scope: Scope | None) -> Scope | None:
         """Return the scope of a session addressed by id, `scope` for what is no session id."""
         session = self.session(session_id)
@@ -139,7 +146,10 @@ class Recorder(Arguments):
     def begin_scope(self) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
         scope = self.scope()
-        while scope is not None and scope.span is not None and scope.span.bare:
+        while scope is not None and (scope.lost or (scope.span is not None and scope.span.bare)):
+            if scope.lost or scope.span is None:
+                scope = scope.around()
+                continue
             if scope.own is not None:  # a `context` inside it: keep whose work it is
                 parent = scope.span.parent
                 while parent is not None and parent.bare:

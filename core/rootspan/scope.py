@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -199,14 +199,15 @@ def opened(
 class Scope:
     """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
-    __slots__ = ("base", "entered", "outer", "own", "room", "span")
+    __slots__ = ("base", "lost", "outer", "own", "room", "span", "token")
 
     span: OpenSpan | None
     own: Holder | None
     outer: Scope | None
     base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
-    entered: bool  # and not left yet
+    lost: bool  # left in another context than it was entered in, where nobody leaves it any more
     room: int  # how many may still be entered in it before the chain is looked through for what has ended
+    token: Token[Scope | None] | None  # of where it was entered, until it is left; a bare interaction has none
 
     @property
     def holder(self) -> Holder:
@@ -223,19 +224,19 @@ class Scope:
     @property
     def over(self) -> bool:
         """Whether it has ended: a span's with that, a `context` where it was left."""
-        return not self.entered if self.own is not None or self.span is None else self.span.finished
+        return self.token is None if self.own is not None or self.span is None else self.span.finished
 
     def like(self, other: Scope) -> bool:
         """Whether it is another one, or was made of that where something around it was left first."""
         return self.span is other.span and self.own is other.own
 
     def around(self) -> Scope | None:
-        """Return what it was entered in, but for bare interactions that have ended: nobody leaves those.
+        """Return what it was entered in, but for what nobody leaves any more: the lost, and bare ones that have ended.
 
         Anything else that has ended is not left in this context: a background task goes on inside it.
         """
         outer = self.outer
-        while outer is not None and outer.bare and outer.over:
+        while outer is not None and (outer.lost or (outer.bare and outer.over)):
             outer = outer.outer
         return outer
 
@@ -252,7 +253,7 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope.span = span
     scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
     scope.outer = scope.base = None
-    scope.entered = False
+    scope.lost, scope.token = False, None
     scope.room = _ROOM
     if outer is not None:
         _enclose(scope, outer if outer.room > 0 else _shortened(outer))
@@ -261,7 +262,7 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
 
 def _enclose(scope: Scope, outer: Scope | None) -> None:
     """Put a scope into another one, or into what is around that."""
-    if outer is not None and outer.span is not None and outer.span.finished and outer.bare:
+    if outer is not None and (outer.lost or (outer.span is not None and outer.span.finished and outer.bare)):
         outer = outer.around()
     if outer is not None:
         scope.outer = outer
@@ -281,7 +282,7 @@ def _shortened(scope: Scope) -> Scope | None:
     while inner is not None:
         over = inner.over
         outer = inner.outer
-        if not over or not (inner.bare or ended):
+        if not inner.lost and (not over or not (inner.bare or ended)):
             found.append(inner)
             ended = ended or over
         else:  # whoever still has it must not keep all that ever was
@@ -310,7 +311,7 @@ def _without(left: Scope, current: Scope) -> Scope | None:
     outer = found.around()
     for scope in reversed(above):  # copied, because other contexts have them as well
         copy = inside(scope.span, scope.own, outer)
-        copy.entered = scope.entered
+        copy.token = scope.token
         outer = copy
     return outer
 
@@ -348,18 +349,32 @@ class Enclosing:
                 scope = inside(span, None, scope)
         return scope
 
-    def leave(self, scope: Scope) -> None:
-        """Make current again what a scope was entered in, where it was entered."""
-        current = self.variable.get()
+    def leave(self, scope: Scope, block: bool = False) -> None:
+        """Make current again what a scope was entered in, where it is current still.
+
+        Args:
+            scope: the one that has ended.
+            block: whether its `with` ends here as well; that is where it was entered, or it is lost.
+        """
+        variable, token = self.variable, scope.token if block else None
+        after = current = variable.get()
+        if token is not None:
+            scope.token = None
+            try:
+                variable.reset(token)  # it knows its context
+            except ValueError:
+                scope.lost = True
+            except RuntimeError:  # another thread leaves it as well
+                pass
         if current is not None:
             if current is scope or current.like(scope):
-                outer = current.outer
-                if outer is not None and outer.span is not None and outer.span.finished:
-                    outer = current.around()
-                self.variable.set(outer)
-            elif scope.entered and not scope.bare:
-                self.variable.set(_without(scope, current))
-        scope.entered = False
+                after = current.outer
+                if after is not None and (after.lost or (after.span is not None and after.span.finished)):
+                    after = current.around()
+            elif token is not None:
+                after = _without(scope, current)
+        if after is not current or token is not None:
+            variable.set(after)
 
 
 def within(scope: Scope | None, span: OpenSpan) -> bool:

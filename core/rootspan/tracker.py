@@ -131,16 +131,15 @@ class Tracker(Sessions, Decorating):
             ...     span_id = rootspan.track_ai("greeting", input="Hi")
         """
         recorder = self._recorder
-        scope = recorder.scope()
+        scope = recorder.here()
         _, outer, _ = recorder.place(scope)
         identity = recorder.identity(user_id, convo_id, agent_name, tags, properties)
         inside = recorder.identity_scope(None if scope is None else scope.span, outer, identity, scope)
-        inside.entered = True
-        recorder.variable.set(inside)
+        inside.token = recorder.variable.set(inside)
         try:
             yield
         finally:
-            recorder.enclosing.leave(inside)
+            recorder.enclosing.leave(inside, block=True)
 
     def update_current(
         self,
@@ -164,7 +163,7 @@ class Tracker(Sessions, Decorating):
         """
         recorder = self._recorder
         try:
-            scope = recorder.scope()
+            scope = recorder.here()
             if scope is None:
                 recorder.warn(
                     "update_current",

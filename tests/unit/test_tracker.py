@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -344,7 +345,52 @@ class TestCurrent:
         depth, scope = 0, tracker._recorder.variable.get()
         while scope is not None:
             depth, scope = depth + 1, scope.outer
-        assert depth <= 20
+        assert depth <= 2
+        tracker.track_ai("afterwards")
+        assert "user.id" not in arrived(tracker, sink)["afterwards"].attributes
+
+    def test_what_an_abandoned_generator_entered_does_not_stay_current(self, tracker: Tracker, sink: Sink) -> None:
+        """Its `with` is left by the task that closes it, in a context of its own; case 14."""
+
+        async def stream(number: int) -> AsyncGenerator[int]:
+            with tracker.begin(f"turn {number}", user_id=f"u{number}"), tracker.context(tags=["t"]):
+                yield 1
+                yield 2
+
+        async def consume() -> None:
+            for number in range(2):
+                async for _ in stream(number):
+                    break
+                await asyncio.sleep(0.01)
+                tracker.track_ai(f"event {number}")
+                tracker.begin(f"bare {number}").finish()
+                with tracker.context(convo_id="c1"):
+                    tracker.track_ai(f"in a context {number}")
+                with tracker.tool_span(f"step {number}"):
+                    pass
+                assert tracker.current() is None
+
+        asyncio.run(consume())
+        for name, span in arrived(tracker, sink).items():
+            if not name.startswith("turn"):
+                assert (span.parent_id, span.links, span.attributes.get("user.id")) == (None, [], None), name
+                assert "tag.tags" not in span.attributes
+
+    def test_one_that_another_thread_finished_is_not_lost(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1") as turn:
+            elsewhere = contextvars.copy_context()
+            thread = threading.Thread(target=turn.finish)
+            thread.start()
+            thread.join()
+        assert tracker.current() is None
+        elsewhere.run(tracker.track_ai, "in a task")
+        assert arrived(tracker, sink)["in a task"].links == [(turn.trace_id, turn.span_id)]
+
+    def test_a_block_that_two_threads_leave_at_once_is_left_once(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn", user_id="u1")
+        with turn:
+            turn._scope.token.var.reset(turn._scope.token)  # type: ignore[union-attr]  # the other one just did
+        assert tracker.current() is None
         arrived(tracker, sink)
 
 
