@@ -324,6 +324,8 @@ class Step(Opening):
                 else:
                     recorder.finish(self._span, *outcome_of(error))
             recorder.enclosing.leave(self._scope, True)
+            if self._scope.lost:  # to those who are in it by the context, and not to those who have the handle
+                self._pinned = inside(self._span)
         except Exception:
             recorder.own_error()
 

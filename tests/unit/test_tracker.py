@@ -376,6 +376,20 @@ class TestCurrent:
                 assert (span.parent_id, span.links, span.attributes.get("user.id")) == (None, [], None), name
                 assert "tag.tags" not in span.attributes
 
+    def test_a_handle_tells_of_its_own_also_where_its_block_ended_elsewhere(self, tracker: Tracker, sink: Sink) -> None:
+        """As of a dependency that a framework enters and leaves in threads."""
+        turn = tracker.begin("turn", user_id="u1")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(contextvars.Context().run, turn.__enter__).result()
+            turn.track_ai("inside")
+            pool.submit(contextvars.Context().run, turn.__exit__, None, None, None).result()
+        turn.track_ai("late")
+        turn.tool_span("late step").finish()
+        spans = arrived(tracker, sink)
+        assert spans["inside"].parent_id == turn.span_id
+        for name in ("late", "late step"):
+            assert (spans[name].attributes["user.id"], spans[name].links) == ("u1", [(turn.trace_id, turn.span_id)])
+
     def test_one_that_another_thread_finished_is_not_lost(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1") as turn:
             elsewhere = contextvars.copy_context()
