@@ -206,14 +206,14 @@ def test_a_signal_that_records_in_the_middle_of_a_wake_up_does_not_deadlock(sink
 def test_interactions_that_overlap_leave_no_chain_behind() -> None:
     tracker = Tracker(exporters=[InMemorySpanExporter()])
     old = tracker.begin("turn")
-    for _ in range(200):
+    for _ in range(2_000):
         new = tracker.begin("turn")
         old.finish()
         old = new
     length, scope = 0, tracker._recorder.variable.get()
     while scope is not None:
         length, scope = length + 1, scope.outer
-    assert length <= 3
+    assert length <= 20  # it is tidied when it has doubled, at the earliest with 16
     old.finish()
     tracker.shutdown()
 
