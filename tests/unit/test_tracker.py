@@ -390,6 +390,20 @@ class TestCurrent:
         for name in ("late", "late step"):
             assert (spans[name].attributes["user.id"], spans[name].links) == ("u1", [(turn.trace_id, turn.span_id)])
 
+    def test_a_block_that_ends_in_another_interaction_leaves_that_alone(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn").__enter__()
+
+        def elsewhere() -> None:
+            with tracker.begin("another") as another:
+                turn.__exit__(None, None, None)
+                assert tracker.current().span_id == another.span_id  # type: ignore[union-attr]
+                tracker.track_ai("event")
+
+        contextvars.Context().run(elsewhere)
+        spans = arrived(tracker, sink)
+        assert spans["event"].parent_id == spans["another"].span_id
+        assert tracker.current() is None
+
     def test_one_that_another_thread_finished_is_not_lost(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1") as turn:
             elsewhere = contextvars.copy_context()
