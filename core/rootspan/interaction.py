@@ -323,7 +323,7 @@ class Step(Opening):
                     recorder.finish(self._span)
                 else:
                     recorder.finish(self._span, *outcome_of(error))
-            recorder.enclosing.leave(self._scope, True)
+            recorder.enclosing.leave(self._scope, block=True)
             if self._scope.lost:  # to those who are in it by the context, and not to those who have the handle
                 self._pinned = inside(self._span)
         except Exception:

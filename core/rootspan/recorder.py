@@ -146,16 +146,18 @@ class Recorder(Arguments):
     def begin_scope(self) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
         scope = self.scope()
-        while scope is not None and (scope.lost or (scope.span is not None and scope.span.bare)):
-            if scope.lost or scope.span is None:
+        while scope is not None:
+            if scope.lost:
                 scope = scope.around()
-                continue
-            if scope.own is not None:  # a `context` inside it: keep whose work it is
+            elif scope.span is None or not scope.span.bare:
+                break
+            elif scope.own is not None:  # a `context` inside it: keep whose work it is
                 parent = scope.span.parent
                 while parent is not None and parent.bare:
                     parent = parent.parent
                 return inside(parent, scope.own, scope.outer)
-            scope = scope.base
+            else:
+                scope = scope.base
         return self.enclosing.named(scope) if self.enclosing.look_ups else scope
 
     # Spans with a lifetime

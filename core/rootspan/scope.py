@@ -266,6 +266,7 @@ def _enclose(scope: Scope, outer: Scope | None) -> None:
         outer = outer.around()
     if outer is not None:
         scope.outer = outer
+        # What `outer.bare` says, without its call.
         scope.base = outer.base if outer.span is not None and outer.span.bare and outer.own is None else outer
         scope.room = outer.room - 1
 

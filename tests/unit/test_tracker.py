@@ -396,7 +396,9 @@ class TestCurrent:
         def elsewhere() -> None:
             with tracker.begin("another") as another:
                 turn.__exit__(None, None, None)
-                assert tracker.current().span_id == another.span_id  # type: ignore[union-attr]
+                current = tracker.current()
+                assert current is not None
+                assert current.span_id == another.span_id
                 tracker.track_ai("event")
 
         contextvars.Context().run(elsewhere)
@@ -417,7 +419,9 @@ class TestCurrent:
     def test_a_block_that_two_threads_leave_at_once_is_left_once(self, tracker: Tracker, sink: Sink) -> None:
         turn = tracker.begin("turn", user_id="u1")
         with turn:
-            turn._scope.token.var.reset(turn._scope.token)  # type: ignore[union-attr]  # the other one just did
+            token = turn._scope.token
+            assert token is not None
+            token.var.reset(token)  # the other one just did
         assert tracker.current() is None
         arrived(tracker, sink)
 
