@@ -32,6 +32,7 @@ __all__ = [
 
 
 NO_TOKENS: Final = (None, None, None)
+_NAMELESS: Final = (None, None, None)
 _ROOM: Final = 16  # scopes in one another before the first look for finished ones
 # Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
 _CHILDREN: Final = MappingProxyType({"has_children": True})
@@ -51,8 +52,8 @@ class OpenSpan:
 
     __slots__ = (
         "adopts", "ask", "bare", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
-        "last_output", "link", "model", "name", "output", "parent", "properties", "provider", "start", "tokens",
-        "told", "usage_below",
+        "last_output", "link", "model", "name", "named", "output", "parent", "properties", "provider", "start",
+        "tokens", "told", "usage_below",
     )  # fmt: skip
 
     kind: str
@@ -71,7 +72,8 @@ class OpenSpan:
     fields: Mapping[str, Any] | None  # what becomes `Record.more`
     finished: bool
     bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
-    adopts: bool  # takes what it lacks from its children
+    adopts: bool  # takes what it lacks from its children, once it ends: the next child may be somebody else's
+    named: tuple[str | None, str | None, str | None]  # user, conversation and agent, each of the first that names one
     ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at a child
     has_children: bool
     told: bool  # an id of it was asked for, and may be looked up later
@@ -120,18 +122,14 @@ class OpenSpan:
         call_input: Kept = None,
         call_output: Kept = None,
     ) -> None:
-        """Take what this root lacks: whose work and its input from the first child, its output from the last one."""
+        """Keep what this root may lack: whose work and its input from the first child, its output from the last one."""
         if self.first_input is None:
             self.first_input = call_input
         if call_output is not None:
             self.last_output = call_output
-        own = self.holder.identity
-        if (user_id and not own.user_id) or (convo_id and not own.convo_id) or (agent_name and not own.agent_name):
-            self.holder.identity = own._replace(
-                user_id=own.user_id or user_id,
-                convo_id=own.convo_id or convo_id,
-                agent_name=own.agent_name or agent_name,
-            )
+        user, convo, agent = self.named
+        if (user_id and not user) or (convo_id and not convo) or (agent_name and not agent):
+            self.named = (user or user_id or None, convo or convo_id or None, agent or agent_name or None)
 
     def settle(self) -> None:
         """Take what it lacks from its children, and let those above know of a model call."""
@@ -140,6 +138,11 @@ class OpenSpan:
                 self.input = self.first_input
             if self.output is None:
                 self.output = self.last_output
+            if self.named is not _NAMELESS:
+                own, (user, convo, agent) = self.holder.identity, self.named
+                self.holder.identity = own._replace(
+                    user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
+                )
         if self.parent is not None and (self.model is not None or self.kind == Kind.MODEL):
             self.took_call(self.input, self.output, self.tokens != NO_TOKENS)
         if self.has_children:
@@ -191,7 +194,7 @@ def opened(
     span.link = link
     span.input = span.output = span.first_input = span.last_output = span.properties = None
     span.model = span.provider = span.fields = span.ask = None
-    span.tokens = NO_TOKENS
+    span.tokens, span.named = NO_TOKENS, _NAMELESS
     span.finished = span.bare = span.adopts = span.told = span.has_children = span.usage_below = False
     return span
 

@@ -284,6 +284,25 @@ def test_lc_30_an_iterator_read_from_several_threads_is_one_tree(
     assert found.models()[0].attributes["gen_ai.usage.output_tokens"] == 4
 
 
+def test_lc_31_two_invocations_in_one_interaction_keep_what_each_says_of_itself(
+    tracker: Tracker, trees: Collect
+) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker)
+    reply = ChatScripted(script=["hi"])
+    told = {"metadata": {"user_id": "alice", "session_id": "c-alice"}}
+    with tracker.begin("worker"):
+        reply.with_config(run_name="for alice").invoke("hi", config(handler, **told))
+        reply.with_config(run_name="for a guest").invoke("hi", config(handler, metadata={"thread_id": "c-guest"}))
+        tracker.track_ai("done")
+    found = trees()
+    assert {span.name: (span.attributes.get("user.id"), span.attributes.get("session.id")) for span in found.spans} == {
+        "worker": ("alice", "c-alice"),  # adopted, and its own alone
+        "for alice": ("alice", "c-alice"),
+        "for a guest": (None, "c-guest"),
+        "done": (None, None),
+    }
+
+
 def test_lc_32_a_large_state_does_not_hold_the_event_loop(handler: RootspanCallbackHandler) -> None:
     """Counted in nodes, not in milliseconds: a busy machine must not fail it. The benchmark measures the time."""
     from langchain_core.messages import HumanMessage

@@ -739,6 +739,27 @@ class TestIdentity:
         }  # fmt: skip
         assert {key: attributes.get(key) for key in wanted} == wanted
 
+    def test_what_a_root_adopts_is_not_given_to_the_next_child(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("batch") as batch:
+            tracker.track_ai("for alice", user_id="alice", convo_id="c-alice", agent_name="a1", input="q")
+            tracker.track_ai("for bob", user_id="bob", input="q")
+            tracker.track_tool_call("cleanup")
+            batch.update(agent_name="own")
+            late = tracker.carry(lambda: tracker.track_ai("late", input="q"))
+        late()
+        spans = arrived(tracker, sink)
+        told = {
+            name: tuple(span.attributes.get(key) for key in ("user.id", "session.id", "gen_ai.agent.name"))
+            for name, span in spans.items()
+        }
+        assert told == {
+            "batch": ("alice", "c-alice", "own"),
+            "for alice": ("alice", "c-alice", "a1"),
+            "for bob": ("bob", None, None),
+            "cleanup": (None, None, None),
+            "late": ("alice", "c-alice", "own"),  # what starts after the root ended has the root's identity
+        }
+
     def test_a_root_with_input_adopts_nothing(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", input="own"):
             tracker.track_ai("first", input="question", output="draft", user_id="u1")
