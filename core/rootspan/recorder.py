@@ -36,7 +36,7 @@ __all__ = ["Recorder", "is_hex"]
 
 logger = logging.getLogger("rootspan")
 
-_REMEMBERED: Final = 10_000  # completed sessions: told from another process's, and known to feedback
+_REMEMBERED: Final = 10_000  # sessions that are open no more: told from another process's, and known to late steps
 
 
 class Recorder(Arguments):
@@ -54,13 +54,15 @@ class Recorder(Arguments):
         self.scope: Callable[[], Scope | None] = self.variable.get  # the innermost scope of the running code
         self.open: dict[OpenSpan, None] = {}  # a set in the order of beginning
         self.sessions: OrderedDict[str, OpenSpan] = OrderedDict()
-        self._completed: OrderedDict[str, Holder] = OrderedDict()
+        self.past: OrderedDict[str, tuple[Holder, bool]] = OrderedDict()  # whose they were, and whether completed
         self.pipeline = pipeline
 
     def start_afresh(self) -> None:
         """In a forked child: the parent's open spans are parents here, and only the parent finishes them."""
         self.pipeline.after_fork()
         self.open.clear()
+        for ids, span in self.sessions.items():
+            self._note_past(ids, span.holder, False)
         self.sessions.clear()
 
     def own_error(self) -> str:
@@ -400,17 +402,21 @@ class Recorder(Arguments):
             if len(self.sessions) <= self.settings.max_open_sessions and oldest.start >= oldest_start:
                 break
             self.sessions.pop(ids, None)
+            self._note_past(ids, oldest.holder, False)
             self.finish(oldest, "unfinished")
 
     def take_session(self, ids: str) -> tuple[OpenSpan | None, bool]:
-        """Return the open session of that id, to complete it, and whether it was completed here before."""
+        """Return the open session of that id, to complete it, and whether that was done before."""
         span = self.sessions.pop(ids, None)
-        known = ids in self._completed
-        if span is not None:
-            self._completed[ids] = span.holder
-            while len(self._completed) > _REMEMBERED:
-                self._completed.popitem(last=False)
-        return span, known
+        completed = ids in self.past and self.past[ids][1]
+        if not completed:
+            self._note_past(ids, self._whose(ids) if span is None else span.holder, True)
+        return span, completed
+
+    def _note_past(self, ids: str, holder: Holder, completed: bool) -> None:
+        self.past[ids] = holder, completed
+        while len(self.past) > _REMEMBERED:
+            self.past.popitem(last=False)
 
     def session(self, session_id: object) -> OpenSpan | str | None:
         """Return what a step of that session hangs below: the session open here, or its id from elsewhere."""
@@ -424,7 +430,7 @@ class Recorder(Arguments):
     def session_holder(self, ids: str) -> Holder | None:
         """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""
         span = self.sessions.get(ids)
-        return self._completed.get(ids) if span is None else span.holder
+        return self.past.get(ids, (None, False))[0] if span is None else span.holder
 
     def _whose(self, ids: str) -> Holder:
         """Return whose work a step of a session is that is not open here."""

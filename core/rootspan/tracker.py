@@ -81,8 +81,9 @@ class Tracker(Sessions, Decorating):
             A tracker that stays with these settings when others are set later.
         """
         before, self._recorder = self._recorder, record_with(settings)
-        known = (*self._retired, *(() if isinstance(before, _Unconfigured) else (before,)))
-        self._retired = tuple(old for old in known if old.open)
+        if not isinstance(before, _Unconfigured):
+            self._recorder.past = before.past
+            self._retired = tuple(old for old in (*self._retired, before) if old.open)
         fixed = type(self).default()
         fixed._recorder = self._recorder
         return fixed

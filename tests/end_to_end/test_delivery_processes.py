@@ -134,6 +134,20 @@ def test_delivery_02_a_child_of_a_child(mode: str, sink: Sink, tmp_path: Path) -
 
 
 @modes
+def test_delivery_02_a_child_works_on_its_parents_session(mode: str, sink: Sink, tmp_path: Path) -> None:
+    code = """
+        session = rootspan.create_session(agent_name='a', user_id='u1', convo_id='c1')
+        if (pid := os.fork()) == 0:
+            rootspan.track_tool_call('step', session_id=session)
+            sys.exit(0)
+        os.waitpid(pid, 0)
+        rootspan.complete_session(session)
+    """
+    assert finish(code, sink, mode, tmp_path, 2) == {"invoke_agent a": 1, "step": 1}
+    assert {(span.attributes["user.id"], span.attributes["session.id"]) for span in sink.spans} == {("u1", "c1")}
+
+
+@modes
 def test_delivery_02_a_fork_while_other_threads_record(mode: str, sink: Sink, tmp_path: Path) -> None:
     """Whatever the other threads hold at that moment, the child starts afresh and hangs at nothing."""
     code = """

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -124,6 +125,68 @@ def test_a_session_that_nobody_completes_ends_with_its_time(sink: Sink) -> None:
     assert set(spans) == {"invoke_agent old"}
     assert spans["invoke_agent old"].attributes["rootspan.outcome"] == "unfinished"
     tracker.shutdown()
+
+
+def test_sessions_in_one_interaction_keep_to_themselves(tracker: Tracker, sink: Sink) -> None:
+    sessions = {}
+    with tracker.begin("worker", input="batch"):
+        for user in ("alice", "bob"):
+            sessions[user] = tracker.create_session(agent_name=user)
+            tracker.track_tool_call(f"step of {user}", session_id=sessions[user])
+            tracker.complete_session(sessions[user], user_id=user)
+            plain = sessions[f"{user}, no agent"] = tracker.create_session()
+            tracker.complete_session(plain, user_id=user)
+    tracker.flush(5)
+    told = {
+        span.span_id: (span.name, span.attributes.get("user.id"), span.attributes.get("session.id"))
+        for span in sink.spans
+    }
+    for key, session in sessions.items():
+        assert told.pop(session[32:])[1:] == (key.partition(",")[0], session), key
+    assert sorted(told.values()) == [
+        ("step of alice", None, sessions["alice"]),
+        ("step of bob", None, sessions["bob"]),
+        ("worker", None, None),
+    ]
+
+
+def closed_by_age(tracker: Tracker) -> None:
+    threading.Event().wait(0.06)
+    tracker.create_session(agent_name="newer")
+
+
+def reconfigured(tracker: Tracker) -> None:
+    tracker.reconfigure(tracker.settings)
+
+
+@pytest.mark.parametrize("forget", [closed_by_age, reconfigured])
+def test_what_comes_after_a_session_was_let_go_is_the_same_persons_work(
+    sink: Sink, forget: Callable[[Tracker], None]
+) -> None:
+    tracker = Tracker(endpoint=sink.url, session_timeout=0.05)
+    session = tracker.create_session(agent_name="a", user_id="u1", convo_id="c1")
+    forget(tracker)
+    tracker.track_tool_call("step", session_id=session)
+    for _ in range(2):
+        tracker.complete_session(session)
+    tracker.track_feedback(session, score=1)
+    tracker.track_tool_call("late", session_id=session)
+    outcomes = ["session_outcome"] if forget is closed_by_age else []
+    sink.wait(4 + len(outcomes))  # what the configuration of before has goes out by itself
+    own = [span for span in sink.spans if span.name != "invoke_agent newer"]
+    names = ["gen_ai.evaluation.result", "invoke_agent a", "late", *outcomes, "step"]
+    assert sorted(span.name for span in own) == names
+    assert {(span.attributes["user.id"], span.attributes["session.id"]) for span in own} == {("u1", "c1")}
+    tracker.shutdown()
+
+
+def test_a_session_of_another_process_is_completed_once_as_well(tracker: Tracker, sink: Sink) -> None:
+    for user in ("u1", "u2"):
+        tracker.complete_session("ab" * 24, user_id=user, convo_id="c1")
+    tracker.track_tool_call("late", session_id="ab" * 24)
+    spans = arrived(tracker, sink)
+    assert len(sink.spans) == 2
+    assert {span.attributes["user.id"] for span in spans.values()} == {"u1"}
 
 
 def test_feedback_on_a_session_carries_its_identity(tracker: Tracker, sink: Sink) -> None:
