@@ -85,12 +85,34 @@ class Recorder(Arguments):
         root = span if span.parent is None else span.root
         if root.ask is not None:  # before the identity is read: the first child has it, too
             root.ask()
-        identity = (scope.own or span.holder).identity
+        holder = scope.own or span.holder
+        identity = holder.identity
+        if holder is not root.holder or not self.defaults_are_fixed:
+            identity = self._known_since(identity, span)
         if not span.finished:
             return span, identity, None
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
         return parent, identity, None if parent is not None else root.ids
+
+    def _known_since(self, identity: Identity, span: OpenSpan | None) -> Identity:
+        """Return an identity with the user, conversation and agent that became known after it was taken.
+
+        Args:
+            span: the innermost span that may know better; the getters of `configure` come after all of those above.
+        """
+        user, convo, agent = identity.user_id, identity.convo_id, identity.agent_name
+        while span is not None:
+            if not span.finished:
+                above = span.holder.identity
+                user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
+            span = span.parent
+        if not self.defaults_are_fixed and not (user and convo and agent):
+            given = self.defaults() or NOBODY
+            user, convo, agent = user or given.user_id, convo or given.convo_id, agent or given.agent_name
+        if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
+            return identity
+        return identity._replace(user_id=user, convo_id=convo, agent_name=agent)
 
     def place_event(
         self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
@@ -178,7 +200,7 @@ class Recorder(Arguments):
             trace_id = parent.ids
             if identity is NOBODY or identity == NOBODY:
                 parent.took()
-                if scope.holder is parent.holder:
+                if scope.holder is parent.holder and inherited is parent.holder.identity:
                     holder = parent.holder
             else:
                 parent.took(identity.user_id, identity.convo_id, identity.agent_name)
@@ -214,8 +236,13 @@ class Recorder(Arguments):
         except KeyError:
             return False
         parent = span.parent
-        if parent is None and span.ask is not None:
-            span.ask()
+        if parent is None:
+            if span.ask is not None:
+                span.ask()
+            if not self.defaults_are_fixed:
+                span.holder.identity = self._known_since(span.holder.identity, None)
+        elif span.holder is not parent.holder:
+            span.holder.identity = self._known_since(span.holder.identity, parent)
         span.finished = True
         if parent is not None or span.has_children:
             span.settle()
@@ -360,13 +387,17 @@ class Recorder(Arguments):
 
     def holders(self, scope: Scope) -> list[Holder]:
         """Return every identity from a scope up to its root, each once."""
-        found = [scope.holder]
+        found = {scope.holder: None}
         span = scope.span
+        if span is not None:
+            root, inner = span.root, scope.outer
+            while inner is not None and inner.span is not None and inner.span.root is root:  # a `context` in between
+                found[inner.holder] = None
+                inner = inner.outer
         while span is not None:
-            if all(holder is not span.holder for holder in found):
-                found.append(span.holder)
+            found[span.holder] = None
             span = span.parent
-        return found
+        return list(found)
 
     def feedback(
         self,

@@ -673,6 +673,60 @@ class TestIdentity:
         }  # fmt: skip
         assert {span.attributes["session.id"] for span in spans.values()} == {"c1"}
 
+    def test_update_current_reaches_the_contexts_in_between(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.context(tags=["service"]), tracker.begin("turn", input="Hi"):
+            with tracker.context(tags=["beta"]):
+                with tracker.tool_span("login"):
+                    tracker.update_current(user_id="u1")
+                tracker.track_ai("inside")
+            tracker.track_ai("after")
+        with tracker.context(tags=["service"]):
+            tracker.track_ai("outside")
+        users = {name: span.attributes.get("user.id") for name, span in arrived(tracker, sink).items()}
+        assert users == {"turn": "u1", "login": "u1", "inside": "u1", "after": "u1", "outside": None}
+
+    def test_what_becomes_known_above_reaches_what_has_an_identity_of_its_own(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        with (
+            tracker.begin("turn", input="Hi") as turn,
+            tracker.begin("sub", input="x", convo_id="c1", tags=["t"]) as sub,
+        ):
+            tracker.track_ai("before")
+            turn.update(user_id="u1", convo_id="other")
+            tracker.track_ai("after")
+            with tracker.context(user_id="u2"), tracker.tool_span("of another"):
+                pass
+            sub.finish()
+        told = {
+            name: (span.attributes.get("user.id"), span.attributes.get("session.id"))
+            for name, span in arrived(tracker, sink).items()
+        }
+        assert told == {
+            "turn": ("u1", "other"), "sub": ("u1", "c1"), "before": (None, "c1"), "after": ("u1", "c1"),
+            "of another": ("u2", "c1"),
+        }  # fmt: skip
+
+    def test_a_getter_that_knows_late_is_asked_again(self, sink: Sink) -> None:
+        known: list[str] = []
+        tracker = Tracker(endpoint=sink.url, user_id=lambda: known[-1] if known else None, convo_id="fixed")
+        with tracker.begin("turn", input="Hi"):
+            tracker.track_ai("before")
+            known.append("alice")
+            with tracker.tool_span("tool"):
+                tracker.track_ai("in it")
+            tracker.track_ai("after")
+            known.append("bob")
+            tracker.track_ai("of another", convo_id="own")
+            with tracker.begin("named", input="x", user_id="own", agent_name="a"):
+                tracker.track_ai("below")
+        spans = arrived(tracker, sink)
+        assert {name: span.attributes.get("user.id") for name, span in spans.items()} == {
+            "before": None, "tool": "alice", "in it": "alice", "after": "alice", "of another": "bob", "named": "own",
+            "below": "own", "turn": "bob",
+        }  # fmt: skip
+        tracker.shutdown()
+
     def test_update_current_outside_of_any_interaction_warns_once(
         self, tracker: Tracker, caplog: pytest.LogCaptureFixture
     ) -> None:
