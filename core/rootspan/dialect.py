@@ -4,8 +4,8 @@
 part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` may hold these keys, all optional:
 `tags`, `agent_name`, `operation`, `response_model`, `finish_reasons`, `cache_read_tokens`, `cache_creation_tokens`,
 `reasoning_tokens`, `system_instructions`, `call_id`, `tool_name`, `tool_type`, `tool_description`, `reasoning`,
-`alternatives`, `confidence`, `session_name`, `custom_metrics`, `has_children`, `usage_below`, `evaluation_name`,
-`score`, `label`, `comment`, `target`, `links`, `attributes`, `host_attributes` and `events`.
+`alternatives`, `confidence`, `session_name`, `custom_metrics`, `has_children`, `tokens_below`, `cost_below`,
+`evaluation_name`, `score`, `label`, `comment`, `target`, `links`, `attributes`, `host_attributes` and `events`.
 """
 
 # Host values are told apart at run time, so what they hold is unknown by nature:
@@ -160,16 +160,16 @@ def _write_model(draft: Draft) -> None:
             attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [label(reason) for reason in reasons]
 
 
-def _is_below(draft: Draft) -> bool:
+def _is_below(draft: Draft, what: str) -> bool:
     """Return whether totals would be counted twice; an outcome's process does not know, and twice is the worse."""
-    return bool(draft.more.get("usage_below", draft.record.kind == Kind.OUTCOME))
+    return bool(draft.more.get(what, draft.record.kind == Kind.OUTCOME))
 
 
 def _write_usage(draft: Draft) -> None:
     record, attributes, more = draft.record, draft.attributes, draft.more
     if record.input_tokens is None and record.output_tokens is None and not more:
         return
-    below = _is_below(draft)
+    below = _is_below(draft, "tokens_below")
     if (count := draft.count("input_tokens", record.input_tokens)) is not None:
         attributes[semconv.ROOTSPAN_SESSION_INPUT_TOKENS if below else semconv.GEN_AI_USAGE_INPUT_TOKENS] = count
     if (count := draft.count("output_tokens", record.output_tokens)) is not None:
@@ -187,7 +187,7 @@ def _write_cost(draft: Draft) -> None:
     cost = draft.amount("cost", record.cost)
     if cost is None or cost < 0:
         draft.drop("cost")
-    elif _is_below(draft):
+    elif _is_below(draft, "cost_below"):
         attributes[semconv.ROOTSPAN_SESSION_COST] = cost
     else:
         attributes[semconv.GEN_AI_USAGE_COST] = attributes[semconv.LLM_COST_TOTAL] = cost

@@ -18,7 +18,6 @@ from rootspan.ids import new_ids, new_span_id
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import (
-    NO_TOKENS,
     Enclosing,
     Holder,
     OpenSpan,
@@ -125,8 +124,10 @@ class Recorder(Arguments):
         parent, inherited, link = self.place(scope)
         if parent is None:
             return None, inherited, link
-        bought = rest is not None and rest[1:4] != NO_TOKENS
-        parent.took(user_id, convo_id, agent_name, input, output, bought)
+        if rest is None:
+            parent.took(user_id, convo_id, agent_name, input, output)
+        else:
+            parent.took(user_id, convo_id, agent_name, input, output, rest[1:4])
         return parent.ids, inherited, link
 
     def rest(

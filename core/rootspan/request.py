@@ -433,7 +433,7 @@ def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
 def _usual(
-    method: str, route: str | None, status: int | None, scheme: str, has_children: bool, usage_below: bool
+    method: str, route: str | None, status: int | None, scheme: str, has_children: bool, usage_below: int
 ) -> tuple[str, Mapping[str, Any]]:
     """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
     attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}

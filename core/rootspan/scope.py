@@ -13,7 +13,6 @@ from opentelemetry.trace import SpanContext, get_current_span, propagation
 from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 
 __all__ = [
-    "NO_TOKENS",
     "Enclosing",
     "Holder",
     "OpenSpan",
@@ -31,12 +30,19 @@ __all__ = [
 ]
 
 
-NO_TOKENS: Final = (None, None, None)
+Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
+"""Input tokens, output tokens and cost."""
+
+_NO_TOKENS: Final = (None, None, None)
 _NAMELESS: Final = (None, None, None)
 _ROOM: Final = 16  # scopes in one another before the first look for finished ones
 # Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
-_CHILDREN: Final = MappingProxyType({"has_children": True})
-_USAGE_BELOW: Final = MappingProxyType({"has_children": True, "usage_below": True})
+_TOKENS: Final = 1
+_COST: Final = 2
+_BELOW: Final = tuple(
+    MappingProxyType({"has_children": True} | dict.fromkeys(names, True))
+    for names in ((), ("tokens_below",), ("cost_below",), ("tokens_below", "cost_below"))
+)
 
 
 class Holder:
@@ -68,7 +74,7 @@ class OpenSpan:
     properties: Frozen
     model: str | None
     provider: str | None
-    tokens: tuple[int | None, int | None, float | None]  # input, output, cost
+    tokens: Totals
     fields: Mapping[str, Any] | None  # what becomes `Record.more`
     finished: bool
     bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
@@ -77,7 +83,7 @@ class OpenSpan:
     ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at a child
     has_children: bool
     told: bool  # an id of it was asked for, and may be looked up later
-    usage_below: bool
+    usage_below: int  # whether some span below carries tokens, a cost or both
     first_input: Kept
     last_output: Kept
 
@@ -96,21 +102,29 @@ class OpenSpan:
         agent_name: str | None = None,
         call_input: Kept = None,
         call_output: Kept = None,
-        bought: bool = False,
+        tokens: Totals = _NO_TOKENS,
     ) -> None:
-        """Note a child, whose work it says that it is, and of an event what a root may take from it."""
+        """Note a child, whose work it says that it is, and of an event what a root may take from it.
+
+        Args:
+            tokens: what it used: totals of those above it must not count that twice.
+        """
         root = self if self.parent is None else self.root
         self.has_children = root.has_children = True
-        if bought:
-            root.usage_below = True
+        if tokens is not _NO_TOKENS:
+            used = _TOKENS if tokens[0] is not None or tokens[1] is not None else 0
+            if tokens[2] is not None:
+                used |= _COST
+            above: OpenSpan | None = self
+            while above is not None:
+                above.usage_below |= used
+                above = above.parent
         if root.adopts and (user_id or convo_id or agent_name or call_input is not None or call_output is not None):
             root.adopt(user_id, convo_id, agent_name, call_input, call_output)
 
-    def took_call(self, call_input: Kept, call_output: Kept, bought: bool) -> None:
-        """Note an event or model call below, or that this is one."""
+    def took_call(self, call_input: Kept, call_output: Kept) -> None:
+        """Note what went into a call of a model below and what came out, or into and out of this one."""
         root = self.root
-        if bought:
-            root.usage_below = True
         if root.adopts:
             root.adopt(None, None, None, call_input, call_output)
 
@@ -143,14 +157,17 @@ class OpenSpan:
                 self.holder.identity = own._replace(
                     user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
                 )
-        if self.parent is not None and (self.model is not None or self.kind == Kind.MODEL):
-            self.took_call(self.input, self.output, self.tokens != NO_TOKENS)
+        if self.parent is not None:
+            if self.model is not None or self.kind == Kind.MODEL:
+                self.took_call(self.input, self.output)
+            if self.tokens is not _NO_TOKENS:
+                self.parent.took(tokens=self.tokens)
         if self.has_children:
-            fields = self.fields
+            fields, told = self.fields, below(self.usage_below)
             if fields is None:
-                self.fields = below(self.usage_below)
-            elif "has_children" not in fields or (self.usage_below and "usage_below" not in fields):
-                self.fields = {**fields, **below(self.usage_below)}
+                self.fields = told
+            elif not told.keys() <= fields.keys():
+                self.fields = {**fields, **told}
 
     def set(self, **fields: Any) -> None:
         """Keep rare fields for the record, None omitted."""
@@ -159,9 +176,9 @@ class OpenSpan:
             self.fields = {**self.fields, **present} if self.fields else present
 
 
-def below(usage: bool) -> Mapping[str, Any]:
-    """Return the fields of a span that has children, and whether one of those carries usage."""
-    return _USAGE_BELOW if usage else _CHILDREN
+def below(used: int) -> Mapping[str, Any]:
+    """Return the fields of a span that has children, and whether those carry tokens and a cost."""
+    return _BELOW[used]
 
 
 # Made by functions, attribute by attribute: calling a class that has an `__init__` takes twice as long.
@@ -194,8 +211,9 @@ def opened(
     span.link = link
     span.input = span.output = span.first_input = span.last_output = span.properties = None
     span.model = span.provider = span.fields = span.ask = None
-    span.tokens, span.named = NO_TOKENS, _NAMELESS
-    span.finished = span.bare = span.adopts = span.told = span.has_children = span.usage_below = False
+    span.tokens, span.named = _NO_TOKENS, _NAMELESS
+    span.finished = span.bare = span.adopts = span.told = span.has_children = False
+    span.usage_below = 0
     return span
 
 

@@ -39,8 +39,8 @@ _TEXTS: Final = _CHATS | {Kind.REQUEST, Kind.STEP, Kind.DECISION}  # a text of t
 _KINDS: Final = _TEXTS | {Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL}
 _LABELS: Final = frozenset(
     {
-        "tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children", "usage_below",
-        "tool_name", "tool_type", "tool_description",
+        "tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children",
+        "tokens_below", "cost_below", "tool_name", "tool_type", "tool_description",
     }
 )  # fmt: skip
 _RARE: Final = frozenset(
@@ -56,7 +56,8 @@ _BARE: Final[tuple[Any, ...]] = Kind.EVENT, None, "0" * 16, None, None, 0, "even
 _MOST: Final = 4096  # things of a kind that are remembered; then all are forgotten
 _LONGEST: Final = 2 * LABEL  # characters of what labels an event
 _TYPES: Final = frozenset({str, tuple})  # of one of its labels, but those that are only true
-_FLAGS: Final = frozenset({"has_children", "usage_below"})
+_BELOW: Final = frozenset({"tokens_below", "cost_below"})
+_FLAGS: Final = _BELOW | {"has_children"}
 _SHORT: Final = 128  # bytes of a property that is worth remembering
 _SIZES: Final = 2000  # bytes of a text up to which the beginning of its field is remembered
 _ESCAPED: Final = 6  # characters that JSON may write for one
@@ -339,7 +340,7 @@ class _Writer:
                 rare = b"" if _RARE.isdisjoint(more) else None
         if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
             usage = self._usage(tokens_in, tokens_out, cost, more or {})
-            if more and "usage_below" in more:
+            if more and not _BELOW.isdisjoint(more):
                 raise _NotPlainError
         return record[5] if start is None else start, outcome, counted, usage, more, rare
 

@@ -140,7 +140,7 @@ class Recording:
             said = last_said(inputs, "user") if run.parent is None else None
             run.span.input = frozen_value(inputs if said is None else said)
             if run.parent is None:  # a request around it shows what the agent was asked, not what its model was
-                run.span.took_call(run.span.input, None, False)
+                run.span.took_call(run.span.input, None)
 
     def give(self, run: Run, outputs: Any) -> None:
         """Keep what came out of a chain."""
@@ -148,7 +148,7 @@ class Recording:
             said = last_said(outputs, "assistant") if run.parent is None else None
             run.span.output = frozen_value(graphs.unwrapped(outputs) if said is None else said)
             if run.parent is None:
-                run.span.took_call(None, run.span.output, False)
+                run.span.took_call(None, run.span.output)
 
     def call(self, run: Run, span: OpenSpan, operation: str, serialized: Any, metadata: Any, given: Any) -> None:
         """Keep which model was asked, and how."""

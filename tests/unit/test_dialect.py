@@ -377,29 +377,28 @@ def test_decision_row() -> None:
     assert odd["rootspan.dropped_fields"] == ["confidence"]
 
 
+TOTAL_TOKENS = {"rootspan.session.input_tokens": 1, "rootspan.session.output_tokens": 2}
+TOTAL_COST = {"rootspan.session.cost": 0.5}
+OWN_TOKENS = {"gen_ai.usage.input_tokens": 1, "gen_ai.usage.output_tokens": 2}
+OWN_COST = {"gen_ai.usage.cost": 0.5, "llm.cost.total": 0.5}
+
+
 @pytest.mark.parametrize(
-    ("kind", "more", "below"),
+    ("kind", "more", "sent"),
     [
-        (Kind.SESSION, {"usage_below": True}, True),
-        (Kind.SESSION, {"usage_below": False}, False),
-        (Kind.INTERACTION, {}, False),
-        (Kind.OUTCOME, None, True),
-        (Kind.OUTCOME, {"usage_below": False}, False),
+        (Kind.SESSION, {"tokens_below": True, "cost_below": True}, TOTAL_TOKENS | TOTAL_COST),
+        (Kind.SESSION, {"tokens_below": True}, TOTAL_TOKENS | OWN_COST),
+        (Kind.SESSION, {"cost_below": True}, OWN_TOKENS | TOTAL_COST),
+        (Kind.SESSION, {"tokens_below": False}, OWN_TOKENS | OWN_COST),
+        (Kind.INTERACTION, {}, OWN_TOKENS | OWN_COST),
+        (Kind.OUTCOME, None, TOTAL_TOKENS | TOTAL_COST),
+        (Kind.OUTCOME, {"tokens_below": False, "cost_below": False}, OWN_TOKENS | OWN_COST),
     ],
 )
-def test_totals_are_never_counted_twice(kind: str, more: dict[str, Any] | None, below: bool) -> None:
+def test_totals_are_never_counted_twice(kind: str, more: dict[str, Any] | None, sent: dict[str, Any]) -> None:
     found = attributes(kind, input_tokens=1, output_tokens=2, cost=0.5, more=more)
-    totals = {name: found[name] for name in found if name.startswith(("gen_ai.usage", "llm.cost", "rootspan.session"))}
-    assert totals == (
-        {"rootspan.session.input_tokens": 1, "rootspan.session.output_tokens": 2, "rootspan.session.cost": 0.5}
-        if below
-        else {
-            "gen_ai.usage.input_tokens": 1,
-            "gen_ai.usage.output_tokens": 2,
-            "gen_ai.usage.cost": 0.5,
-            "llm.cost.total": 0.5,
-        }
-    )
+    names = ("gen_ai.usage", "llm.cost", "rootspan.session")
+    assert {name: found[name] for name in found if name.startswith(names)} == sent
 
 
 def test_session_name_and_metrics() -> None:
@@ -816,7 +815,7 @@ KINDS = st.sampled_from([value for name, value in vars(Kind).items() if name.isu
 MORE = [
     "tags", "agent_name", "operation", "response_model", "finish_reasons", "cache_read_tokens", "system_instructions",
     "call_id", "tool_name", "reasoning", "alternatives", "confidence", "session_name", "custom_metrics", "has_children",
-    "usage_below", "score", "label", "comment", "target", "attributes", "events",
+    "tokens_below", "cost_below", "score", "label", "comment", "target", "attributes", "events",
 ]  # fmt: skip
 FREE = [name for name in Record._fields if name not in ("kind", "trace", "span", "parent", "start", "end", "more")]
 

@@ -879,6 +879,29 @@ class TestIdentity:
         assert (without["gen_ai.usage.input_tokens"], without["gen_ai.usage.cost"]) == (3, 0.1)
         assert spans["event"].attributes["gen_ai.usage.output_tokens"] == 4
 
+    def test_each_token_and_each_cost_is_counted_once(self, tracker: Tracker, sink: Sink) -> None:
+        used: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 5}
+        with tracker.begin("tokens below, the cost at the end", input="q") as turn:
+            tracker.track_ai("call", model="m", **used)
+            turn.finish(estimated_cost=0.01)
+        session = tracker.create_session(agent_name="whose step told")
+        with tracker.tool_span("sub agent", session_id=session) as step:
+            step.update(estimated_cost=0.01, **used)
+        tracker.complete_session(session, estimated_cost=0.01, **used)
+        with tracker.begin("everybody tells", input="q") as turn:
+            with tracker.begin("sub", input="x") as sub, tracker.tool_span("tool"):
+                tracker.track_ai("call", model="m", estimated_cost=0.01, **used)
+                sub.finish(estimated_cost=0.01, **used)
+            turn.finish(estimated_cost=0.01, **used)
+        assert tracker.flush(10)
+        roots = {span.trace_id: span.name for span in sink.spans if span.parent_id is None}
+        names = ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.cost")
+        bought = {
+            root: [sum(span.attributes.get(name, 0) for span in sink.spans if span.trace_id == trace) for name in names]
+            for trace, root in roots.items()
+        }
+        assert list(bought.values()) == [[10, 5, 0.01]] * 3, bought
+
 
 class TestTrackers:
     def test_share_nothing(self, sink: Sink) -> None:
