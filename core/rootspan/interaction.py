@@ -289,7 +289,8 @@ class Step(Opening):
                     recorder.finish(span)
                 else:
                     recorder.finish(span, *recorder.verdict(success, failure_reason))
-            recorder.enclosing.leave(self._scope)
+            if recorder.enclosing.leave(self._scope, False, span.bare):  # who has the handle is in it all the same
+                self._pinned = inside(span)
         except Exception:
             recorder.own_error()
 
@@ -323,8 +324,7 @@ class Step(Opening):
                     recorder.finish(self._span)
                 else:
                     recorder.finish(self._span, *outcome_of(error))
-            recorder.enclosing.leave(self._scope, block=True)
-            if self._scope.lost:  # to those who are in it by the context, and not to those who have the handle
+            if recorder.enclosing.leave(self._scope, block=True):  # who has the handle is in it all the same
                 self._pinned = inside(self._span)
         except Exception:
             recorder.own_error()
@@ -382,7 +382,10 @@ def handle(
     made._recorder = recorder
     made._span = span
     made._owner = owner
-    made._scope = made._pinned = inside(span, None, variable.get())
+    outer = variable.get()
+    made._scope = made._pinned = inside(span, None, outer)
     if current:
-        variable.set(made._scope)
+        if outer is not None:
+            variable.set(None)  # or the token would keep it alive
+        made._scope.token = variable.set(made._scope)
     return made

@@ -90,6 +90,8 @@ class Recorder(Arguments):
             identity = self._known_since(identity, span)
         if not span.finished:
             return span, identity, None
+        if self.enclosing.is_left(scope):
+            return self.place(scope.around())
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
         return parent, identity, None if parent is not None else root.ids
@@ -157,7 +159,7 @@ class Recorder(Arguments):
     def here(self) -> Scope | None:
         """Return the innermost scope that the running code has not lost."""
         scope = self.scope()
-        return scope.around() if scope is not None and scope.lost else scope
+        return scope if scope is None or not (scope.lost or self.enclosing.is_left(scope)) else scope.around()
 
     def session_scope(self, session_id: object, scope: Scope | None) -> Scope | None:
         """Return the scope of a session addressed by id, `scope` for what is no session id."""

@@ -228,7 +228,7 @@ class Scope:
     base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
     lost: bool  # left in another context than it was entered in, where nobody leaves it any more
     room: int  # how many may still be entered in it before the chain is looked through for what has ended
-    token: Token[Scope | None] | None  # of where it was entered, until it is left; a bare interaction has none
+    token: Token[Scope | None] | None  # of where it was entered, until it is left there
 
     @property
     def holder(self) -> Holder:
@@ -371,21 +371,28 @@ class Enclosing:
                 scope = inside(span, None, scope)
         return scope
 
-    def leave(self, scope: Scope, block: bool = False) -> None:
+    def leave(self, scope: Scope, block: bool = False, bare: bool = False) -> bool:
         """Make current again what a scope was entered in, where it is current still.
 
         Args:
             scope: the one that has ended.
             block: whether its `with` ends here as well; that is where it was entered, or it is lost.
+            bare: whether it is a bare interaction's, which may end anywhere; `is_left` finds out where it was begun.
+
+        Returns:
+            Whether it was entered in another context, where those who are in it are not left in it.
         """
-        variable, token = self.variable, scope.token if block else None
-        after = current = variable.get()
+        variable, token = self.variable, scope.token if block or bare else None
+        after = before = current = variable.get()
+        elsewhere = False
         if token is not None:
-            scope.token = None
+            if block:
+                scope.token = None
             try:
                 variable.reset(token)  # it knows its context
+                scope.token, before = None, token.old_value
             except ValueError:
-                scope.lost = True
+                elsewhere, scope.lost = True, block
             except RuntimeError:  # another thread leaves it as well
                 pass
         if current is not None:
@@ -393,10 +400,30 @@ class Enclosing:
                 after = current.outer
                 if after is not None and (after.lost or (after.span is not None and after.span.finished)):
                     after = current.around()
-            elif token is not None:
+            elif block and token is not None:
                 after = _without(scope, current)
-        if after is not current or token is not None:
+        if after is not before:
             variable.set(after)
+        return elsewhere
+
+    def is_left(self, scope: Scope) -> bool:
+        """Return whether a scope is of a bare interaction that was begun in this very context and ended elsewhere.
+
+        Who finishes it in another thread or task cannot leave it here, so it is left by whoever looks next. A copy of
+        the context, such as a background task's, goes on in it.
+        """
+        token = scope.token
+        if token is None or not (scope.bare and scope.over):
+            return False
+        variable = self.variable
+        current = variable.get()
+        try:
+            variable.reset(token)
+        except (ValueError, RuntimeError):
+            return False
+        scope.token = None
+        variable.set(scope.around() if current is scope else current)
+        return True
 
 
 def within(scope: Scope | None, span: OpenSpan) -> bool:

@@ -16,9 +16,11 @@ from rootspan.interaction import Interaction
 from rootspan.scope import Scope
 from rootspan.testing import CapturedSpan, captured_spans
 
-_BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _EXIT = range(6)
+_BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT = range(7)
 steps = st.lists(
-    st.tuples(st.sampled_from([_BEGIN, _BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _EXIT]), st.integers(0, 9))
+    st.tuples(
+        st.sampled_from([_BEGIN, _BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT]), st.integers(0, 9)
+    )
 )
 
 
@@ -74,6 +76,9 @@ class Model:
             self.tracker.track_ai(name)
         elif step == _FINISH and (bare := [entry for entry in self.open() if entry.bare]):
             self.end(bare[number % len(bare)])
+        elif step == _ELSEWHERE and (bare := [entry for entry in self.open() if entry.bare]):
+            other = contextvars.copy_context() if number % 2 else contextvars.Context()
+            other.run(self.end, bare[number % len(bare)])
         elif step == _EXIT and (others := [entry for entry in self.open(bare=False) if not entry.behind]):
             self.end(others[-1])  # as `with` does, the innermost first
 
@@ -100,9 +105,11 @@ def test_what_is_open_encloses_what_is_tracked(taken: list[tuple[int, int]], beh
             model.take(step, number)
         while (top := model.open()) and top[-1].bare:
             model.end(top[-1])
+        captured.tracker.current()  # leaves what ended elsewhere, which a copy made before would go on in
         left_behind = contextvars.copy_context()
         around = [replace(entry, behind=True) for entry in model.open(bare=False)]
         model.end_all()
+        assert captured.tracker.current() is None  # and what ended elsewhere is left by who looks first
         assert captured.tracker._recorder.variable.get() is None
         model.entered = around
         for step, number in behind:

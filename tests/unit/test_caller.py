@@ -128,7 +128,7 @@ def test_an_interaction_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tr
     event()
     python, c = called(event)
     assert python <= {"begin", "begin_scope", "_open_interaction", "identity"} | OPENING | ENDING
-    assert c <= {*C, "set", "__new__"}
+    assert c <= {*C, "set", "reset", "__new__"}
     assert not quiet._recorder.pipeline._wake.is_set()
 
 

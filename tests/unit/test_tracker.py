@@ -780,6 +780,40 @@ class TestIdentity:
         assert spans["second"].parent_id is None
         assert spans["second"].attributes["user.id"] == "u2"
 
+    @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "collected"])
+    def test_a_bare_interaction_that_ends_elsewhere_is_over_where_it_began(
+        self, tracker: Tracker, sink: Sink, ends: str
+    ) -> None:
+        turn = tracker.begin("turn", user_id="alice", convo_id="c-alice", input="q")
+        background = contextvars.copy_context()
+        if ends == "collected":
+            del turn
+        elif ends == "in a copy":
+            contextvars.copy_context().run(turn.finish)
+        else:
+            thread = threading.Thread(target=turn.finish)
+            thread.start()
+            thread.join()
+        background.run(tracker.track_ai, "background")
+        if ends != "collected":
+            turn.track_ai("by its handle")  # pyright: ignore[reportPossiblyUnboundVariable]
+        assert tracker.current() is None
+        with tracker.context(tags=["t"]):
+            tracker.track_ai("in a context")
+        tracker.track_ai("next")
+        with tracker.begin("next turn", input="q"):
+            tracker.track_ai("inside")
+        tracker.begin("bare").finish()
+        spans = arrived(tracker, sink)
+        users = {name: span.attributes.get("user.id") for name, span in spans.items()}
+        known = {"turn": "alice", "background": "alice", "by its handle": "alice"}
+        if ends == "collected":
+            del known["by its handle"]
+        others = dict.fromkeys(("in a context", "next", "next turn", "inside", "bare"))
+        assert users == known | others
+        assert all(not span.links for name, span in spans.items() if name not in known)
+        assert spans["background"].links == [(spans["turn"].trace_id, spans["turn"].span_id)]
+
     def test_a_root_without_input_adopts_what_it_lacks(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn"), tracker.tool_span("tool", input="not adopted") as step:
             tracker.track_ai("first", input="question", output="draft", user_id="u1", convo_id="c1", agent_name="a1")
