@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
@@ -41,6 +40,8 @@ class Activation:
         self.scope = self._variable.get()
         self._variable.set(self._before)
         self._before = None
+
+    leave = pause = __exit__  # what a `Step` has as well
 
 
 class Follower(Protocol):
@@ -175,6 +176,15 @@ def traced(
     def opened(args: Any, kwargs: Any) -> Step:
         return open_step(None if arguments is None else arguments(args, kwargs), where())
 
+    def settle(step: Step, future: Any) -> None:
+        import asyncio  # not with `import rootspan`: who has a future has paid for it
+
+        # `exception()` would keep the loop from telling of one that nobody retrieves.
+        error = asyncio.CancelledError() if future.cancelled() else future._exception
+        if error is None:
+            keep(step, future.result())
+        step.leave(error)
+
     def follow(args: Any, kwargs: Any) -> _Traced:
         value = None if arguments is None else arguments(args, kwargs)
         return _Traced(functools.partial(open_step, value, where()), variable(), capture_output)
@@ -183,7 +193,7 @@ def traced(
         if capture_output:
             step.set_output(result)
 
-    return _wrapped(function, around=opened, keep=keep, follow=follow)
+    return _wrapped(function, around=opened, keep=keep, settle=settle, follow=follow)
 
 
 class _Carried:
@@ -207,25 +217,40 @@ def carried(function: Callable[P, R], variable: ContextVar[Scope | None], scope:
     return _wrapped(
         function,
         around=lambda args, kwargs: Activation(variable, scope),
-        keep=lambda entered, result: None,
+        keep=lambda block, result: None,
+        settle=lambda block, future: None,
         follow=lambda args, kwargs: _Carried(Activation(variable, scope)),
     )
 
 
 def _wrapped(
     function: Callable[P, R],
-    around: Callable[[Any, Any], AbstractContextManager[Any]],
+    around: Callable[[Any, Any], Step | Activation],
     keep: Callable[[Any, Any], None],
+    settle: Callable[[Any, Any], None],
     follow: Callable[[Any, Any], Follower],
 ) -> Callable[P, R]:
     """Return `function`, of whichever kind, with `around` around a call or `follow` along a generator."""
     inner: Callable[..., Any] = function
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        with around(args, kwargs) as entered:
-            result = inner(*args, **kwargs)
-            keep(entered, result)
-            return result
+        block = around(args, kwargs)
+        block.__enter__()
+        try:
+            result: object = inner(*args, **kwargs)
+            if issubclass(type(result), Coroutine):  # not isinstance: it would evaluate a lazy object
+                block.pause()
+                return _resumed(block, result, keep)
+            if hasattr(type(result), "_asyncio_future_blocking"):  # how asyncio itself tells a future
+                block.pause()
+                _when_done(result, functools.partial(settle, block))
+                return result
+            keep(block, result)
+        except BaseException as error:
+            block.leave(error)
+            raise
+        block.leave(None)
+        return result
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
         with around(args, kwargs) as entered:
@@ -240,15 +265,35 @@ def _wrapped(
     def agenerate(*args: Any, **kwargs: Any) -> Any:
         return asteps(inner(*args, **kwargs), follow(args, kwargs))
 
+    of_object: Any = type(function).__call__ if callable(function) else None
+
+    def kind(is_kind: Callable[[Any], bool]) -> bool:
+        return is_kind(inner) or is_kind(of_object)
+
     wrapper: Any = call
-    if inspect.isasyncgenfunction(function):
+    if kind(inspect.isasyncgenfunction):
         wrapper = agenerate
-    elif inspect.isgeneratorfunction(function):
+    elif kind(inspect.isgeneratorfunction):
         wrapper = generate
-    elif inspect.iscoroutinefunction(function):
+    elif kind(inspect.iscoroutinefunction):
         wrapper = acall
     result: Callable[P, R] = functools.wraps(function)(wrapper)
     return result
+
+
+async def _resumed(block: Step | Activation, coroutine: Any, keep: Callable[[Any, Any], None]) -> Any:
+    """Await what a plain function returned to be awaited, in the block of its call."""
+    with block:
+        result = await coroutine
+        keep(block, result)
+        return result
+
+
+def _when_done(future: Any, settle: Callable[[Any], None]) -> None:
+    if future.done():
+        settle(future)
+    else:
+        future.add_done_callback(settle)
 
 
 def _arguments(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

@@ -329,6 +329,10 @@ class Step(Opening):
         except Exception:
             recorder.own_error()
 
+    def pause(self) -> None:
+        """Leave its block for now; `with` enters it again, be it elsewhere."""
+        self._recorder.enclosing.leave(self._scope, block=True)
+
     def __enter__(self: _Handle) -> _Handle:
         self._span.bare = False
         self.activate()

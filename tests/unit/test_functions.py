@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterator
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -277,3 +279,131 @@ def test_carry_takes_every_kind_of_function(tracker: Tracker, sink: Sink) -> Non
     for name in ("generated", "awaited", "agenerated"):
         assert sink.one(name).parent_id == turn.span_id
     assert sink.one("in an executor").parent_id is None  # carried from a thread that was in no scope
+
+
+async def ask(tracker: Tracker, question: str) -> str:
+    tracker.track_ai("inside")
+    await asyncio.sleep(0.01)
+    if not question:
+        raise LookupError("nothing to look for")
+    return question.upper()
+
+
+def of_an_object(tracker: Tracker) -> Any:
+    class Asking:
+        async def __call__(self, question: str) -> str:
+            return await ask(tracker, question)
+
+    return Asking()
+
+
+def of_a_wrapper(tracker: Tracker) -> Any:
+    @functools.wraps(ask)
+    def wrapper(question: str) -> Any:
+        return ask(tracker, question)
+
+    return wrapper
+
+
+def of_a_task(tracker: Tracker) -> Any:
+    return lambda question: asyncio.get_running_loop().create_task(ask(tracker, question))
+
+
+@pytest.mark.parametrize("made", [of_an_object, of_a_wrapper, of_a_task])
+def test_what_a_call_returns_to_be_awaited_is_part_of_it(
+    made: Callable[[Tracker], Any], tracker: Tracker, sink: Sink
+) -> None:
+    asked = tracker.tool(name="ask")(made(tracker))
+
+    async def main() -> None:
+        with tracker.begin("turn") as turn:
+            later = asked("x")
+            assert tracker.current().span_id == turn.span_id  # type: ignore[union-attr]
+            assert await later == "X"
+            with pytest.raises(LookupError, match="nothing to look for"):
+                await asked("")
+        assert tracker.current() is None
+
+    asyncio.run(main())
+    assert tracker.flush(5)
+    good, bad = (span for span in sink.spans if span.name == "ask")
+    assert {good.parent_id, bad.parent_id} == {sink.one("turn").span_id}
+    assert [span.parent_id for span in sink.spans if span.name == "inside"] == [good.span_id, bad.span_id]
+    assert good.end - good.start >= 10_000_000
+    assert (good.attributes["output.value"], bad.attributes["error.type"]) == ("X", "LookupError")
+
+
+def test_a_future_stays_what_it_was_and_tells_by_itself(tracker: Tracker, sink: Sink) -> None:
+    told: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+
+        def made(name: str, set_it: Callable[[Any], object]) -> Any:
+            future = loop.create_future()
+            set_it(future)
+            assert tracker.tool(name=name)(lambda: future)() is future
+            return future
+
+        assert await made("done", lambda future: future.set_result(7)) == 7
+        made("cancelled", lambda future: future.cancel())
+        failed = made("failed", lambda future: None)
+        failed.set_exception(ValueError("that nobody retrieves"))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert told == ["Future exception was never retrieved"]
+    assert tracker.flush(5)
+    assert sink.one("done").attributes["output.value"] == "7"
+    assert sink.one("cancelled").attributes["rootspan.outcome"] == "cancelled"
+    assert sink.one("failed").attributes["error.type"] == "ValueError"
+
+
+def test_nothing_is_awaited_that_the_host_does_not_await(tracker: Tracker, sink: Sink) -> None:
+    class Query:
+        def __await__(self) -> Any:
+            raise AssertionError
+
+    query = Query()
+    assert tracker.tool(name="query")(lambda: query)() is query
+    never = tracker.tool(name="never")(of_a_wrapper(tracker))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+        never("x")
+    assert tracker.flush(5)
+    assert sorted(span.name for span in sink.spans) == ["never", "query"]
+    assert sink.one("never").attributes["rootspan.outcome"] == "unfinished"
+
+
+def test_an_object_that_generates_is_followed_as_a_function_is(tracker: Tracker, sink: Sink) -> None:
+    class Words:
+        def __call__(self, text: str) -> Iterator[str]:
+            yield from text.split()
+
+    class Parts:
+        async def __call__(self, text: str) -> AsyncGenerator[str, None]:
+            for part in text.split():
+                yield part
+
+    async def main() -> list[str]:
+        return [part async for part in tracker.tool(name="parts")(Parts())("a b")]
+
+    assert list(tracker.tool(name="words")(Words())("a b")) == asyncio.run(main()) == ["a", "b"]
+    assert tracker.flush(5)
+    assert sink.one("words").attributes["output.value"] == sink.one("parts").attributes["output.value"] == "ab"
+
+
+@pytest.mark.parametrize("made", [of_an_object, of_a_wrapper, of_a_task])
+def test_carry_takes_what_is_awaited_later(made: Callable[[Tracker], Any], tracker: Tracker, sink: Sink) -> None:
+    with tracker.begin("turn") as turn:
+        carried = tracker.carry(made(tracker))
+
+    async def main() -> str:
+        answer: str = await carried("x")
+        assert tracker.current() is None
+        return answer
+
+    assert asyncio.run(main()) == "X"
+    assert tracker.flush(5)
+    assert sink.one("inside").links == [(turn.trace_id, turn.span_id)]  # as the turn has ended
