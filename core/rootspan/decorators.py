@@ -89,7 +89,7 @@ class Decorating(Opening):
                 capture_output,
             )
 
-        return decorate if function is None else decorate(function)
+        return _decorator(decorate, function)
 
     @overload
     def interaction(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -154,7 +154,19 @@ class Decorating(Opening):
                 capture_output,
             )
 
-        return decorate if function is None else decorate(function)
+        return _decorator(decorate, function)
+
+
+def _decorator(decorate: Callable[[Any], Any], function: Any) -> Any:
+    """Return the function decorated, or the decorator where it was used with parentheses."""
+
+    def decorated(given: Any) -> Any:
+        if isinstance(given, (classmethod, staticmethod)):
+            method = cast("classmethod[Any, ..., Any]", given)
+            return type(method)(decorated(method.__func__))
+        return decorate(given)
+
+    return decorated if function is None else decorated(function)
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -50,7 +50,21 @@ async def answer(question: str) -> AsyncIterator[str]:
         yield question
 
 
+class Shop:
+    @rootspan.tool
+    @classmethod
+    def open(cls, name: str) -> int:
+        return len(name)
+
+    @rootspan.tool(name="close")
+    @staticmethod
+    def close(name: str) -> int:
+        return len(name)
+
+
 assert_type(search("x"), list[str])
+assert_type(Shop.open("x"), int)
+assert_type(Shop().close("x"), int)
 assert_type(rootspan.carry(search)("x"), list[str])
 
 

@@ -122,6 +122,46 @@ def test_methods_and_switches(tracker: Tracker, sink: Sink) -> None:
     assert not {"input.value", "output.value"} & sink.one("quiet").attributes.keys()
 
 
+def test_class_and_static_methods_may_be_decorated_on_either_side(tracker: Tracker, sink: Sink) -> None:
+    class Shop:
+        name = "shop"
+
+        @tracker.tool
+        @classmethod
+        def outer_class(cls, query: str) -> str:
+            return cls.name + query
+
+        @tracker.interaction(event="outer_static")
+        @staticmethod
+        def outer_static(query: str) -> str:
+            return query
+
+        @tracker.tool(name="outer_async")
+        @classmethod
+        async def outer_async(cls, query: str) -> str:
+            tracker.track_ai("inside")
+            return cls.name + query
+
+        @classmethod
+        @tracker.tool
+        def inner_class(cls, query: str) -> str:
+            return cls.name + query
+
+    class Bakery(Shop):
+        name = "bakery"
+
+    for shop in (Bakery, Bakery()):
+        assert shop.outer_class("1") == shop.inner_class("1") == asyncio.run(shop.outer_async("1")) == "bakery1"
+        assert shop.outer_static("1") == "1"
+    assert isinstance(Shop.__dict__["outer_class"], classmethod)
+    assert isinstance(Shop.__dict__["outer_static"], staticmethod)
+    assert tracker.flush(5)
+    given = {span.name: span.attributes["input.value"] for span in sink.spans if span.name != "inside"}
+    assert given.pop("outer_static") == "1"
+    assert given == dict.fromkeys(("outer_class", "outer_async", "inner_class"), '{"query":"1"}')
+    assert sink.spans[[span.name for span in sink.spans].index("inside")].parent_id is not None
+
+
 def test_an_exception_leaves_every_kind_untouched(tracker: Tracker, sink: Sink) -> None:
     error = LookupError("mine")
 
