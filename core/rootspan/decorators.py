@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+from rootspan.errors import ConfigurationError
 from rootspan.functions import carried, traced
 from rootspan.interaction import Opening, Step
 from rootspan.record import Kind
@@ -39,19 +40,16 @@ class Decorating(Opening):
     @overload
     def tool(
         self,
-        /,
-        *,
         name: str | None = None,
+        *,
         session_id: str | None = None,
         capture_input: bool = True,
         capture_output: bool = True,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def tool(
         self,
-        function: Callable[..., Any] | None = None,
-        /,
+        name: Callable[..., Any] | str | None = None,
         *,
-        name: str | None = None,
         session_id: str | None = None,
         capture_input: bool = True,
         capture_output: bool = True,
@@ -59,11 +57,13 @@ class Decorating(Opening):
         """Make every call of a function a tool call: `def`, `async def`, generator or async generator.
 
         Args:
-            function: the function, where the decorator is used without parentheses.
-            name: the tool's name; the function's own by default.
+            name: the tool's name, the function's own by default; without parentheses, the function.
             session_id: what `create_session` returned; without it the enclosing interaction is meant.
             capture_input: record the arguments.
             capture_output: record the result, or what was yielded.
+
+        Raises:
+            ConfigurationError: what is decorated is no function.
 
         Example:
             >>> import rootspan
@@ -75,7 +75,7 @@ class Decorating(Opening):
         """
 
         def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
-            tool_name = name or _name_of(wrapped)
+            tool_name = _name_of(wrapped, name)
 
             def open_step(value: Any, scope: Scope | None) -> Step:
                 return self._open_step(scope, Kind.TOOL, tool_name, value, session_id)
@@ -89,16 +89,15 @@ class Decorating(Opening):
                 capture_output,
             )
 
-        return _decorator(decorate, function)
+        return _decorator("tool", decorate, name)
 
     @overload
     def interaction(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def interaction(
         self,
-        /,
-        *,
         event: str | None = None,
+        *,
         user_id: object = None,
         convo_id: object = None,
         agent_name: str | None = None,
@@ -107,10 +106,8 @@ class Decorating(Opening):
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def interaction(
         self,
-        function: Callable[..., Any] | None = None,
-        /,
+        event: Callable[..., Any] | str | None = None,
         *,
-        event: str | None = None,
         user_id: object = None,
         convo_id: object = None,
         agent_name: str | None = None,
@@ -120,17 +117,19 @@ class Decorating(Opening):
         """Make every call of a function an interaction: the same four kinds of function as `tool`.
 
         Args:
-            function: the function, where the decorator is used without parentheses.
-            event: the span name; the function's own by default.
+            event: the span name, the function's own by default; without parentheses, the function.
             user_id: who.
             convo_id: which conversation.
             agent_name: which agent.
             capture_input: record the arguments.
             capture_output: record the result, or what was yielded.
 
+        Raises:
+            ConfigurationError: what is decorated is no function.
+
         Example:
             >>> import rootspan
-            >>> @rootspan.interaction(event="user_turn")
+            >>> @rootspan.interaction("user_turn")
             ... def handle(message: str) -> str:
             ...     return message.upper()
             >>> handle("hi")
@@ -138,7 +137,7 @@ class Decorating(Opening):
         """
 
         def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
-            event_name = event or _name_of(wrapped)
+            event_name = _name_of(wrapped, event)
 
             def open_step(value: Any, scope: Scope | None) -> Step:
                 return self._open_interaction(
@@ -154,22 +153,29 @@ class Decorating(Opening):
                 capture_output,
             )
 
-        return _decorator(decorate, function)
+        return _decorator("interaction", decorate, event)
 
 
-def _decorator(decorate: Callable[[Any], Any], function: Any) -> Any:
-    """Return the function decorated, or the decorator where it was used with parentheses."""
+def _decorator(verb: str, decorate: Callable[[Any], Any], given: object) -> Any:
+    """Return the function decorated, or the decorator where it was given a name or nothing."""
 
-    def decorated(given: Any) -> Any:
-        if isinstance(given, (classmethod, staticmethod)):
-            method = cast("classmethod[Any, ..., Any]", given)
+    def decorated(function: object) -> Any:
+        if isinstance(function, (classmethod, staticmethod)):
+            method = cast("classmethod[Any, ..., Any]", function)
             return type(method)(decorated(method.__func__))
-        return decorate(given)
+        if not callable(function):
+            raise ConfigurationError(
+                f"@rootspan.{verb} takes a function or a name, and no {type(function).__name__}. "
+                f'Fix: write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`.'
+            )
+        return decorate(function)
 
-    return decorated if function is None else decorated(function)
+    return decorated if given is None or isinstance(given, str) else decorated(given)
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def _name_of(function: Callable[..., Any], name: object) -> str:
+    if isinstance(name, str) and name:
+        return name
     return getattr(function, "__name__", None) or type(function).__name__
 
 

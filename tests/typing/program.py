@@ -44,7 +44,7 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
-@rootspan.interaction(event="user_turn")
+@rootspan.interaction("user_turn", user_id="u1")
 async def answer(question: str) -> AsyncIterator[str]:
     with rootspan.context(user_id="u1", tags=["beta"]):
         yield question
@@ -56,7 +56,7 @@ class Shop:
     def open(cls, name: str) -> int:
         return len(name)
 
-    @rootspan.tool(name="close")
+    @rootspan.tool("close", capture_output=False)
     @staticmethod
     def close(name: str) -> int:
         return len(name)

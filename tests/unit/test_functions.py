@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rootspan import Tracker
+from rootspan import ConfigurationError, Tracker
 from sinks import Sink
 
 
@@ -120,6 +120,37 @@ def test_methods_and_switches(tracker: Tracker, sink: Sink) -> None:
     assert tracker.flush(5)
     assert sink.one("search").attributes["input.value"] == '{"query":"x","limit":2}'
     assert not {"input.value", "output.value"} & sink.one("quiet").attributes.keys()
+
+
+def test_a_name_may_be_all_that_is_given(tracker: Tracker, sink: Sink) -> None:
+    @tracker.tool("search")
+    def by_name(query: str) -> str:
+        return query
+
+    @tracker.interaction("user_turn", user_id="u1")
+    async def handle(message: str) -> str:
+        return by_name(message)
+
+    @tracker.tool("")
+    def nameless() -> None: ...
+
+    assert asyncio.run(handle("Hi")) == "Hi"
+    nameless()
+    assert tracker.flush(5)
+    assert sink.one("search").parent_id == sink.one("user_turn").span_id
+    assert sink.one("search").attributes["user.id"] == "u1"
+    assert sink.one("nameless")
+
+
+@pytest.mark.parametrize("given", [7, property(len), ["search"]])
+def test_what_is_no_function_is_told_at_once_with_the_fix(given: Any, tracker: Tracker) -> None:
+    for decorate, verb in ((tracker.tool, "tool"), (tracker.interaction("turn"), "interaction")):
+        with pytest.raises(ConfigurationError) as error:
+            decorate(given)
+        assert str(error.value) == (
+            f"@rootspan.{verb} takes a function or a name, and no {type(given).__name__}. "
+            f'Fix: write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`.'
+        )
 
 
 def test_class_and_static_methods_may_be_decorated_on_either_side(tracker: Tracker, sink: Sink) -> None:
