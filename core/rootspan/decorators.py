@@ -84,7 +84,7 @@ class Decorating(Opening):
                 wrapped,
                 open_step,
                 lambda: self._recorder.scope(),
-                lambda: self._recorder.variable,
+                lambda: self._recorder,
                 capture_input,
                 capture_output,
             )
@@ -148,7 +148,7 @@ class Decorating(Opening):
                 wrapped,
                 open_step,
                 lambda: self._recorder.begin_scope(),
-                lambda: self._recorder.variable,
+                lambda: self._recorder,
                 capture_input,
                 capture_output,
             )

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 import sys
 import types
 import uuid
 from typing import Any, Final
 
-__all__ = ["cut", "described", "integer", "is_numpy", "mend", "named"]
+__all__ = ["cut", "described", "integer", "is_numpy", "mark", "mend", "named", "noted"]
 
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
+_NOTED: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
+_LONGEST_NOTE: Final = 64
 _MODULE: Final = type.__dict__["__module__"]  # what `type` knows, whatever a metaclass says
 _QUALNAME: Final = type.__dict__["__qualname__"]
 _WRITTEN: Final = (datetime.timedelta, decimal.Decimal, uuid.UUID, complex)
@@ -26,9 +29,20 @@ def mend(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def noted(size: int | str, of: str = "characters") -> str:
+    """Return what stands in place of what was cut from so many."""
+    return f"…[cut from {size} {of}]"
+
+
+def mark(text: str) -> str:
+    """Return what notes the original size of a text that is cut, be it for the second time."""
+    before = _NOTED.search(text, len(text) - _LONGEST_NOTE)
+    return noted(before[1] if before else len(text))
+
+
 def cut(text: str, limit: int) -> str:
     """Return the first `limit` characters of `text`, and what was cut."""
-    return f"{text[:limit]}…[cut from {len(text)} characters]"
+    return text[:limit] + mark(text)
 
 
 def integer(number: int) -> str:

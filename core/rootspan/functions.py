@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
+from rootspan.description import noted
 from rootspan.interaction import Step
+from rootspan.recorder import Recorder
 from rootspan.scope import Scope
 
 __all__ = ["Activation", "Follower", "asteps", "carried", "steps", "traced"]
@@ -16,7 +18,7 @@ __all__ = ["Activation", "Follower", "asteps", "carried", "steps", "traced"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_KEPT_ITEMS: Final = 1_000  # of what a generator yields, for its output
+_KEPT_ITEMS: Final = 1_000  # of what a generator yields, for its output; texts are kept up to the content limit
 
 
 class Activation:
@@ -132,32 +134,49 @@ def _nothing() -> None:
 class _Traced:
     """Follows a decorated generator: the step opens with the first item asked for, in the scope of the call."""
 
-    def __init__(self, open_step: Callable[[], Step], variable: ContextVar[Scope | None], capture: bool) -> None:
+    def __init__(self, open_step: Callable[[], Step], recorder: Recorder, capture: bool) -> None:
         self._open_step = open_step
-        self._variable = variable
+        self._recorder = recorder
         self._capture = capture
         self._items: list[Any] = []
+        self._count = self._characters = 0
+        self._text = True
 
     def start(self) -> Activation:
         self._step = self._open_step()
-        return Activation(self._variable, self._step.scope)
+        return Activation(self._recorder.variable, self._step.scope)
 
     def item(self, item: Any) -> None:
-        if self._capture and len(self._items) < _KEPT_ITEMS:
-            self._items.append(item if type(item) is str else self._step.snapshot(item))
+        if not self._capture:
+            return
+        self._count += 1
+        few = len(self._items) < _KEPT_ITEMS
+        if type(item) is str:
+            if self._characters <= self._recorder.limit and (few or item):
+                self._items.append(item)
+            self._characters += len(item)
+        else:
+            self._text = False
+            if few:
+                self._items.append(self._step.snapshot(item))
 
     def end(self, error: BaseException | None) -> None:
-        if self._items:
-            text = all(type(item) is str for item in self._items)
-            self._step.set_output("".join(self._items) if text else self._items)
+        if self._count:
+            self._step.set_output(self._output())
         self._step.leave(error)
+
+    def _output(self) -> Any:
+        if self._text:
+            text = "".join(self._items)
+            return text if len(text) == self._characters else text + noted(self._characters)
+        return self._items if len(self._items) == self._count else [*self._items, noted(self._count, "items")]
 
 
 def traced(
     function: Callable[P, R],
     open_step: Callable[[Any, Scope | None], Step],
     where: Callable[[], Scope | None],
-    variable: Callable[[], ContextVar[Scope | None]],
+    recorder: Callable[[], Recorder],
     capture_input: bool,
     capture_output: bool,
 ) -> Callable[P, R]:
@@ -167,7 +186,7 @@ def traced(
         function: a plain, async, generator or async generator function.
         open_step: opens the step, given the input and the scope.
         where: returns the scope at the call; a generator's body starts later and elsewhere.
-        variable: returns the tracker's context variable.
+        recorder: returns what the tracker records with.
         capture_input: record the arguments.
         capture_output: record the result, or what was yielded.
     """
@@ -187,7 +206,7 @@ def traced(
 
     def follow(args: Any, kwargs: Any) -> _Traced:
         value = None if arguments is None else arguments(args, kwargs)
-        return _Traced(functools.partial(open_step, value, where()), variable(), capture_output)
+        return _Traced(functools.partial(open_step, value, where()), recorder(), capture_output)
 
     def keep(step: Step, result: Any) -> None:
         if capture_output:

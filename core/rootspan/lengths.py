@@ -10,6 +10,7 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
+from rootspan.description import mark
 from rootspan.freeze import LABEL, freeze, mend
 
 __all__ = [
@@ -35,7 +36,6 @@ SHORT: Final = 256
 """Below that, encoded bytes are not worth a look."""
 
 _NARROW: Final = 40  # a text is not cut to less: the mark would be longer than what is left
-_CUT: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
 _ELIDED: Final = re.compile(r"\[\d+ bytes(, sha256 [0-9a-f]{16})?\]\Z")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 
@@ -79,9 +79,8 @@ def dumps(value: Any) -> str:
 
 def cut(text: str, limit: int) -> str:
     """Return a text that is too long within `limit` characters, its original size noted at the end."""
-    noted = _CUT.search(text)
-    mark = f"…[cut from {noted[1] if noted else len(text)} characters]"
-    return text[: limit - len(mark)] + mark if len(mark) < limit else text[:limit]
+    note = mark(text)
+    return text[: limit - len(note)] + note if len(note) < limit else text[:limit]
 
 
 def fit(value: Any, limit: int) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import threading
+import tracemalloc
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -70,6 +73,70 @@ def test_a_begin_inside_a_decorated_generator_is_its_child(tracker: Tracker, sin
     assert list(stream()) == [1]
     assert tracker.flush(5)
     assert sink.one("inner").parent_id == sink.one("outer").span_id
+
+
+@pytest.mark.parametrize(
+    ("limit", "chunk"), [(16_384, "token "), (1_000, "token "), (6_000, "token "), (1_000, "x" * 9_000)]
+)
+def test_a_stream_of_texts_is_kept_as_the_one_text_would_be(sink: Sink, limit: int, chunk: str) -> None:
+    tracker = Tracker(endpoint=sink.url, max_content_length=limit)
+
+    @tracker.tool
+    def whole() -> str:
+        return chunk * 1_500
+
+    @tracker.tool
+    def stream() -> Iterator[str]:
+        for _ in range(1_500):
+            yield chunk
+
+    @tracker.tool
+    async def astream() -> AsyncGenerator[str, None]:
+        for part in stream():
+            yield part
+
+    async def main() -> str:
+        return "".join([part async for part in astream()])
+
+    assert asyncio.run(main()) == whole()
+    assert tracker.shutdown(5)
+    output = sink.one("whole").attributes["output.value"]
+    assert (f"…[cut from {1_500 * len(chunk)} characters]" in output) is (1_500 * len(chunk) > limit)
+    assert sink.one("stream").attributes["output.value"] == sink.one("astream").attributes["output.value"] == output
+
+
+def test_items_that_were_left_out_are_noted(tracker: Tracker, sink: Sink) -> None:
+    @tracker.tool
+    def numbers(count: int) -> Iterator[Any]:
+        yield "first"
+        yield from range(count)
+
+    for count in (999, 1_400):
+        assert len(list(numbers(count))) == count + 1
+    assert tracker.flush(5)
+    few, many = (json.loads(span.attributes["output.value"]) for span in sink.spans)
+    assert few == ["first", *range(999)]
+    assert many == [*few, "…[cut from 1401 items]"]
+
+
+def test_an_endless_stream_does_not_grow_its_step(tracker: Tracker, sink: Sink) -> None:
+    @tracker.tool
+    def beats() -> Iterator[str]:
+        yield "a"
+        while True:
+            yield ""
+
+    steps = beats()
+    list(islice(steps, 2_000))
+    tracemalloc.start()
+    for _ in range(20_000):
+        next(steps)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 50_000
+    steps.close()  # type: ignore[attr-defined]
+    assert tracker.flush(5)
+    assert sink.one("beats").attributes["output.value"] == "a"
 
 
 def test_abandoned_half_way(tracker: Tracker, sink: Sink) -> None:
