@@ -1,15 +1,13 @@
-"""Sessions that are addressed by id, and feedback on what was recorded."""
+"""Sessions that are addressed by id."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
-from rootspan.interaction import Opening, Step
+from rootspan.interaction import Opening
 from rootspan.record import Kind
-from rootspan.recorder import Recorder, is_hex
-from rootspan.scope import Holder
 
 __all__ = ["Sessions"]
 
@@ -110,60 +108,3 @@ class Sessions(Opening):
             recorder.finish(span, *recorder.verdict(success, failure_reason))
         except Exception:
             recorder.own_error()
-
-    def track_feedback(
-        self,
-        target: str | Step,
-        name: str = "feedback",
-        score: float | bool | None = None,
-        *,
-        label: str | None = None,
-        comment: str | None = None,
-        user_id: object = None,
-        convo_id: object = None,
-    ) -> str:
-        """Record what somebody thought of an answer, now or days later.
-
-        Args:
-            target: the span id that `track_ai` returned, an interaction, or a session id.
-            name: what is judged, such as `thumbs`.
-            score: a number.
-            label: a word, such as `good`.
-            comment: free text.
-            user_id: who judged.
-            convo_id: which conversation; an interaction or session brings its own.
-
-        Returns:
-            The span id of the feedback, 16 hexadecimal characters.
-
-        Example:
-            >>> import rootspan
-            >>> span_id = rootspan.track_ai("answer", input="Hi", output="Hello!")
-            >>> len(rootspan.track_feedback(span_id, name="thumbs", score=1))
-            16
-        """
-        recorder = self._recorder
-        try:
-            target_ids, holder = _target(target, self._recorder_of(target))
-            inherited = holder.identity if holder is not None else None
-            fields = {"score": score, "label": label, "comment": comment, "target": target_ids}
-            return recorder.feedback(
-                recorder.name(name),
-                target_ids if len(target_ids) == 48 else None,
-                inherited,
-                recorder.identity(user_id, convo_id),
-                {key: recorder.frozen(value) for key, value in fields.items() if value is not None},
-            )
-        except Exception:
-            return recorder.own_error()
-
-
-def _target(target: str | Step, recorder: Recorder) -> tuple[str, Holder | None]:
-    """Return the ids that feedback is about, and whose work that was if it is known here."""
-    if issubclass(type(target), Step):
-        target = cast("Step", target)
-        return target.trace_id + target.span_id, target.scope.holder
-    if is_hex(target, 16, 48):
-        return target, recorder.session_holder(target)
-    recorder.warn("feedback", "track_feedback needs a span id, an interaction or a session id as its target")
-    return "", None

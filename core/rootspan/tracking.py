@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry.trace import SpanContext
 
@@ -14,8 +14,8 @@ from rootspan.forks import forked, home
 from rootspan.freeze import keep
 from rootspan.ids import new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
-from rootspan.record import Kind
-from rootspan.recorder import Recorder
+from rootspan.record import Identity, Kind
+from rootspan.recorder import Recorder, is_hex
 from rootspan.scope import Scope, host_context, host_span_in
 
 __all__ = ["Tracking"]
@@ -262,6 +262,69 @@ class Tracking:
         """
         fields = {"tool_name": tool_name, "error_type": error_type}
         return self._step(Kind.ERROR, "error", session_id, fields, error=error_message)
+
+    def track_feedback(
+        self,
+        target: str | Tracking | None = None,
+        name: str = "feedback",
+        score: float | bool | None = None,
+        *,
+        label: str | None = None,
+        comment: str | None = None,
+        user_id: object = None,
+        convo_id: object = None,
+    ) -> str:
+        """Record what somebody thought of an answer, now or days later.
+
+        Args:
+            target: the span id that `track_ai` returned, an interaction, or a session id; `turn.track_feedback(...)`
+                judges the turn without one.
+            name: what is judged, such as `thumbs`.
+            score: a number.
+            label: a word, such as `good`.
+            comment: free text.
+            user_id: who judged.
+            convo_id: which conversation; an interaction or session brings its own.
+
+        Returns:
+            The span id of the feedback, 16 hexadecimal characters.
+
+        Example:
+            >>> import rootspan
+            >>> span_id = rootspan.track_ai("answer", input="Hi", output="Hello!")
+            >>> len(rootspan.track_feedback(span_id, name="thumbs", score=1))
+            16
+        """
+        recorder = self._recorder
+        try:
+            ids, inherited = self._judged(target)
+            fields = {"score": score, "label": label, "comment": comment, "target": ids}
+            return recorder.feedback(
+                recorder.name(name),
+                ids if len(ids) == 48 else None,
+                inherited,
+                recorder.identity(user_id, convo_id),
+                {key: recorder.frozen(value) for key, value in fields.items() if value is not None},
+            )
+        except Exception:
+            return recorder.own_error()
+
+    def _judged(self, target: object) -> tuple[str, Identity | None]:
+        """Return the ids that feedback is about, and whose work that was, or else that of the handle used."""
+        recorder, scope, ids = self._recorder, self._pinned, ""
+        if is_hex(target, 16, 48):
+            ids, holder = target, self._recorder_of(target).session_holder(target)
+            if holder is not None:
+                return ids, holder.identity
+        else:
+            whose = self if target is None else target
+            judged = cast("Tracking", whose)._pinned if issubclass(type(whose), Tracking) else None
+            span = None if judged is None else judged.span
+            if span is None:
+                recorder.warn("feedback", "track_feedback needs a span id, an interaction or a session id as target")
+            else:
+                scope, ids, span.told = judged, span.ids, True
+        return ids, None if scope is None else recorder.place(scope)[1]
 
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""

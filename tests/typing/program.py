@@ -26,6 +26,7 @@ with rootspan.begin(event="user_turn", user_id="u1", convo_id="c1", input="Hi") 
     turn.track_decision(reasoning="search, then answer", alternatives=["direct_response"])
     turn.update(output="Hello!")
     assert_type(turn.span_id, str)
+    assert_type(turn.track_feedback(name="thumbs", score=1), str)
 turn.finish(output="Hello!", success=True, estimated_cost=0.023)
 
 session = tracker.create_session(name="Request", agent_name="my-agent", user_id="u1", metadata={"source": "api"})

@@ -209,6 +209,48 @@ def test_feedback_on_a_session_that_is_over_still_knows_whose_it_was(tracker: Tr
     assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", session)
 
 
+def test_a_handle_judges_its_own_span_where_no_target_is_given(tracker: Tracker, sink: Sink) -> None:
+    with tracker.begin("turn", user_id="u1", convo_id="c1") as turn:
+        step = turn.tool_span("search")
+        step.finish()
+        step.track_feedback(name="on the step", score=0)
+    assert len(turn.track_feedback(name="on the turn", score=1, comment="good")) == 16
+    tracker.track_feedback(turn, "from outside", user_id="judge")
+    assert tracker.flush(5)
+    feedback = {span.attributes.get("gen_ai.evaluation.name"): span for span in sink.spans}
+    for name, target in (("on the step", step), ("on the turn", turn), ("from outside", turn)):
+        span = feedback[name]
+        assert (span.parent_id, span.links) == (None, [(turn.trace_id, target.span_id)])
+        assert span.attributes["rootspan.target.span_id"] == target.span_id
+        assert span.attributes["user.id"] == ("judge" if name == "from outside" else "u1")
+        assert span.attributes["session.id"] == "c1"
+    assert feedback["on the turn"].attributes["gen_ai.evaluation.score.value"] == 1
+
+
+def test_a_handle_judges_what_is_not_known_here_as_its_own_user(tracker: Tracker, sink: Sink) -> None:
+    turn = tracker.begin("turn", user_id="u1")
+    turn.finish()
+    turn.track_feedback("0123456789abcdef", "elsewhere")
+    turn.track_feedback(tracker.create_session(user_id="u2"), "session")
+    assert tracker.flush(5)
+    feedback = {span.attributes.get("gen_ai.evaluation.name"): span.attributes for span in sink.spans}
+    assert (feedback["elsewhere"]["user.id"], feedback["session"]["user.id"]) == ("u1", "u2")
+    assert feedback["elsewhere"]["rootspan.target.span_id"] == "0123456789abcdef"
+
+
+def test_feedback_without_a_target_is_told(tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    with tracker.begin("turn", user_id="u1") as turn:
+        tracker.track_feedback(name="nobody's")
+        tracker.track_feedback(tracker, "a tracker's")  # which is no target either
+        turn.track_feedback("thumbs")
+    assert caplog.text.count("track_feedback needs a span id, an interaction or a session id as target") == 1
+    assert tracker.flush(5)
+    feedback = [span for span in sink.spans if span.name == "gen_ai.evaluation.result"]
+    assert len(feedback) == 3
+    assert not any("rootspan.target.span_id" in span.attributes or span.links for span in feedback)
+    assert {span.attributes["user.id"] for span in feedback} == {"u1"}
+
+
 def test_tool_spans_and_decorators_may_name_a_session(tracker: Tracker, sink: Sink) -> None:
     session = tracker.create_session(user_id="u1")
 
