@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextvars import ContextVar
+from types import CodeType, MethodType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from rootspan.description import noted
@@ -291,13 +292,44 @@ def _wrapped(
 
     wrapper: Any = call
     if kind(inspect.isasyncgenfunction):
-        wrapper = agenerate
+        wrapper = _GeneratorFunction(agenerate, asteps.__code__)
     elif kind(inspect.isgeneratorfunction):
-        wrapper = generate
+        wrapper = _GeneratorFunction(generate, steps.__code__)
     elif kind(inspect.iscoroutinefunction):
         wrapper = acall
     result: Callable[P, R] = functools.wraps(function)(wrapper)
     return result
+
+
+class _GeneratorFunction:
+    """A generator function to `inspect` that acts when it is called, too; no `def` with a `yield` in it does.
+
+    Args:
+        call: returns the generator.
+        code: of that generator.
+    """
+
+    # In slots, because `functools.wraps` copies the `__dict__` of one that is wrapped once more.
+    __slots__ = ("__code__", "__dict__", "__weakref__", "_call")
+    __defaults__ = __kwdefaults__ = None
+    __qualname__: str
+    __wrapped__: object
+
+    def __init__(self, call: Callable[..., Any], code: CodeType) -> None:
+        self._call = call
+        self.__code__ = code
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
 
 async def _resumed(block: Step | Activation, coroutine: Any, keep: Callable[[Any, Any], None]) -> Any:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
+import inspect
 import json
+import pickle
 import threading
 import tracemalloc
+import typing
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from itertools import islice
@@ -16,6 +20,8 @@ import pytest
 
 from rootspan import ConfigurationError, Tracker
 from sinks import Sink
+
+tracked = Tracker(disabled=True)
 
 
 def test_four_kinds_of_function(tracker: Tracker, sink: Sink) -> None:
@@ -335,6 +341,45 @@ def test_generators_keep_send_throw_and_their_result(tracker: Tracker) -> None:
         await agenerator.aclose()
 
     asyncio.run(main())
+
+
+@tracked.tool
+def words(self: str, *parts: str) -> Iterator[str]:
+    """Yield them."""
+    yield from (self, *parts)
+
+
+@tracked.interaction
+async def awords(text: str) -> AsyncGenerator[str, None]:
+    """Yield them later."""
+    yield text
+
+
+def test_a_generator_function_stays_one() -> None:
+    class Shop:
+        words = tracked.tool("twice")(words)
+        of_all = classmethod(tracked.tool(lambda cls: (yield cls)))
+
+    for function in (words, Shop.words, Shop().words, functools.partial(words), tracked.carry(words)):
+        assert inspect.isgeneratorfunction(function)
+        assert not inspect.isasyncgenfunction(function)
+    assert inspect.isasyncgenfunction(awords)
+    assert not inspect.isgeneratorfunction(awords)
+    shop: Any = Shop()
+    assert list(shop.words("b")) == [shop, "b"]
+    assert list(shop.of_all()) == list(Shop.of_all()) == [Shop]  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        words()  # type: ignore[call-arg]
+
+
+def test_a_generator_function_is_a_function_in_all_else(tracker: Tracker) -> None:
+    for function in (words, awords):
+        assert pickle.loads(pickle.dumps(function)) is copy.deepcopy(function) is function
+        assert repr(function) == repr(inspect.unwrap(function))
+        assert inspect.signature(function) == inspect.signature(inspect.unwrap(function))
+        assert (function.__module__, function.__doc__) == (__name__, inspect.unwrap(function).__doc__)
+    assert typing.get_type_hints(words)["return"] == Iterator[str]
+    assert words.__name__ == "words"
 
 
 def test_plain_iterators_can_be_followed(tracker: Tracker) -> None:
