@@ -125,6 +125,21 @@ def test_items_that_were_left_out_are_noted(tracker: Tracker, sink: Sink) -> Non
     assert many == [*few, "…[cut from 1401 items]"]
 
 
+def test_a_generator_has_no_output_where_it_yields_nothing_or_is_not_captured(tracker: Tracker, sink: Sink) -> None:
+    @tracker.tool
+    def nothing() -> Iterator[str]:
+        yield from ()
+
+    @tracker.tool(capture_output=False)
+    def quiet() -> Iterator[str]:
+        yield "secret"
+
+    assert list(nothing()) == []
+    assert list(quiet()) == ["secret"]
+    assert tracker.flush(5)
+    assert [span.attributes.get("output.value") for span in sink.spans] == [None, None]
+
+
 def test_an_endless_stream_does_not_grow_its_step(tracker: Tracker, sink: Sink) -> None:
     @tracker.tool
     def beats() -> Iterator[str]:
