@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,8 +91,9 @@ def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured
     """Collect in memory what a tracker of its own records; no other tracker sees it, and nothing goes out.
 
     Args:
-        default: let the functions of `rootspan` and every handle of the default tracker record here meanwhile.
-        **settings: more options of `rootspan.configure`, such as `redact_pii=True`.
+        default: let the functions of `rootspan` and every handle of the default tracker record here meanwhile. An app
+            that is made inside may configure the default tracker: that is checked, and holds afterwards.
+        **settings: the options of `rootspan.configure` that hold here, such as `redact_pii=True`.
 
     Example:
         >>> with captured_spans() as captured:
@@ -103,16 +104,10 @@ def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured
     collected: list[CapturedSpan] = []
     fixed: dict[str, Any] = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0}
     tracker = Tracker(**{**fixed, **settings})
-    before = default_tracker.__dict__.get("_recorder")
-    if default:
-        default_tracker.__dict__["_recorder"] = tracker.__dict__["_recorder"]
     try:
-        yield Captured(tracker, collected)
+        with default_tracker.lent(tracker.configured()) if default else nullcontext():
+            yield Captured(tracker, collected)
     finally:
-        if default:
-            default_tracker.__dict__.pop("_recorder", None)
-            if before is not None:
-                default_tracker.__dict__["_recorder"] = before
         tracker.shutdown(_PATIENCE)
 
 

@@ -89,7 +89,7 @@ class GroupedSettings:
         if tracking == self._tracking:
             return
         if self._before is None:
-            self._before = default_tracker.settings
+            self._before = default_tracker.own.settings
         default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
         if not tracking:
             self._before = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from decimal import Decimal
 from typing import Any, cast
 
@@ -55,6 +56,8 @@ class Tracker(Sessions, Decorating):
         16
     """
 
+    _lent: tuple[Tracker, ExitStack] | None = None  # this one as it is beneath, and what ends with the loan
+
     def __init__(self, **settings: Any) -> None:
         self._recorder = record_with(resolve(os.environ, **settings))
         self._pinned = None  # its own, because looking it up in the class takes longer
@@ -69,6 +72,8 @@ class Tracker(Sessions, Decorating):
 
     def configured(self) -> Recorder:
         """Return what records, configured from the environment where nothing else did."""
+        if self._lent is not None:
+            return self._lent[0].configured()
         with SETTING_UP:  # two threads may make their first call at once
             if isinstance(self._recorder, _Unconfigured):
                 self._recorder = from_environment()
@@ -80,6 +85,11 @@ class Tracker(Sessions, Decorating):
         Returns:
             A tracker that stays with these settings when others are set later.
         """
+        if self._lent is not None:
+            beneath, along = self._lent
+            fixed = beneath.reconfigure(settings)
+            along.enter_context(fixed.lent(self._recorder))
+            return fixed
         before, self._recorder = self._recorder, record_with(settings)
         if not isinstance(before, _Unconfigured):
             self._recorder.past = before.past
@@ -87,6 +97,22 @@ class Tracker(Sessions, Decorating):
         fixed = type(self).default()
         fixed._recorder = self._recorder
         return fixed
+
+    @contextmanager
+    def lent(self, recorder: Recorder) -> Generator[None]:
+        """Record with another recorder meanwhile; settings that are made inside hold afterwards."""
+        beneath = copy(self)
+        with ExitStack() as along:
+            self._recorder, self._lent = recorder, (beneath, along)
+            try:
+                yield
+            finally:
+                self._recorder, self._retired, self._lent = beneath._recorder, beneath._retired, beneath._lent
+
+    @property
+    def own(self) -> Tracker:
+        """This tracker as it is when it is not lent."""
+        return self if self._lent is None else self._lent[0].own
 
     @property
     def settings(self) -> Settings:

@@ -40,8 +40,8 @@ def calls(tracker: Tracker) -> Iterator[Callable[[Any], object]]:
 
 
 NOT_CALLED = {
-    "default", "reconfigure", "calculate_cost", "flush", "shutdown", "stats", "current", "carry", "activate", "leave",
-    "snapshot", "start_step", "tool", "interaction",
+    "default", "reconfigure", "lent", "calculate_cost", "flush", "shutdown", "stats", "current", "carry", "activate",
+    "leave", "snapshot", "start_step", "tool", "interaction",
 }  # fmt: skip
 
 

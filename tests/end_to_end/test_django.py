@@ -1173,6 +1173,17 @@ def test_web_62_tracker_settings_follow_overrides_and_come_back(sink: Sink) -> N
     assert services == {"inside": "shop", "further in": "other", "outside again": "shop"}
 
 
+def test_tracker_settings_that_are_overridden_inside_a_capture_leave_it_there(sink: Sink) -> None:
+    before = rootspan.default_tracker.settings
+    with captured_spans(default=True) as captured:
+        with override_settings(ROOTSPAN={"endpoint": sink.url}):
+            rootspan.track_ai("inside")
+        rootspan.track_ai("outside again")
+        assert [span.name for span in captured.spans] == ["inside", "outside again"]
+    assert rootspan.default_tracker.settings is before
+    assert sink.spans == []
+
+
 def test_options_follow_overrides_in_a_running_server(captured: Captured) -> None:
     with project(captured, path("x", fine)):
         client = WsgiClient(WSGIHandler())

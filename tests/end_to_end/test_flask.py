@@ -936,18 +936,32 @@ def test_config_may_come_from_the_environment(captured: Captured, monkeypatch: p
 
 
 def test_config_may_hold_what_configure_takes(sink: Sink) -> None:
-    with captured_spans(default=True):  # whatever was the default tracker is there again afterwards
-        app = Flask("shop")
-        app.config["ROOTSPAN"] = {"endpoint": sink.url, "service_name": "shop", "capture_headers": ["x-a"]}
-        Rootspan().init_app(app)
-        route(app, "/", lambda: rootspan.track_ai("answer", user_id="u1") and "ok")
-        assert get(app, **{"x-a": "1"}).text == "ok"
-        assert rootspan.flush(30)
-        rootspan.shutdown()
+    before = rootspan.default_tracker.settings
+    app = Flask("shop")
+    app.config["ROOTSPAN"] = {"endpoint": sink.url, "service_name": "shop", "capture_headers": ["x-a"]}
+    Rootspan().init_app(app)
+    route(app, "/", lambda: rootspan.track_ai("answer", user_id="u1") and "ok")
+    assert get(app, **{"x-a": "1"}).text == "ok"
+    rootspan.shutdown()
+    rootspan.default_tracker.reconfigure(before)
     root = sink.one("GET /")
     assert root.resource["service.name"] == "shop"
     assert root.attributes["http.request.header.x-a"] == ["1"]
     assert sink.one("answer").parent_id == root.span_id
+
+
+def test_an_app_that_is_made_inside_a_capture_is_captured(sink: Sink) -> None:
+    before = rootspan.default_tracker.settings
+    with captured_spans(default=True) as captured:
+        app = Flask("shop")
+        app.config["ROOTSPAN"] = {"endpoint": sink.url, "service_name": "shop", "exclude": ["/health"]}
+        Rootspan().init_app(app)
+        route(app, "/", lambda: rootspan.track_ai("answer") and "ok")
+        assert get(app).text == "ok"
+        assert captured.one("answer").parent_id == captured.one("GET /").span_id
+    assert rootspan.default_tracker.settings.resource_attributes["service.name"] == "shop"
+    assert sink.spans == []
+    rootspan.default_tracker.reconfigure(before)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 import rootspan
+from rootspan import ConfigurationError, Tracker
+from rootspan.adapter import GroupedSettings
 from rootspan.testing import AsgiClient, CapturedSpan, WsgiClient, captured_spans
+from sinks import Sink
 
 
 def test_spans_are_plain_data() -> None:
@@ -51,7 +54,7 @@ def test_trackers_see_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_default_tracker_can_be_captured_and_is_given_back() -> None:
     def recorder() -> Any:
-        return rootspan.default_tracker.__dict__.get("_recorder")
+        return rootspan.default_tracker._recorder
 
     before = recorder()
     with captured_spans() as untouched:
@@ -68,12 +71,55 @@ def test_the_default_tracker_can_be_captured_and_is_given_back() -> None:
     assert untouched.spans == []
 
 
-def test_a_default_tracker_that_nobody_used_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(rootspan.default_tracker.__dict__, "_recorder", raising=False)
+@pytest.fixture
+def unused(monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    """The default tracker, as it is before anybody used it."""
+    tracker = rootspan.default_tracker
+    monkeypatch.setattr(tracker, "_recorder", Tracker.default()._recorder)
+    monkeypatch.setattr(tracker._recorder, "_tracker", tracker)
+    return tracker
+
+
+def test_a_default_tracker_that_nobody_used_is_left_unused(unused: Tracker) -> None:
+    before = unused._recorder
     with captured_spans(default=True) as captured:
         rootspan.track_ai("first of all")
         assert captured.one().name == "first of all"
-    assert "_recorder" not in rootspan.default_tracker.__dict__
+    assert unused._recorder is before
+    assert vars(before)["_found"] is None
+
+
+def test_what_is_configured_inside_holds_afterwards_and_records_here(sink: Sink, unused: Tracker) -> None:
+    with captured_spans(default=True) as captured:
+        with captured_spans(default=True) as inner:
+            app = rootspan.configure(endpoint=sink.url, service_name="shop")
+            rootspan.track_ai("by the module")
+            app.track_ai("by the app")
+            assert [span.name for span in inner.spans] == ["by the module", "by the app"]
+            with pytest.raises(ConfigurationError, match="endpont"):
+                rootspan.configure(endpont=sink.url)
+        app.track_ai("outside")
+        assert captured.one().name == "outside"
+    for tracker in (unused, app):
+        assert tracker.settings.resource_attributes["service.name"] == "shop"
+        tracker.track_ai("afterwards")
+        assert tracker.flush(30)
+    assert [span.name for span in sink.spans] == ["afterwards", "afterwards"]
+
+
+def test_a_group_of_settings_that_is_taken_back_inside_leaves_what_was_before(
+    unused: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOTSPAN_SERVICE_NAME", "from the environment")
+    group = GroupedSettings("app.settings")
+    with captured_spans(default=True) as captured:
+        group.apply({"service_name": "shop"})
+        rootspan.track_ai("with it")
+        group.apply(None)
+        rootspan.track_ai("without")
+        assert len(captured) == 2
+    assert unused.settings.resource_attributes["service.name"] == "from the environment"
+    assert unused.settings.exporters == ()
 
 
 def test_what_does_not_arrive_is_an_assertion(monkeypatch: pytest.MonkeyPatch) -> None:
