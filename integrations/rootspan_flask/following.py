@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from flask import Request, Response
 from flask import request as proxy
 from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import ClosingIterator
 
 from rootspan.adapter import (
     InputTee,
@@ -62,6 +63,21 @@ def _current_root() -> RequestRoot | None:
     return None if followed is None else followed.root
 
 
+class _Body(StreamedBody):
+    """A streamed body, measured unless its length is known."""
+
+    def __init__(self, chunks: Any, root: RequestRoot, end: Callable[[], None], length: int | None) -> None:
+        super().__init__(chunks, root, end, measured=length is None)
+        # An error page is an iterator too, of one chunk, after which no code of the app is left to run.
+        self._whole = length if type(chunks) is ClosingIterator else None
+
+    def __next__(self) -> Any:
+        chunk = super().__next__()
+        if isinstance(chunk, bytes) and len(chunk) == self._whole:
+            self._end()
+        return chunk
+
+
 class Followed:
     """One request, from `request_started` to its last byte; kept in the WSGI environ."""
 
@@ -88,11 +104,12 @@ class Followed:
         if self.root.response_body is not None:
             self.root.set_response_headers(response.headers.get)
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
-        self._streams = response.is_streamed and not response.direct_passthrough  # a file goes out as it is
+        # A file goes out as it is, and the answer to a HEAD is never stepped.
+        plain = response.direct_passthrough or (self.request is not None and self.request.method == "HEAD")
+        self._streams = response.is_streamed and not plain
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
-            # An error page is an iterator too, of one chunk and a known length.
-            response.response = StreamedBody(body, self.root, self.end, "Content-Length" not in response.headers)
+            response.response = _Body(body, self.root, self.end, response.content_length)
         elif self.root.response_body is not None and isinstance(body, (list, tuple)):
             for chunk in cast("list[Any]", body):
                 self.root.write(chunk, more=False)

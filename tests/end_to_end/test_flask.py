@@ -21,6 +21,7 @@ import flask
 from flask import Blueprint, Flask, Response, abort, copy_current_request_context, request, stream_with_context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import create_environ
 from werkzeug.wsgi import FileWrapper
@@ -677,6 +678,67 @@ def test_web_20_http_exceptions_are_answers(app: Flask, captured: Captured, path
     assert root.failed == (answer.status == 500)
     assert "rootspan.stream.chunks" not in root.attributes
     assert root.attributes.get("http.route") == (None if path == "/missing" else path)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(("path", "status"), [("/abort", 410), ("/missing", 404), ("/broken", 500)])
+def test_web_20_an_error_page_is_recorded_when_the_test_client_has_it(
+    app: Flask, captured: Captured, path: str, status: int, method: str
+) -> None:
+    route(app, "/abort", lambda: abort(410))
+    route(app, "/broken", lambda: {}["x"])
+    answer = app.test_client().open(path, method=method)
+    root = captured.one()  # nobody has read or closed the answer
+    assert answer.status_code == root.attributes["http.response.status_code"] == status
+    assert bool(answer.data) == (method == "GET")
+    assert "rootspan.stream.chunks" not in root.attributes
+    answer.close()
+    assert len(captured) == 1
+
+
+def test_web_20_the_body_of_an_error_page_can_be_captured(tracker: Tracker, captured: Captured) -> None:
+    class Refused(HTTPException):
+        code = 422
+
+        def get_body(self, *args: Any) -> str:
+            return json.dumps({"answer": "I cannot say."})
+
+        def get_headers(self, *args: Any) -> list[tuple[str, str]]:
+            return [("Content-Type", "application/json")]
+
+    app = Flask("shop")
+    Rootspan(app, tracker=tracker, capture_body=True)
+
+    @app.get("/")
+    def view() -> str:
+        raise Refused
+
+    answer = app.test_client().get("/")
+    assert captured.one().attributes["output.value"] == "I cannot say."
+    answer.close()
+
+
+def test_an_app_inside_a_view_is_recorded_with_its_last_piece(app: Flask, captured: Captured, tracker: Tracker) -> None:
+    class Inner:
+        pieces = ("one", "two")
+
+        def __iter__(self) -> Any:
+            for piece in self.pieces:
+                tracker.track_ai(piece)
+                yield piece.encode()
+
+        def close(self) -> None:
+            tracker.track_ai("closed")
+
+    def inner(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "6")])
+        return Inner()
+
+    route(app, "/", lambda: inner)
+    assert get(app).text == "onetwo"
+    root = captured.one()
+    assert {span.parent_id for span in captured.spans if span != root} == {root.span_id}
+    assert len(captured) == 4
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
