@@ -64,7 +64,7 @@ def record_with(settings: Settings) -> Recorder:
         "on_start": _outlive_multiprocessing,
         "shorten": partial(shortcut, settings, shape, redactor),
         "disabled": settings.disabled,
-        "unchosen": settings.otlp and not settings.endpoint_chosen,
+        "unchosen": settings.unchosen,
     }
     if settings.spool:
         from rootspan.spooling import SpoolingPipeline

@@ -81,6 +81,11 @@ class Settings:
         parts = ["rootspan", self.endpoint, key, *(part for pair in sorted(secrets.items()) for part in pair)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def unchosen(self) -> bool:
+        """Whether nobody said that anybody listens: no endpoint is named, and nothing to show to one."""
+        return self.otlp and not (self.endpoint_chosen or self.api_key or self.headers)
+
     def gaps(self) -> Iterator[tuple[str, str]]:
         """Yield what production would miss, each with the line that fixes it."""
         host = urlsplit(self.endpoint).hostname or ""

@@ -44,7 +44,7 @@ class Transport:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.endpoint_chosen = settings.endpoint_chosen
+        self.unchosen = settings.unchosen
         self.host = urlsplit(settings.endpoint).netloc
         self._settings = settings
         self._idle: list[Line] = []  # a list's pop and append need no lock, which a fork could leave locked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rootspan import Tracker
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.pipeline import weigh
+from rootspan_ui.children import free_ports
 from sinks import Sink, hang
 
 FILE_EXPORTER = """
@@ -279,6 +281,26 @@ def test_a_request_that_nobody_ends_is_recorded_when_it_is_dropped() -> None:
     assert span.attributes["rootspan.outcome"] == "unfinished"
     assert not tracker._recorder.open
     tracker.shutdown()
+
+
+@pytest.mark.parametrize("given", [{}, {"api_key": "sk-0123456789abcdef"}, {"headers": {"x-team": "a"}}])
+def test_a_loss_is_a_warning_also_where_no_endpoint_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, given: dict[str, Any]
+) -> None:
+    for group in ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(group, raising=False)
+    (port,) = free_ports(1)
+    monkeypatch.setattr("rootspan.settings.DEFAULT_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
+    tracker = Tracker(flush_interval=0.01, **given)
+    with caplog.at_level(logging.INFO):
+        tracker.track_ai("event")
+        tracker.flush(0.5)
+        tracker.shutdown(timeout=0.1)
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if record.name == "rootspan"]
+    ((level, line),) = [one for one in said if "rootspan lost 1 records (1 shutdown)" in one[1]]
+    assert (level, line.endswith("Fix: set ROOTSPAN_ENDPOINT, or run `rootspan tail`")) == ("WARNING", not given)
+    # A key or a header is for somebody: that nobody takes it is no matter of course.
+    assert ("INFO" if not given else "WARNING") in {level for level, line in said if f"127.0.0.1:{port}" in line}
 
 
 def test_a_flush_does_not_wait_for_an_endpoint_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:

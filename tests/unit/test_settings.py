@@ -137,6 +137,7 @@ def test_the_defaults() -> None:
     assert settings == Settings(resource_attributes=settings.resource_attributes)
     assert settings.endpoint == "http://localhost:4318/v1/traces"
     assert (settings.endpoint_chosen, settings.otlp, settings.hold) == (False, True, None)
+    assert settings.unchosen
     assert (settings.protocol, settings.compression, settings.timeout) == ("http/protobuf", "gzip", 10.0)
 
 
