@@ -73,7 +73,7 @@ def _add_spool(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     status_parser = actions.add_parser("status", help="say what the directory holds, and for whom")
     replay_parser = actions.add_parser("replay", help="send what ended processes left, and say how far it is")
-    replay_parser.epilog = "exit status: 0 nothing is left, 1 something is, 2 the configuration is wrong"
+    replay_parser.epilog = "exit status: 0 nothing is left, 1 something is, 2 wrong configuration, or no such directory"
     _add_endpoint(replay_parser)
     replay_parser.add_argument(
         "--patience",

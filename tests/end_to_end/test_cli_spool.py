@@ -76,7 +76,10 @@ def test_status_of_what_a_dead_process_left(box: Box) -> None:
 
 
 def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) -> None:
-    assert "there is no such directory" in box.say(status, 0)
+    for command in (status, replay, purge):
+        said = box.say(command, 2)
+        assert "There is no such directory" in said
+        assert "Fix: --directory DIR, or ROOTSPAN_SPOOL, if the app names another one" in said
     box.directory.mkdir()
     assert "everything that was recorded is delivered" in box.say(status, 0)
     (tmp_path / "file").write_text("")
