@@ -83,7 +83,8 @@ class GroupedSettings:
             return resolve_name(value)
         except (AttributeError, ImportError, ValueError) as error:
             said = f"{self._source} says {name}={value!r}, which cannot be imported: {error}"
-            raise ConfigurationError(f"{said}. Fix: name a function, such as 'shop.tracking.{name}'") from error
+            kind = "tracker" if name == "tracker" else "function"
+            raise ConfigurationError(f"{said}. Fix: name a {kind}, such as 'shop.tracking.{name}'") from error
 
     def _configure(self, tracking: dict[str, Any]) -> None:
         if tracking == self._tracking:

@@ -167,6 +167,7 @@ class OptionCases(Serving):
             {"user_id": "u1"},
             {"capture_headers": "x-a"},
             {"exclude": 5},
+            {"exclude": ["health"]},
             {"trusted_proxies": ["nowhere"]},
             {"capture_body": "yes"},
             {"response_header": "x-id", "record": "tracked"},

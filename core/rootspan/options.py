@@ -140,8 +140,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _headers(value: Any) -> Headers:
     for name, text in _mapping(value).items():
-        _require(_TOKEN.fullmatch(name) and isinstance(text, str) and text == text.strip())
-        _require(text.isascii() and text.isprintable())
+        if not _TOKEN.fullmatch(name):  # which may be a whole line, with a key in it
+            fail("A header's name holds what no name may hold.", 'give name and value apart: {"x-team": "shop"}')
+        if not (isinstance(text, str) and text == text.strip() and text.isascii() and text.isprintable()):
+            fail(
+                f"The value of {name!r} is no text that a header may carry.",
+                f'give printable ASCII: {{"{name}": "..."}}',
+            )
     return Headers(value)
 
 
@@ -202,7 +207,7 @@ PAIRS: Final = Option("a list such as key=value,key=value", _mapping, _parse_pai
 OPTIONS: Final[Mapping[str, Option]] = {
     "endpoint": Option("a URL", _text, str, secret=True),
     "api_key": Option("a text", _secret_key, SecretKey),
-    "headers": Option("names and printable ASCII values", _headers, _parse_pairs, "HEADERS", secret=True),
+    "headers": Option('a dict such as {"x-team": "shop"}', _headers, _parse_pairs, "HEADERS", secret=True),
     "insecure": _FLAG,
     "protocol": Option(
         "'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str, "PROTOCOL"
@@ -223,11 +228,13 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "properties": Option("a dict or a function without arguments", _or_getter(_mapping)),
     "sample_rate": Option("a number from 0 to 1", _number(0, 1), float),
     "disabled": _FLAG,
-    "extras": Option(f"some of {', '.join(EXTRAS)}", _some(*EXTRAS), _parse_words),
+    "extras": Option(f"a list of some of {', '.join(EXTRAS)}", _some(*EXTRAS), _parse_words),
     "capture_content": _FLAG,
     "redact": _CALL,
     "redact_text": _FLAG,
-    "redact_pii": Option(f"True, False or some of {', '.join(PII)}", _some(*PII, all_when_true=True), _parse_pii),
+    "redact_pii": Option(
+        f"True, False or a list of some of {', '.join(PII)}", _some(*PII, all_when_true=True), _parse_pii
+    ),
     "redact_keys": Option("a list of str", _key_words, _parse_words),
     "max_content_length": _WHOLE,
     "max_queue_bytes": _WHOLE,

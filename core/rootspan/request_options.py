@@ -135,10 +135,9 @@ class RequestOptions:
             _wrong("event", "a name or a function of the request", 'event="chat"')
         if isinstance(self.capture_headers, str) or not isinstance(self.capture_headers, Collection):
             _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
-        headers: list[Any] = [self.convo_header, self.response_header, *self.capture_headers]
-        for header in headers:
-            if header is not None and not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
-                raise ConfigurationError(f"{header!r} is no header name. Fix: use one such as 'x-conversation-id'.")
+        _header_names("convo_header", self.convo_header, fix="convo_header='x-conversation-id'")
+        _header_names("response_header", self.response_header, fix="response_header='x-trace-id'")
+        _header_names("capture_headers", *self.capture_headers, fix="capture_headers=['x-team']")
         if self.response_header is not None and self.record == "tracked":
             raise ConfigurationError(
                 "response_header= hands out the id of every request, record='tracked' leaves some of them out. "
@@ -184,12 +183,22 @@ def _wrong(name: str, wanted: str, fix: str) -> None:
     raise ConfigurationError(f"{name}= has to be {wanted}. Fix: {fix}.")
 
 
+def _header_names(name: str, *headers: Any, fix: str) -> None:
+    for header in headers:
+        if header is not None and not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+            raise ConfigurationError(f"{name}= says {header!r}, which is no header name. Fix: {fix}.")
+
+
 def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
     if callable(exclude):
         return exclude
     patterns: Any = [exclude] if isinstance(exclude, str) else exclude
     try:
-        expression = "|".join(translate(pattern) for pattern in patterns)
+        for pattern in patterns:
+            if not str.startswith(pattern, ("/", "*")):
+                said = f"exclude= says {pattern!r}, which matches no path: patterns are no regular expressions"
+                raise ConfigurationError(f"{said}, and begin with / or *. Fix: exclude=['/health', '/static/*'].")
+        expression = "|".join(map(translate, patterns))
     except TypeError:
         raise ConfigurationError(
             "exclude= has to be path patterns or a function of the request. Fix: exclude=['/health']."

@@ -25,7 +25,7 @@ class SecretKey:
     """An API key that shows as `***abcd` wherever it is printed, formatted, logged or pickled.
 
     Args:
-        key: the key itself: printable ASCII without spaces at its ends, 4,096 characters at most.
+        key: the key itself: printable ASCII without spaces, 4,096 characters at most; `Bearer ` may stand before it.
 
     Raises:
         ConfigurationError: the key cannot be sent in a header; the message never contains the key.
@@ -46,6 +46,13 @@ class SecretKey:
             fail("The API key begins or ends with a space or a line break.", "strip() it where it is read")
         if not (key.isascii() and key.isprintable()):
             fail("The API key holds characters that no header may carry.", "copy it again; printable ASCII only")
+        if key[:7].lower() == "bearer ":
+            key = key[7:].lstrip()
+        if " " in key:
+            fail(
+                "The API key holds a space.",
+                'pass the key alone; another scheme goes to headers={"authorization": ...}',
+            )
         if len(key) > 4096:
             fail(f"The API key is {len(key)} characters long.", "pass a key of 4,096 characters at most")
         self.__key = key

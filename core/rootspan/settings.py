@@ -172,6 +172,7 @@ def _connection(sources: Sources, values: Mapping[str, Any]) -> dict[str, Any]:
             "Fix: set ROOTSPAN_ENDPOINT to the collector's HTTP address, for example http://localhost:4318."
         )
         return {"hold": hold, "endpoint_chosen": True}
+    _one_authorization(sources)
     endpoint, source = _endpoint(sources)
     return {
         "protocol": protocol,
@@ -179,6 +180,14 @@ def _connection(sources: Sources, values: Mapping[str, Any]) -> dict[str, Any]:
         "endpoint_chosen": bool(source),
         "hold": _insecure(sources, endpoint, values),
     }
+
+
+def _one_authorization(sources: Sources) -> None:
+    _, key = sources.find("api_key")
+    headers, source = sources.find("headers")
+    # A header of the OTLP group gives way to the key, as all of that group does.
+    if key and headers and "authorization" in headers and not source.startswith("OTEL_"):
+        fail(f"{key} and the authorization header in {source} exclude each other.", "leave out one of the two")
 
 
 def _endpoint(sources: Sources) -> tuple[str, str]:

@@ -37,8 +37,8 @@ def _check_settings(**_: Any) -> Iterator[CheckMessage]:
     try:
         load()
     except ConfigurationError as error:
-        said = str(error).split(" Fix: ", 1)
-        yield Error(said[0], said[-1], id="rootspan.E001")
+        said = str(error).split("Fix: ", 1)
+        yield Error(said[0].rstrip(), said[-1], id="rootspan.E001")
 
 
 def _check_middleware(**_: Any) -> Iterator[CheckMessage]:

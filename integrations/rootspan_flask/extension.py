@@ -18,7 +18,8 @@ __all__ = ["Rootspan"]
 logger = logging.getLogger("rootspan")
 
 _NAME: Final = "rootspan"  # in `app.extensions`
-_SOURCE: Final = 'app.config["ROOTSPAN"]'  # or the arguments, under the same names
+_SOURCE: Final = 'app.config["ROOTSPAN"]'
+_ARGUMENTS: Final = GroupedSettings("Rootspan(...)")  # under the same names; only read here
 
 
 class Rootspan:
@@ -43,7 +44,7 @@ class Rootspan:
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._options = options
-        GroupedSettings(_SOURCE).read(options)  # a mistake shows here, not in a factory that runs later
+        _ARGUMENTS.read(options)  # a mistake shows here, not in a factory that runs later
         if app is not None:
             self.init_app(app)
 
@@ -57,6 +58,7 @@ class Rootspan:
         Raises:
             ConfigurationError: as above, also of `app.config["ROOTSPAN"]`.
         """
+        _ARGUMENTS.read({**self._options, **options})
         given: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
         if isinstance(given, Mapping):
             given = {**cast("dict[str, Any]", given), **self._options, **options}

@@ -1235,6 +1235,12 @@ def test_a_wrong_setting_is_an_error_of_the_checks(
     with caplog.at_level("ERROR", "rootspan"):
         django.apps.apps.get_app_config("rootspan_django").ready()  # as in a worker without any middleware
     assert "There is no setting 'endpont' for settings.ROOTSPAN.\nFix: did you mean" in caplog.text
+    monkeypatch.setattr(settings, "ROOTSPAN", {"sample_rate": 5})  # a mistake that core finds
+    (message,) = checks.run_checks(tags=["rootspan"])
+    assert (message.msg, message.hint) == (
+        "sample_rate= cannot be 5 (int).",
+        "set sample_rate= to a number from 0 to 1.",
+    )
 
 
 @pytest.mark.parametrize(

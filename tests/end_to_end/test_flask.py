@@ -987,6 +987,16 @@ def test_config_gives_options_and_arguments_win(captured: Captured) -> None:
     assert captured.one("from arguments").attributes["user.id"] == "u1"
 
 
+def test_a_wrong_argument_is_not_blamed_on_the_config() -> None:
+    app = Flask("shop")
+    for made in (lambda: Rootspan(app, user="x"), lambda: Rootspan().init_app(app, user="x")):
+        with pytest.raises(ConfigurationError, match=r"no setting 'user' for Rootspan\(\.\.\.\)"):
+            made()
+    app.config["ROOTSPAN"] = {"user": "x"}
+    with pytest.raises(ConfigurationError, match=r'no setting \'user\' for app\.config\["ROOTSPAN"\]'):
+        Rootspan(app)
+
+
 def test_config_may_come_from_the_environment(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_ROOTSPAN__record", "tracked")
     app = Flask("shop")

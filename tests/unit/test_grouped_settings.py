@@ -37,6 +37,7 @@ def test_it_is_divided_and_taken_back() -> None:
         ({"service_name": 5}, "service_name= cannot be 5"),
         ({"tracker": Tracker(disabled=True), "tags": ["a"]}, "'tags' would change nothing. Fix: Tracker(tags=...)"),
         ({"user_id": "os.path.no_such_function"}, "user_id='os.path.no_such_function', which cannot be imported: "),
+        ({"tracker": "shop.tracker"}, "Fix: name a tracker, such as 'shop.tracking.tracker'"),
         ({"user_id": "not a path"}, "user_id='not a path', which cannot be imported: "),
     ],
 )

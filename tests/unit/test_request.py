@@ -240,6 +240,7 @@ def test_excluded_is_what_the_patterns_say() -> None:
     paths = ["/health", "/healthy", "/static/a/b.css", "/", "/x/health"]
     excluded = [path for path in paths if options.excludes(RequestInfo(request=None, method="GET", path=path))]
     assert excluded == ["/health", "/static/a/b.css"]
+    assert RequestOptions(exclude=["*.css"]).excludes(RequestInfo(request=None, method="GET", path="/a.css"))
     assert RequestOptions(exclude="/health").excludes(RequestInfo(request=None, method="GET", path="/health"))
     assert not RequestOptions().excludes(RequestInfo(request=None, method="GET", path="/health"))
 
@@ -299,3 +300,21 @@ def test_what_was_captured_can_be_counted_looped_over_and_read(captured: Capture
     assert len(captured) == 2
     assert [span.name for span in captured] == ["one", "two"]
     assert repr(captured) == "<Captured ['one', 'two']>"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"exclude": ["/ready", "health"]}, "exclude= says 'health', which matches no path"),
+        ({"exclude": "^/health$"}, "patterns are no regular expressions"),
+        ({"exclude": [5]}, "exclude= has to be path patterns"),
+        ({"response_header": "x trace"}, "response_header= says 'x trace'"),
+        ({"response_header": "x trace"}, "Fix: response_header='x-trace-id'."),
+        ({"convo_header": 5}, "Fix: convo_header='x-conversation-id'."),
+        ({"capture_headers": ["x-a", "x b"]}, "capture_headers= says 'x b'"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_would_be_right(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        RequestOptions(**given)
+    assert said in str(raised.value)

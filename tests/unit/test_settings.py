@@ -72,6 +72,7 @@ def test_a_key_can_be_compared_and_copied() -> None:
         (f"{KEY}é", "characters"),
         (f"{KEY}\x7f", "characters"),
         (KEY * 200, "4,096"),
+        ("Basic abcdef", 'another scheme goes to headers={"authorization": ...}'),
         (5, "not int"),
         (KEY.encode(), "not bytes"),
     ],
@@ -83,9 +84,19 @@ def test_a_key_that_no_header_carries_is_refused(key: Any, said: str) -> None:
 
 
 def test_a_key_goes_out_as_a_bearer_token_only() -> None:
-    settings = resolve({}, api_key=KEY, headers={"X-Team": "a", "Authorization": "Basic x"})
+    settings = resolve({}, api_key=KEY, headers={"X-Team": "a"})
     assert settings.request_headers() == {"x-team": "a", "authorization": f"Bearer {KEY}"}
     assert resolve({}, headers={"X-Team": "a"}).request_headers() == {"x-team": "a"}
+    assert resolve({}, api_key=f"bearer  {KEY}").request_headers() == {"authorization": f"Bearer {KEY}"}
+
+
+def test_a_key_beside_an_authorization_header_is_one_too_many() -> None:
+    header = {"Authorization": "Basic x"}
+    assert "api_key= and the authorization header in headers= exclude" in mistake(api_key=KEY, headers=header)
+    environ = {"ROOTSPAN_API_KEY": KEY, "ROOTSPAN_HEADERS": "authorization=Basic x"}
+    assert "ROOTSPAN_API_KEY and the authorization header in ROOTSPAN_HEADERS exclude each other" in mistake(environ)
+    ours = resolve({"ROOTSPAN_API_KEY": KEY, "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic x"})
+    assert ours.request_headers() == {"authorization": f"Bearer {KEY}"}
 
 
 def test_header_values_never_show() -> None:
@@ -109,7 +120,21 @@ def test_headers_that_cannot_travel_are_refused(headers: Any) -> None:
 
 def test_a_wrong_header_never_shows_its_value() -> None:
     assert "hunter" not in mistake(headers={"X": "hunter\n2"})
+    assert "hunter" not in mistake(headers={"X: hunter2": ""})
     assert "hunter" not in mistake({"ROOTSPAN_HEADERS": "hunter2"})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"headers": "X=a"}, 'set headers= to a dict such as {"x-team": "shop"}'),
+        ({"headers": {"Y": "a", "X": 1}}, "The value of 'X' is no text that a header may carry.\nFix: give"),
+        ({"extras": "langfuse"}, "set extras= to a list of some of mlflow, langfuse, "),
+        ({"redact_pii": "email"}, "set redact_pii= to True, False or a list of some of email, "),
+    ],
+)
+def test_a_mistake_says_what_to_write_instead(given: dict[str, Any], said: str) -> None:
+    assert said in mistake(**given)
 
 
 # The fingerprint
