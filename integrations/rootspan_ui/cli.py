@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_tail(commands.add_parser("tail", help="receive traces here and print each finished one as a tree"))
     _add_check(commands.add_parser("check", help="send one test event and say what happened"))
-    demo_parser = commands.add_parser("demo", help="run an example app and its users, and show what arrives")
+    demo_parser = commands.add_parser("demo", help="run example apps and their users, and show what arrives")
     demo_parser.description = (
-        "Run an example app against a local receiver, talk to it over HTTP, and show what arrives."
+        "Run example apps against a local receiver, talk to them over HTTP, and show what arrives."
     )
     demo_parser.add_argument("--once", action="store_true", help="end after the conversations; exit 0 if all arrived")
     _add_spool(commands.add_parser("spool", help="show, send or delete what ended processes left on the disk"))
@@ -103,7 +103,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", help="use this in place of ROOTSPAN_ENDPOINT")
-    parser.add_argument("--api-key", help="use this in place of ROOTSPAN_API_KEY, which is safer")
+    safer = "the variable is safer: it shows in no process list"
+    parser.add_argument("--api-key", help=f"use this in place of ROOTSPAN_API_KEY; {safer}")
 
 
 if __name__ == "__main__":

@@ -135,6 +135,9 @@ class _Demo:
         self._folder = folder
         self._arrivals = _Arrivals()
         self._checks: list[Callable[[], None]] = []
+        users = [user for app in apps for user in app.users]
+        self._name = max((len(user.name) for user in users), default=0)  # columns
+        self._path = max((len(turn.path) for user in users for turn in user.turns), default=0)
 
     def run(self, receiver: Sequence[str], once: bool) -> int:
         with run_receiver(receiver, self._arrivals.add) as receiving:
@@ -164,7 +167,7 @@ class _Demo:
             yield [f"http://127.0.0.1:{port}" for port in ports]
 
     def _greet(self, url: str, urls: list[str]) -> None:
-        self._screen.say("Users talk to an example app over HTTP; what it tracks goes to a local receiver.\n")
+        self._screen.say("Users talk to example apps over HTTP; what these track goes to a local receiver.\n")
         rows = [("receiver", url), *((app.name, at) for app, at in zip(self._apps, urls, strict=True))]
         width = max(len(name) for name, _ in rows)
         for name, at in rows:
@@ -192,7 +195,8 @@ class _Demo:
         said = cut(sent.turn.said, _SAID, self._screen.unicode)
         gap = " " * (_SAID - cells(said))
         answer = f"{sent.status} {sent.seconds * 1_000:5.0f} ms" if sent.status else sent.error
-        return f"{self._screen.mark(sent.fine)} {sent.user.name:<8}{said}{gap}  {sent.turn.path:<14}{answer}"
+        who, where = sent.user.name.ljust(self._name), sent.turn.path.ljust(self._path)
+        return f"{self._screen.mark(sent.fine)} {who}  {said}{gap}  {where}  {answer}"
 
     def _look_after(self) -> None:
         """Raise when a signal came or an app has died."""

@@ -142,6 +142,13 @@ def test_once_ends_with_zero_when_everything_arrived(newcomer: subprocess.Comple
     assert said.count("\n✓ ") == len(turns) + 1
 
 
+def test_the_columns_of_the_answers_stand_apart(newcomer: subprocess.CompletedProcess[str]) -> None:
+    turns = {(user.name, turn.path) for app in APPS for user in app.users for turn in user.turns}
+    lines = [line for line in newcomer.stdout.splitlines() if re.match(r"✓ .* ms$", line)]
+    assert {(line.split()[1], re.findall(r"  (/\S+)  ", line)[0]) for line in lines} == turns
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_nothing_is_left_running(newcomer: subprocess.CompletedProcess[str]) -> None:
     for url in re.findall(r"http://127\.0\.0\.1:\d+", newcomer.stdout):
         with pytest.raises(URLError, match="refused"):
@@ -215,7 +222,7 @@ def test_an_answer_that_is_not_the_expected_one_is_a_failure(tiny: Callable[...,
     assert status == 1
     assert "ada: fail  the app answered 500, not 200" in said
     assert "ada: odd  no answer that can be read: JSONDecodeError: " in said
-    assert "✓ ada     hello" in said
+    assert "✓ ada  hello" in said
 
 
 def test_a_span_that_was_promised_has_to_come() -> None:
@@ -250,7 +257,7 @@ def test_an_app_that_dies_in_a_conversation_is_quoted(
 ) -> None:
     status, said = run_once(tiny("hello", "die", "hello again"))
     assert status == 1
-    assert "✗ ada     die" in said
+    assert "✗ ada  die" in said
     assert "ended by itself with status 3. It said last:\n  out of memory\n" in capsys.readouterr().err
 
 
