@@ -80,7 +80,7 @@ def configure(**settings: Any) -> Tracker:
         endpoint: base URL of an OTLP/HTTP receiver; `/v1/traces` is added unless present.
         service_name: the application's name.
         exporters: OpenTelemetry `SpanExporter`s to use instead of OTLP, or next to it when `endpoint` is given too.
-        **settings: any field of `rootspan.settings.Settings`; the README lists them.
+        **settings: any other option; the README lists them.
 
     Returns:
         A tracker that stays with this configuration.

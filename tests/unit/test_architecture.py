@@ -261,9 +261,11 @@ def test_the_changelog_has_an_entry_for_the_version() -> None:
     assert re.search(rf"^## {re.escape(version[1])}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
 
-def test_the_readme_names_options_that_exist() -> None:
+def test_the_readme_names_the_options_that_there_are() -> None:
     options = importlib.import_module("rootspan.options").OPTIONS
-    table = (ROOT / "README.md").read_text("utf-8").partition("| argument |")[2].partition("\n\n")[0]
+    section = (ROOT / "README.md").read_text("utf-8").partition("## Configuration")[2].partition("\n## ")[0]
+    assert not {name for name in options if f"`{name}`" not in section}
+    table = section.partition("| argument |")[2].partition("\n\n")[0]
     rows = [row.split(" | ")[:2] for row in table.splitlines() if row.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row[0])}
     assert named >= {"endpoint", "api_key"}
