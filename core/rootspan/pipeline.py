@@ -61,7 +61,7 @@ class Pipeline:
         on_start: called when a worker was started.
         shorten: makes the short way of plain records to these sinks, where there is one.
         disabled: record nothing, and count it.
-        unchosen: nobody chose the endpoint; while nothing was ever delivered to it, `flush` does not wait for it.
+        unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
     """
 
     def __init__(
@@ -456,10 +456,8 @@ class Pipeline:
             return
         self._reported, self._report_at = dropped, now + _QUIET
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
-        nowhere = self._unchosen and not self._delivered
-        fix = "; no endpoint is set. Fix: set ROOTSPAN_ENDPOINT, or run `rootspan tail`" if nowhere else ""
-        said = "rootspan lost %d records (%s); rootspan.stats() has the totals%s"
-        logger.warning(said, sum(lost.values()), reasons, fix)
+        level = logging.DEBUG if self._unchosen and not self._delivered else logging.WARNING
+        logger.log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
         if self._on_loss is not None:
             for reason, number in lost.items():
                 try:
