@@ -9,32 +9,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import ConfigurationError
 from rootspan_langchain import graphs, invocation
 from rootspan_langchain.notes import attach, text_of
-from rootspan_langchain.recording import Recording
+from rootspan_langchain.recording import Recording, guarded
 from rootspan_langchain.values import frozen_messages, frozen_value
 
 __all__ = ["RootspanCallbackHandler"]
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _guarded(method: _Method) -> _Method:
-    @functools.wraps(method)
-    def call(self: RootspanCallbackHandler, *args: Any, **kwargs: Any) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception:
-            self._recording.tree.recorder.own_error()  # pyright: ignore[reportPrivateUsage]  # a method of its own
-
-    return cast("_Method", call)
 
 
 class RootspanCallbackHandler(graphs.GraphHandler):
@@ -114,7 +100,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     # Starts
 
-    @_guarded
+    @guarded
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
         metadata: Any = None, run_type: Any = None, name: Any = None, **kwargs: Any,
@@ -130,12 +116,12 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             if not graphs.HAS_EVENTS and run.parent is None:
                 self._recording.resume(run, run.data.thread)
 
-    @_guarded
+    @guarded
     def on_chat_model_start(self, serialized: Any, messages: Any, **event: Any) -> None:
         """Open a call of a chat model."""
         self._call(serialized, frozen_messages, messages[0] if messages else [], "chat", **event)
 
-    @_guarded
+    @guarded
     def on_llm_start(self, serialized: Any, prompts: Any, **event: Any) -> None:
         """Open a call of a model that completes text."""
         self._call(serialized, frozen_value, prompts[0] if prompts else None, "text_completion", **event)
@@ -152,7 +138,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         if self._recording.content:
             run.span.input = frozen(asked, run.recorder.limit)
 
-    @_guarded
+    @guarded
     def on_tool_start(
         self, serialized: Any, input_str: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
         metadata: Any = None, inputs: Any = None, name: Any = None, tool_call_id: Any = None, **kwargs: Any,
@@ -165,7 +151,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             if self._recording.content:
                 run.span.input = frozen_value(input_str if inputs is None else inputs)
 
-    @_guarded
+    @guarded
     def on_retriever_start(
         self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
         metadata: Any = None, name: Any = None, **kwargs: Any,
@@ -177,30 +163,30 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     # In between
 
-    @_guarded
+    @guarded
     def on_llm_new_token(self, token: Any, *, run_id: Any, chunk: Any = None, **kwargs: Any) -> None:
         """Note when the first token came, and what was said so far; tokens are no events."""
         text = token if type(token) is str else getattr(chunk, "text", "")
         usage = getattr(getattr(chunk, "message", None), "usage_metadata", None)
         self._recording.token(run_id, text, "token", usage)
 
-    @_guarded
+    @guarded
     def on_stream_event(self, event: Any, *, run_id: Any, **kwargs: Any) -> None:
         """The same for the events of `stream_events(version="v3")`."""
         if event.get("event") == "content-block-delta":
             self._recording.token(run_id, event.get("delta", {}).get("text", ""), "event")
 
-    @_guarded
+    @guarded
     def on_custom_event(self, name: Any, data: Any, *, run_id: Any, **kwargs: Any) -> None:
         """Keep an event of the host's own on the run's span."""
         self._recording.event(run_id, str(name), {semconv.ROOTSPAN_EVENT_DATA: text_of(frozen_value(data))})
 
-    @_guarded
+    @guarded
     def on_retry(self, retry_state: Any, *, run_id: Any, **kwargs: Any) -> None:
         """Note that a model's own client tries again."""
         self._recording.event(run_id, "retry", {semconv.ROOTSPAN_RUN_ATTEMPT: retry_state.attempt_number})
 
-    @_guarded
+    @guarded
     def on_interrupt(self, event: Any) -> None:
         """Note what a graph waits for; LangGraph sends this to the handlers of graphs alone."""
         run = self._recording.tree.find(event.run_id)
@@ -210,7 +196,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             run.data.interrupted = True
             self._recording.tree.pause(event.checkpoint_id, run)
 
-    @_guarded
+    @guarded
     def on_resume(self, event: Any) -> None:
         """Link a graph that goes on to the run that was paused."""
         run = self._recording.tree.find(event.run_id)
@@ -220,7 +206,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     # Ends
 
-    @_guarded
+    @guarded
     def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = None, **kwargs: Any) -> None:
         """End a chain."""
         run = self._recording.tree.find(run_id)
@@ -235,7 +221,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             self._recording.pause(run)
         self._recording.tree.end(run, "interrupted" if run.data.interrupted else None)
 
-    @_guarded
+    @guarded
     def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
         """End a call of a model."""
         run = self._recording.tree.find(run_id)
@@ -249,7 +235,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
                 self._recording.decide(run, "tool_choice", names, answer.text, others)
         self._recording.tree.end(run)
 
-    @_guarded
+    @guarded
     def on_tool_end(self, output: Any, *, run_id: Any, **kwargs: Any) -> None:
         """End a tool call; a `ToolMessage` with the status `error` is a failure, though nothing was raised."""
         run = self._recording.tree.find(run_id)
@@ -267,7 +253,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         else:
             self._recording.tree.end(run)
 
-    @_guarded
+    @guarded
     def on_retriever_end(self, documents: Any, *, run_id: Any, **kwargs: Any) -> None:
         """End a retrieval."""
         run = self._recording.tree.find(run_id)
@@ -276,22 +262,22 @@ class RootspanCallbackHandler(graphs.GraphHandler):
                 run.span.output = frozen_value(list(documents or ()))
             self._recording.tree.end(run)
 
-    @_guarded
+    @guarded
     def on_chain_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
         """End a chain that raised, was cancelled, interrupted or handed over."""
         self._recording.fail(run_id, error)
 
-    @_guarded
+    @guarded
     def on_tool_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
         """End a tool call that raised, likewise."""
         self._recording.fail(run_id, error)
 
-    @_guarded
+    @guarded
     def on_retriever_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
         """End a retrieval that raised."""
         self._recording.fail(run_id, error)
 
-    @_guarded
+    @guarded
     def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **kwargs: Any) -> None:
         """End a call of a model that raised, with what had come of its answer."""
         self._recording.fail(run_id, error, response)

@@ -1,138 +1,48 @@
-"""What the handler's events have in common: how a run is opened, described, decided and ended."""
+"""What the handler's events have in common: how a run is described, decided and ended."""
 
 # LangChain's events carry whatever the host passed, so what they hold is unknown by nature:
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
-from rootspan import Tracker, semconv
-from rootspan.adapter import Run, RunTree
+from rootspan import semconv
+from rootspan.adapter import Run
 from rootspan.arguments import outcome_of
 from rootspan.freeze import freeze
-from rootspan.record import NOBODY, Identity, Kind, SpanEvent
-from rootspan.scope import OpenSpan, holding
-from rootspan_langchain import graphs, invocation, models
-from rootspan_langchain.notes import Notes, add, attach, keep_partial, keep_time, text_of
+from rootspan.record import Kind, SpanEvent
+from rootspan.scope import OpenSpan
+from rootspan_langchain import graphs, models
+from rootspan_langchain.notes import add, attach, keep_partial, keep_time, text_of
+from rootspan_langchain.opening import Opening
 from rootspan_langchain.values import frozen_value, last_said
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "guarded"]
 
 _TOOLS: Final = 65_536  # characters of the tools' definitions
 _MOST_EVENTS: Final = 100
-_KINDS: Final = {"model": Kind.MODEL, "tool": Kind.TOOL, "retriever": Kind.RETRIEVAL}
-_NOTHING: Final[Mapping[str, Any]] = {}
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-class Recording:
-    """Records the runs of one handler.
+def guarded(method: _Method) -> _Method:
+    """Return an event's method that never raises."""
 
-    Args:
-        tracker: who records; the default tracker if None.
-        own: whose the runs are, where their metadata does not say it.
-        tags: labels of every root.
-        properties: custom dimensions of every root.
-        content: whether what was said is recorded.
-        shows: decides whether a run gets a span; None for every run that LangGraph does not hide.
-        priced: whether a call of a model is given its price by the price list.
-    """
-
-    def __init__(
-        self,
-        tracker: Tracker | None,
-        own: invocation.Whose,
-        tags: Sequence[str] | None,
-        properties: Mapping[str, Any] | None,
-        content: bool,
-        shows: Callable[[invocation.RunInfo], object] | None,
-        priced: bool,
-    ) -> None:
-        self.tree = RunTree(tracker, invocation.current_run_id)
-        self.enabled = True
-        self.content = content
-        self._own, self._tags, self._properties, self._shows, self._priced = own, tags, properties, shows, priced
-
-    def begin(
-        self, kind: str, serialized: Any, run_id: Any, parent_run_id: Any, tags: Any, metadata: Any, name: Any
-    ) -> Run | None:
-        """Open a run, unless it is known."""
-        tree = self.tree
-        if not self.enabled or tree.is_known(run_id):
-            return None
-        metadata = metadata or _NOTHING
-        labels = invocation.labels(tuple(map(str, tags))) if tags else invocation.UNLABELLED
-        name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
-        parent, ns = tree.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
-        above: Notes | None = None if parent is None else parent.data
-        is_node = above is not None and ns is not None and above.ns != ns
-        if is_node and parent is not None and above is not None and not above.is_graph:
-            above.is_graph = True
-            self._call_agent(parent, metadata)
-        shown = not labels.hidden
-        if self._shows is not None:
-            shown = self._shown(invocation.RunInfo(name, kind, tags or [], metadata, parent is None, is_node))
-        notes = Notes(ns, is_node)
-        called = _KINDS.get(kind)
-        task = None if called is None else invocation.awaiting_task()
-        of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
-        run = tree.start(run_id, parent, of, name, self._identity(parent, labels.own, metadata), shown, task, notes)
-        if parent is None:
-            notes.thread = metadata.get("thread_id")
-            self._place_root(run, metadata)
-        if run.span is not None and (is_node or labels.attempt is not None):
-            add(run.span, invocation.place(metadata if is_node else _NOTHING, labels.attempt))
-        return run
-
-    def _call_agent(self, graph: Run, metadata: Any) -> None:
-        """Call a run an agent once its first node shows that it is a graph; an older LangChain does not name it."""
-        span = graph.span
-        if span is not None and not span.finished:
-            span.set(operation=semconv.Operation.INVOKE_AGENT)
-            if "lc_agent_name" not in metadata and span.name != "LangGraph":
-                span.holder = holding(span.holder.identity._replace(agent_name=span.name))
-                if span.parent is not None:
-                    span.parent.took(agent_name=span.name)
-
-    def _shown(self, info: invocation.RunInfo) -> bool:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            return bool(self._shows and self._shows(info))
-        except Exception as error:
-            self.tree.recorder.warn("include", "the include= function raised %r; the run is recorded", error)
-            return True
+            method(self, *args, **kwargs)
+        except Exception:
+            self._recording.tree.recorder.own_error()
 
-    def _identity(self, parent: Run | None, labels: tuple[str, ...], metadata: Any) -> Identity:
-        """Return what this run says of whose it is, beside what it inherits."""
-        told = invocation.whose(metadata)
-        above = None if parent is None or parent.owner is not self.tree else parent.nearest()
-        if above is None:
-            return self._foremost(told, labels, metadata if parent is None else None)
-        if told is invocation.NOBODY and not labels:
-            return NOBODY
-        known = above.holder.identity
-        news = invocation.news(told, known)
-        labels = tuple(tag for tag in labels if tag not in known.tags) if labels else ()
-        return NOBODY if news is invocation.NOBODY and not labels else self.tree.recorder.identity(*news, labels)
+    return cast("_Method", call)
 
-    def _foremost(self, told: invocation.Whose, labels: tuple[str, ...], metadata: Any) -> Identity:
-        """Return whose the first run of this handler in a tree is; with metadata it is the root."""
-        own, recorder = self._own, self.tree.recorder
-        thread = properties = None
-        if metadata is not None:
-            thread = metadata.get("thread_id")
-            properties = {**(self._properties or {}), **invocation.properties(metadata)}
-        user, convo = told.user_id or own.user_id, told.convo_id or own.convo_id or thread
-        tags = recorder.tags(self._tags) + labels
-        return recorder.identity(user, convo, told.agent_name, tags or None, properties or None)
 
-    def _place_root(self, run: Run, metadata: Any) -> None:
-        """Keep which invocation of what it is."""
-        if run.span is not None:
-            if run.span.kind == Kind.INTERACTION:
-                run.span.fields = {"operation": invocation.operation(metadata)}
-            attach(run.span, ROOTSPAN_RUN_ID=str(run.run_id), LANGGRAPH_THREAD_ID=text_of(run.data.thread))
+class Recording(Opening):
+    """Records the runs of one handler."""
 
     def take(self, run: Run, inputs: Any) -> None:
         """Keep what went into a chain."""
