@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from langchain_core.messages import ToolMessage
+
 from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import ConfigurationError
@@ -241,15 +243,16 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         run = self._recording.tree.find(run_id)
         if run is None:
             return
-        content = getattr(output, "content", output) if getattr(output, "tool_call_id", None) else output
+        message = output if isinstance(output, ToolMessage) else None
+        content = output if message is None else message.content
         if run.span is not None:
-            run.span.set(call_id=run.recorder.label(getattr(output, "tool_call_id", None)))
+            run.span.set(call_id=None if message is None else run.recorder.label(message.tool_call_id))
             if self._recording.content:
                 run.span.output = frozen_value(content)
         self._recording.decide(run, "goto", graphs.goto(output))
-        if getattr(output, "status", None) == "error":
-            message = text_of(frozen_value(content, 10_000)) if self._recording.content else None
-            self._recording.tree.end(run, "failure", ("ToolMessage", message))
+        if message is not None and message.status == "error":
+            said = text_of(frozen_value(content, 10_000)) if self._recording.content else None
+            self._recording.tree.end(run, "failure", ("ToolMessage", said))
         else:
             self._recording.tree.end(run)
 

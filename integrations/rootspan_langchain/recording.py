@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from rootspan import semconv
 from rootspan.adapter import Run
-from rootspan.arguments import outcome_of
+from rootspan.arguments import Error, outcome_of
 from rootspan.freeze import freeze
 from rootspan.record import Kind, SpanEvent
 from rootspan.scope import OpenSpan
@@ -29,14 +29,19 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def guarded(method: _Method) -> _Method:
-    """Return an event's method that never raises."""
+    """Return an event's method that never raises; one that ends a run does so whatever it could not record."""
+    failing = method.__name__.endswith("_error")
+    ending = failing or method.__name__.endswith("_end")
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception:
-            self._recording.tree.recorder.own_error()
+            recording: Recording = self._recording
+            recording.tree.recorder.own_error()
+            if ending:
+                recording.give_up(kwargs.get("run_id"), args[0] if failing else None)
 
     return cast("_Method", call)
 
@@ -144,23 +149,33 @@ class Recording(Opening):
             keep_partial(run)
         if graphs.is_control_flow(error):
             self._move_on(run, error)
-            return
-        outcome, failure = outcome_of(error)
+        outcome, failure = self._ending(error)
         if failure is not None and span is not None:
             response = getattr(error, "response", None)
             status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
             attach(span, HTTP_RESPONSE_STATUS_CODE=status if type(status) is int else None)
-            failure = failure if self.content else (failure[0], None)
         self.tree.end(run, outcome, failure)
 
+    def give_up(self, run_id: Any, error: BaseException | None) -> None:
+        """End a run whose last event could not be recorded whole."""
+        run = self.tree.find(run_id)
+        if run is not None:
+            self.tree.end(run, *((None, None) if error is None else self._ending(error)))
+
+    def _ending(self, error: BaseException) -> tuple[str | None, Error | None]:
+        """Return the outcome that an exception means, and the failure if it is one."""
+        if graphs.is_control_flow(error):
+            return "interrupted" if graphs.is_interrupt(error) else None, None
+        outcome, failure = outcome_of(error)
+        return outcome, failure if failure is None or self.content else (failure[0], None)
+
     def _move_on(self, run: Run, error: BaseException) -> None:
+        """Keep where LangGraph goes on, or what it waits for."""
         if not graphs.is_interrupt(error):
             if run.data.is_node:
                 self.decide(run, "goto", graphs.goto(error))
-            self.tree.end(run)
             return
         self.interrupted(run, error.args[0] if error.args else ())
         if run.parent is not None and not graphs.HAS_EVENTS:
             run.parent.data.interrupted = True
             self.interrupted(run.parent, error.args[0] if error.args else ())
-        self.tree.end(run, "interrupted")

@@ -30,7 +30,8 @@ def frozen_value(value: Any, limit: int = STATE, nodes: int = NODES) -> Frozen:
         return freeze(value, limit)
     if isinstance(value, str) and not isinstance(value, Enum):  # LangChain's own kind of text
         return freeze(str.__str__(value), limit)
-    if (type(value) is dict or type(value) is list) and "messages" not in value and left_by(value) >= 0:
+    # A list is not asked for the word: its items would have to say whether they are that.
+    if (type(value) is list or (type(value) is dict and "messages" not in value)) and left_by(value) >= 0:
         found = written(value, SHORT)
         if type(found) is bytes and b'"configurable"' not in found:  # else it may be LangChain's own configuration
             return found

@@ -9,6 +9,7 @@ import enum
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -253,6 +254,35 @@ def test_lc_57_one_bad_value_costs_itself_only(handler: RootspanCallbackHandler,
     assert root.status_code == 0
 
 
+class Incomparable:
+    """Like an array: a comparison with it has no one truth."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    @property
+    def status(self) -> Any:
+        return self
+
+
+def test_lc_57_a_list_of_values_without_a_comparison(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    RunnableLambda(lambda _: [Incomparable(), 1]).invoke([Incomparable()], config(handler))
+    root = trees().root
+    assert "Incomparable" in root.attributes["input.value"]
+    assert json.loads(root.attributes["output.value"])[1] == 1
+
+
+def test_lc_58_lists_of_arrays(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy's own values")
+    embed = RunnableLambda(lambda texts: [numpy.ones(2) for _ in texts], name="embed")
+    (embed | RunnableLambda(len, name="rank")).invoke(["a", "b"], config(handler))
+    found = trees()
+    assert found.one("embed").attributes["output.value"] == "[[1.0,1.0],[1.0,1.0]]"
+    assert found.one("rank").attributes["input.value"] == "[[1.0,1.0],[1.0,1.0]]"
+
+
 def test_lc_58_unusual_values_stay_readable(handler: RootspanCallbackHandler, trees: Collect) -> None:
     numpy = pytest.importorskip("numpy", reason="numpy's own values")
 
@@ -471,6 +501,29 @@ def test_lc_62_content_off_for_the_whole_tracker(sink: Any) -> None:
         RunnableLambda(lambda _: {}["hush key"]).invoke("hush", config(handler))
     assert "hush" not in str([(s.attributes, s.events, s.status_message) for s in Trees(tracker, sink).spans])
     tracker.shutdown()
+
+
+@dataclass
+class Job:
+    status: Any
+    content: str = "own"
+    tool_call_id: str = "own"
+
+
+@pytest.mark.parametrize("status", ["error", Incomparable()])
+def test_a_value_that_only_looks_like_a_tools_message_is_a_result(
+    handler: RootspanCallbackHandler, trees: Collect, status: Any
+) -> None:
+    @tool
+    def job() -> Any:
+        """Look a job up."""
+        return Job(status)
+
+    job.invoke({}, config(handler))
+    root = trees().root
+    assert (root.status_code, root.events) == (0, [])
+    assert json.loads(root.attributes["gen_ai.tool.call.result"])["content"] == "own"
+    assert "gen_ai.tool.call.id" not in root.attributes
 
 
 @tool

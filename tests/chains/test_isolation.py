@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from opentelemetry import baggage, propagate, trace
@@ -151,6 +153,36 @@ def test_lc_24_a_mistake_of_ours_never_changes_the_result(
         assert asyncio.run(chain.ainvoke("x", config(handler))).content == "fine"
     assert "langchain" not in {record.name.split("_")[0] for record in caplog.records}
     assert tracker.stats()["dropped"]["internal_error"] > 0
+    assert handler.stats()["open"] == 0
+    tracker.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(None, None), (ValueError("x"), "failure"), (asyncio.CancelledError(), "cancelled")]
+)
+def test_lc_24_a_run_ends_though_its_end_could_not_be_recorded_whole(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, outcome: str | None
+) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker)
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("ours")
+
+    run = uuid.uuid4()
+    handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
+    monkeypatch.setattr("rootspan_langchain.models.answer", broken)
+    result = LLMResult(generations=[[Generation(text="a")]])
+    if error is None:
+        handler.on_llm_end(result, run_id=run)
+        handler.on_llm_end(result, run_id=run)  # once more: nothing is left to end
+    else:
+        handler.on_llm_error(error, run_id=run, response=result)
+    assert handler.stats()["kept"] == 0
+    assert tracker.flush(20)
+    span = sink.one("m")
+    assert span.attributes.get("rootspan.outcome") == outcome
+    assert span.status_code == (2 if outcome == "failure" else 0)
+    assert tracker.stats()["dropped"] == {"internal_error": 1}
     tracker.shutdown()
 
 
@@ -257,8 +289,6 @@ def test_lc_28_parallel_branches_are_siblings_that_overlap(
 def test_lc_29_the_trace_id_follows_from_the_run_id(
     handler: RootspanCallbackHandler, trees: Collect, tracker: Tracker
 ) -> None:
-    import uuid
-
     runs = [uuid.uuid4() for _ in range(5)]
     RunnableLambda(str).batch(["x"] * 5, [config(handler, run_id=run) for run in runs])  # type: ignore[arg-type]
     assert {root.trace_id for root in trees().roots} == {handler.trace_id_for(run) for run in runs}
