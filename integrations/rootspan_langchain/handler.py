@@ -266,9 +266,9 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             self._recording.tree.end(run)
 
     @guarded
-    def on_chain_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
+    def on_chain_error(self, error: BaseException, *, run_id: Any, inputs: Any = None, **kwargs: Any) -> None:
         """End a chain that raised, was cancelled, interrupted or handed over."""
-        self._recording.fail(run_id, error)
+        self._recording.fail(run_id, error, inputs=inputs)
 
     @guarded
     def on_tool_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:

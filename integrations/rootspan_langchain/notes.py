@@ -46,6 +46,7 @@ class Notes:
     thread: Any = None
     is_graph = False
     interrupted = False
+    asks = False  # it came first in its root, which shows what is asked once that is known
     offered: Sequence[str] = ()
     first: int | None = None
     source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event

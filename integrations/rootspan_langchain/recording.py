@@ -19,7 +19,7 @@ from rootspan.scope import OpenSpan
 from rootspan_langchain import graphs, models
 from rootspan_langchain.notes import add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.opening import Opening
-from rootspan_langchain.values import frozen_value, last_said
+from rootspan_langchain.values import frozen_value, is_placeholder, last_said
 
 __all__ = ["Recording", "guarded"]
 
@@ -50,12 +50,18 @@ class Recording(Opening):
     """Records the runs of one handler."""
 
     def take(self, run: Run, inputs: Any) -> None:
-        """Keep what went into a chain."""
-        if self.content and run.span is not None:
-            said = last_said(inputs, "user") if run.parent is None else None
-            run.span.input = frozen_value(inputs if said is None else said)
-            if run.parent is None:  # a request around it shows what the agent was asked, not what its model was
-                run.span.took_call(run.span.input, None)
+        """Keep what went into a chain; of a stream that is told at its end, and a placeholder before."""
+        if not self.content or run.span is None:
+            return
+        if is_placeholder(inputs):
+            run.data.asks = run.parent is None and run.span.root.first_input is None
+            return
+        said = last_said(inputs, "user") if run.parent is None else None
+        run.span.input = frozen_value(inputs if said is None else said)
+        if run.parent is None:  # a request around it shows what the agent was asked, not what its model was
+            if run.data.asks:
+                run.span.root.first_input = None
+            run.span.took_call(run.span.input, None)
 
     def give(self, run: Run, outputs: Any) -> None:
         """Keep what came out of a chain."""
@@ -134,12 +140,14 @@ class Recording(Opening):
             output = frozen_value(chosen) if self.content else None
             run.recorder.step(Kind.DECISION, name, parent, None, output=output, fields=fields)
 
-    def fail(self, run_id: Any, error: BaseException, response: Any = None) -> None:
+    def fail(self, run_id: Any, error: BaseException, response: Any = None, inputs: Any = None) -> None:
         """End a run that raised: a failure, a cancellation, an abandoned stream or LangGraph's way of moving on."""
         run = self.tree.find(run_id)
         if run is None:
             return
         span = run.span
+        if inputs is not None:
+            self.take(run, inputs)
         if span is not None and span.kind == Kind.MODEL:
             told = ""
             if getattr(response, "generations", None) and any(response.generations):

@@ -16,7 +16,7 @@ from rootspan.lengths import SHORT
 from rootspan.record import Frozen
 from rootspan_langchain.budget import NODES, ROLES, Budget, left_by
 
-__all__ = ["frozen_messages", "frozen_value", "last_said"]
+__all__ = ["frozen_messages", "frozen_value", "is_placeholder", "last_said"]
 
 STATE: Final = 65_536
 """Characters kept of a chain's input or output: a graph passes its whole state through every node."""
@@ -43,6 +43,11 @@ def frozen_messages(messages: Iterable[BaseMessage], limit: int) -> Frozen:
     """Return a conversation as it is now."""
     budget = Budget(limit, 4 * NODES)
     return budget.frozen(budget.items(list(messages), 0))
+
+
+def is_placeholder(inputs: Any) -> bool:
+    """Return whether that is LangChain's input of a stream whose own is not known yet: `{"input": ""}`."""
+    return type(inputs) is dict and len(inputs) == 1 and type(said := inputs.get("input")) is str and not said
 
 
 def last_said(value: Any, role: str) -> Any:

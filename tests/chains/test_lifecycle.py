@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import decimal
 import gc
@@ -243,6 +244,50 @@ def test_lc_09_a_stream_that_fails_keeps_the_text_and_the_error(
     assert span.status_code == 2
     assert span.attributes["error.type"] == "ConnectionError"
     assert "one two" in span.attributes["gen_ai.output.messages"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("script", ["one two", ConnectionError("reset by peer")])
+def test_lc_09_a_stream_shows_what_it_was_asked_and_so_does_what_is_around_it(
+    handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect, is_async: bool, script: Any
+) -> None:
+    """LangChain starts it with a placeholder, and tells the input with the end or the error."""
+    model = ChatStreaming(script=[script], chunks_before_failure=1)
+    chain = RunnableLambda(lambda asked: asked["q"], name="ask") | model | RunnableLambda(str, name="last")
+
+    async def aconsume() -> None:
+        async for _ in chain.astream({"q": "Why?"}, config(handler)):
+            pass
+
+    def consume() -> None:
+        asyncio.run(aconsume()) if is_async else list(chain.stream({"q": "Why?"}, config(handler)))
+
+    failing = isinstance(script, ConnectionError)
+    with contextlib.suppress(ConnectionError), tracker.begin("turn"):
+        consume()
+    found = trees()
+    turn, sequence = found.root, found.one("RunnableSequence")
+    assert turn.status_code == sequence.status_code == (2 if failing else 0)
+    assert turn.attributes["input.value"] == sequence.attributes["input.value"] == '{"q":"Why?"}'
+    assert '{"input":""}' not in str([span.attributes for span in found.spans])
+
+
+def test_lc_09_a_stream_shows_nothing_of_its_input_where_content_is_left_out(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, capture_content=False)
+    with tracker.begin("turn"):
+        list(RunnableLambda(str.upper).stream("hush", config(handler)))
+    assert not {"input.value", "output.value"} & {name for span in trees().spans for name in span.attributes}
+
+
+def test_lc_09_a_stream_that_comes_second_leaves_the_request_its_question(
+    handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect
+) -> None:
+    with tracker.begin("turn"):
+        for asked in ("first", "second"):
+            list(RunnableLambda(str.upper).stream(asked, config(handler)))
+    found = trees()
+    assert [span.attributes["input.value"] for span in found.children(found.root)] == ["first", "second"]
+    assert found.root.attributes["input.value"] == "first"
 
 
 def test_lc_10_events_of_unknown_runs_do_nothing(
