@@ -28,6 +28,8 @@ _STANDARD_TIERS: Final = frozenset({"auto", "default", "on_demand", "standard"})
 _USAGES: Final = ("usage", "usage_metadata", "usageMetadata")
 _MODELS: Final = ("model", "model_version", "modelVersion", "model_name")
 _TIER: Final = ("service_tier",)
+_NAMED_TIERS: Final = ("priority", "flex")
+"""Those that LangChain counts apart, under their names."""
 _DEEPEST: Final = 6
 
 
@@ -56,6 +58,8 @@ _COUNTS: Final = (
     ("cache_read_tokens", "cache_read_tokens", None),
     ("cache_write_tokens", "cache_write_tokens", None),
     ("cache_read_tokens", "cache_read", "input_token_details"),
+    ("cache_read_tokens", "priority_cache_read", "input_token_details"),
+    ("cache_read_tokens", "flex_cache_read", "input_token_details"),
     ("cache_write_tokens", "cache_creation", "input_token_details"),
     ("cache_write_5m_tokens", "ephemeral_5m_input_tokens", "input_token_details"),
     ("cache_write_1h_tokens", "ephemeral_1h_input_tokens", "input_token_details"),
@@ -98,7 +102,7 @@ def calculate_cost(model_or_response: Any, usage: Any = None, *, provider: str |
         counts = _fields(usage if usage is not None else _first(response, _USAGES))
         if not isinstance(model, str) or not model:
             return None
-        return _price(model, counts, provider, _first(response, _TIER) or _first(counts, _TIER))
+        return _price(model, counts, provider, _first(response, _TIER) or _tier(counts))
     except Exception:  # a response's own properties, or what this version of the price list does not know
         return None
 
@@ -120,6 +124,13 @@ def _price(model: str, counts: dict[str, Any], provider: str | None, tier: Any) 
     if context is not None and not any(variant.when == context for variant in price.model.price_variants or ()):
         return None
     return cast("Decimal", price.total_price)
+
+
+def _tier(counts: dict[str, Any]) -> Any:
+    """Return the tier that a usage tells of."""
+    details = _first(counts, ("input_token_details",))
+    named = (tier for tier in _NAMED_TIERS if _first(details, (tier,)) is not None)
+    return _first(counts, _TIER) or next(named, None)
 
 
 def _context(tier: str) -> dict[str, str]:

@@ -67,6 +67,8 @@ def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
     inner = first(block, "function", "functionCall", "function_call")
     call: dict[str, Any] = inner if is_object(inner) else block
     arguments = first(call, "arguments", "args", "input", "parameters")
+    if arguments == {}:  # of Claude's streamed calls the pieces are kept beside it
+        arguments = first(call, "partial_json") or arguments
     if isinstance(arguments, str):
         with contextlib.suppress(ValueError):
             arguments = orjson.loads(arguments)
@@ -119,7 +121,9 @@ def _modality(fields: Mapping[str, Any], mime: Any) -> str:
 _PARTS: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     **dict.fromkeys(("text", "input_text", "output_text", "refusal"), _said),
     **dict.fromkeys(("reasoning", "thinking", "redacted_thinking"), _reasoned),
-    **dict.fromkeys(("tool_call", "tool_use", "server_tool_use", "function_call", "function"), _tool_call),
+    **dict.fromkeys(
+        ("tool_call", "tool_call_chunk", "tool_use", "server_tool_use", "function_call", "function"), _tool_call
+    ),
     **dict.fromkeys(
         ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result"), _tool_answer
     ),

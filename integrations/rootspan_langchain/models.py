@@ -1,22 +1,27 @@
-"""What the events of a model tell: provider, model, parameters, tools, answers and tokens."""
+"""What the events of a model tell: provider, model, parameters, tools and answers."""
 
 # Results hold whatever an integration put there:
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final, NamedTuple
+from uuid import UUID
 
+from langchain_core.globals import get_llm_cache
 from langchain_core.outputs import LLMResult
 
 from rootspan import calculate_cost, semconv
 from rootspan.record import AttributeValue, Frozen
 from rootspan_langchain.budget import Budget
+from rootspan_langchain.usage import UNKNOWN, Usage, found_in, price_of, usage_of
 from rootspan_langchain.values import frozen_value
 
 __all__ = [
-    "Answer", "Usage", "answer", "cost_of", "model_of", "names_of", "parameters", "provider_of", "tools_of", "usage_of",
+    "Answer", "answer", "cost_of", "model_of", "names_of", "parameters", "provider_of", "tools_of",
 ]  # fmt: skip
 
 _MODELS: Final = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
@@ -39,23 +44,9 @@ _SUFFIXES: Final = ("Chat", "LLM")
 _STOPS: Final = ("stop", "stop_sequences", "ls_stop")
 _NAMES: Final = ("model_name", "model", "model_id")
 _USAGES: Final = ("token_usage", "usage")
-_ASKED: Final = ("input_tokens", "prompt_tokens")
-_ANSWERED: Final = ("output_tokens", "completion_tokens")
-_COSTS: Final = ("total_cost", "cost")
-_CACHED_IDS: Final = ("run-", "lc_run-")
-
-
-class Usage(NamedTuple):
-    """Tokens of one call; None is unknown, which is not 0."""
-
-    input: int | None = None
-    output: int | None = None
-    cost: float | None = None
-    details: Mapping[str, int] = {}  # fields of the record
-    audio: Mapping[str, int] = {}  # attributes
-
-
-_UNKNOWN: Final = Usage()
+_RUN_IDS: Final = ("run-", "lc_run-")
+_RUN_ID: Final = re.compile("(?:lc_)?run--?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_CACHE_TELLS: Final = not version("langchain-core").startswith("0.")  # that it answered: it sets the cost to 0
 
 
 class Answer(NamedTuple):
@@ -70,19 +61,10 @@ class Answer(NamedTuple):
     bought: Any  # the usage as it was told; None for what the cache answered
 
 
-def _first(names: Sequence[str], *sources: Any) -> Any:
-    for source in sources:
-        if source and isinstance(source, dict):
-            for name in names:
-                if source.get(name) is not None:
-                    return source[name]
-    return None
-
-
 def model_of(metadata: Mapping[str, Any], parameters: Any, serialized: Any) -> Any:
     """Return the model that was asked for: what LangChain says, else the call's parameters, else the class's."""
     told = metadata.get("ls_model_name")
-    return told or _first(_MODELS, parameters, (serialized or {}).get("kwargs"))
+    return told or found_in(_MODELS, parameters, (serialized or {}).get("kwargs"))
 
 
 def provider_of(metadata: Mapping[str, Any], serialized: Any) -> Any:
@@ -105,7 +87,7 @@ def parameters(metadata: Mapping[str, Any], given: Any) -> dict[str, AttributeVa
             for key, (name, kinds) in _PARAMETERS.items():
                 if type(source.get(key)) in kinds:
                     found[name] = source[key]
-    stop = _first(_STOPS, given, metadata)
+    stop = found_in(_STOPS, given, metadata)
     if isinstance(stop, (list, tuple)) and stop and all(type(item) is str for item in stop):
         found[semconv.GEN_AI_REQUEST_STOP_SEQUENCES] = list(stop)
     elif type(stop) is str:
@@ -115,7 +97,7 @@ def parameters(metadata: Mapping[str, Any], given: Any) -> dict[str, AttributeVa
 
 def tools_of(given: Any) -> Sequence[Any]:
     """Return the definitions of the tools that the model may call."""
-    tools = _first(("tools", "functions"), given)
+    tools = found_in(("tools", "functions"), given)
     return tools if isinstance(tools, (list, tuple)) else ()
 
 
@@ -130,55 +112,37 @@ def names_of(tools: Sequence[Any]) -> list[str]:
     return names
 
 
-def usage_of(given: Any) -> Usage:
-    """Return LangChain's `usage_metadata`, or a provider's own counts, as tokens; the input is the gross number."""
-    if not given or not isinstance(given, dict):
-        return _UNKNOWN
-    tokens = _count(_first(_ASKED, given)), _count(_first(_ANSWERED, given))
-    cost = _first(_COSTS, given)
-    price = float(cost) if type(cost) in _NUMBER else None
-    before, after = given.get("input_token_details"), given.get("output_token_details")
-    if not before and not after:
-        return Usage(*tokens, price)
-    details = {
-        "cache_read_tokens": _first(("cache_read",), before),
-        "cache_creation_tokens": _first(("cache_creation",), before),
-        "reasoning_tokens": _first(("reasoning",), after),
-    }
-    audio = {
-        semconv.ROOTSPAN_USAGE_INPUT_AUDIO_TOKENS: _first(("audio",), before),
-        semconv.ROOTSPAN_USAGE_OUTPUT_AUDIO_TOKENS: _first(("audio",), after),
-    }
-    return Usage(
-        *tokens,
-        price,
-        {name: value for name, value in details.items() if type(value) is int},
-        {name: value for name, value in audio.items() if type(value) is int},
-    )
+def answer(result: LLMResult, run_id: Any, limit: int | None, delegated: Callable[[UUID], bool]) -> Answer:
+    """Return what the result of one call says.
 
-
-def _count(value: Any) -> int | None:
-    return value if type(value) is int else None
-
-
-def answer(result: LLMResult, run_id: Any, limit: int | None) -> Answer:
-    """Return what the result of one call says; its output only where there is a limit for it."""
+    Args:
+        result: what LangChain tells.
+        run_id: the run that ends with it.
+        limit: characters of its output; None leaves that out.
+        delegated: returns whether that run was another model's call, recorded in this one's time with what it bought.
+    """
     choices: Any = result.generations[0] if result.generations else []
     told: Any = result.llm_output
     first: Any = getattr(choices[0], "message", None) if choices else None
     meta: Any = getattr(first, "response_metadata", None)
-    bought = getattr(first, "usage_metadata", None) or _first(_USAGES, told, meta)
+    provided = found_in(_USAGES, told, meta)
+    bought = getattr(first, "usage_metadata", None) or provided
     usage = usage_of(bought)
+    if usage.cost is None:
+        usage = usage._replace(cost=price_of(provided))
     attributes: dict[str, Any] = {}
     identifier = (meta and meta.get("id")) or getattr(first, "id", None)
-    if type(identifier) is str and not identifier.startswith(_CACHED_IDS):
+    if type(identifier) is str and not identifier.startswith(_RUN_IDS):
         attributes[semconv.GEN_AI_RESPONSE_ID] = identifier
-    if _is_cached(first, usage, run_id):
+    origin = _origin(first, run_id)
+    if origin is not None and delegated(origin):
+        usage, bought = UNKNOWN, None
+    elif _is_cached(first, origin):
         attributes[semconv.ROOTSPAN_RESPONSE_CACHED] = True
-        usage, bought = _UNKNOWN, None  # bought when it was asked for the first time
+        usage, bought = UNKNOWN, None  # bought when it was asked for the first time
     attributes.update(usage.audio)
     fields: dict[str, Any] = dict(usage.details)
-    if model := _first(_NAMES, meta, told):
+    if model := found_in(_NAMES, meta, told):
         fields["response_model"] = model
     reasons = [_reason(choice) for choice in choices]
     if ended := [reason for reason in reasons if reason is not None]:
@@ -193,7 +157,7 @@ def _reason(choice: Any) -> str | None:
     told = getattr(getattr(choice, "message", None), "response_metadata", None)
     if not told and not choice.generation_info:
         return None
-    reason = _first(_FINISH, told, choice.generation_info)
+    reason = found_in(_FINISH, told, choice.generation_info)
     return None if reason is None else str(reason)
 
 
@@ -221,9 +185,16 @@ def cost_of(answer: Answer, model: str | None, provider: str | None) -> float | 
     return None if price is None else float(price)
 
 
-def _is_cached(first: Any, usage: Usage, run_id: Any) -> bool:
-    """Return whether LangChain's cache answered: it sets the cost to 0, and the message has the id of another run."""
-    if usage.cost == 0:
-        return True
-    identifier = getattr(first, "id", None)
-    return type(identifier) is str and identifier.startswith(_CACHED_IDS) and str(run_id) not in identifier
+def _origin(message: Any, run_id: Any) -> UUID | None:
+    """Return which other run a message comes from: LangChain gives it the id of the first."""
+    identifier = getattr(message, "id", None)
+    found = _RUN_ID.match(identifier) if type(identifier) is str else None
+    return None if found is None or found[1] == str(run_id) else UUID(found[1])
+
+
+def _is_cached(message: Any, origin: UUID | None) -> bool:
+    """Return whether LangChain's cache answered; an older one leaves only the id of the run that asked first."""
+    usage = getattr(message, "usage_metadata", None)
+    if _CACHE_TELLS:
+        return price_of(usage) == 0
+    return origin is not None and get_llm_cache() is not None

@@ -9,7 +9,7 @@ from typing import Any
 from rootspan import semconv
 from rootspan.adapter import Run
 from rootspan.scope import OpenSpan
-from rootspan_langchain.models import Usage
+from rootspan_langchain.usage import Usage
 from rootspan_langchain.values import frozen_value
 
 __all__ = ["Notes", "add", "attach", "keep_partial", "keep_time", "text_of"]

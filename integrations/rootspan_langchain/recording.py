@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import time_ns
 from typing import Any, Final, TypeVar, cast
 
@@ -19,6 +20,7 @@ from rootspan.scope import OpenSpan
 from rootspan_langchain import graphs, models
 from rootspan_langchain.notes import add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.opening import Opening
+from rootspan_langchain.usage import usage_of
 from rootspan_langchain.values import frozen_value, is_placeholder, last_said
 
 __all__ = ["Recording", "guarded"]
@@ -89,7 +91,7 @@ class Recording(Opening):
             run.streams = True
             run.data.piece(text, source, run.recorder.limit if self.content else 0)
             if usage:
-                run.data.usages.append(models.usage_of(usage))
+                run.data.usages.append(usage_of(usage))
 
     def event(self, run_id: Any, name: str, attributes: dict[str, Any]) -> None:
         """Keep an event on the run's span, or on the nearest one above."""
@@ -120,7 +122,8 @@ class Recording(Opening):
 
     def answer(self, run: Run, span: OpenSpan, response: Any) -> models.Answer:
         """Keep what a model answered, whole or in part."""
-        answer = models.answer(response, run.run_id, run.recorder.limit if self.content else None)
+        limit = run.recorder.limit if self.content else None
+        answer = models.answer(response, run.run_id, limit, partial(self._delegated, span))
         span.tokens = answer.usage[:3]
         if self._priced and answer.usage.cost is None:
             span.tokens = (*span.tokens[:2], models.cost_of(answer, span.model, span.provider))
@@ -130,6 +133,11 @@ class Recording(Opening):
         keep_time(run)
         span.output = answer.output
         return answer
+
+    def _delegated(self, span: OpenSpan, run_id: Any) -> bool:
+        """Return whether a model's answer is another run's that is recorded in its time: where it delegates to it."""
+        other = self.tree.parent(run_id)
+        return other is not None and other.span is not None and other.span.start >= span.start
 
     def decide(self, run: Run, name: str, chosen: list[str], reasoning: str = "", others: Sequence[str] = ()) -> None:
         """Record what was chosen, below the agent that chose."""

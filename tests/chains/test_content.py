@@ -22,7 +22,7 @@ from langchain_core.documents import Document
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
@@ -138,6 +138,28 @@ def test_lc_51_the_parts_of_usage_are_kept_and_the_input_stays_gross(
     }
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        # Anthropic's: the parts in place of the whole, and once both
+        ({"cache_creation": 0, "ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 4}, {}, (None, 34, None)),
+        ({"cache_creation": 34, "ephemeral_5m_input_tokens": 34}, {}, (None, 34, None)),
+        ({"cache_creation": 0}, {}, (None, 0, None)),
+        # OpenAI's tiers
+        ({"priority_cache_read": 60, "priority": 40}, {"priority_reasoning": 20, "priority": 30}, (60, None, 20)),
+        ({"flex_cache_read": 60}, {"flex_reasoning": 20}, (60, None, 20)),
+    ],
+)
+def test_lc_51_the_parts_of_usage_under_the_names_that_providers_have_for_them(
+    handler: RootspanCallbackHandler, trees: Collect, before: Any, after: Any, counts: Any
+) -> None:
+    usage: Any = {**USAGE, "input_token_details": before, "output_token_details": after}
+    told(handler, result(AIMessage("x", usage_metadata=usage)))
+    attributes = trees().root.attributes
+    names = ("cache_read.input_tokens", "cache_creation.input_tokens", "reasoning.output_tokens")
+    assert tuple(attributes.get(f"gen_ai.usage.{name}") for name in names) == counts
+
+
 @pytest.fixture
 def llm_cache() -> Iterator[None]:
     set_llm_cache(InMemoryCache())
@@ -158,6 +180,57 @@ def test_lc_52_an_answer_from_the_cache_is_flagged_and_not_bought_again(
     assert cached.attributes["rootspan.response.cached"] is True
     assert not any("usage" in name for name in cached.attributes)
     assert cached.attributes["output.value"] == "cached"
+
+
+@pytest.mark.parametrize("cache", [InMemoryCache(), None])
+def test_lc_52_an_older_langchain_leaves_only_the_id_of_another_run(
+    handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch, llm_cache: None, cache: Any
+) -> None:
+    monkeypatch.setattr("rootspan_langchain.models._CACHE_TELLS", False)
+    set_llm_cache(cache)
+    told(handler, result(AIMessage("x", id=f"run-{uuid4()}-0", usage_metadata=USAGE)))
+    assert trees().root.attributes.get("rootspan.response.cached") == (None if cache is None else True)
+
+
+class ChatGuarded(ChatScripted):
+    """The delegating model of LangChain's how-to: checks what another one answers."""
+
+    inner: Any
+
+    def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=self.inner.invoke(messages))])
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=await self.inner.ainvoke(messages))])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_lc_52_what_another_model_answered_is_no_answer_of_the_cache(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    """Its message has the id of the other's run. Where that is recorded as well, the tokens are there."""
+    model = ChatGuarded(script=[], inner=ChatScripted(script=["hi"]), name="guarded")
+
+    async def acall(text: str, config: Any) -> Any:
+        return await model.ainvoke(text, config)
+
+    chain = RunnableLambda(lambda text, config: model.invoke(text, config), afunc=acall)  # type: ignore[arg-type, call-overload]
+    for runnable in (model, chain):
+        asyncio.run(runnable.ainvoke("x", config(handler))) if is_async else runnable.invoke("x", config(handler))
+    found = trees()
+    assert not any("rootspan.response.cached" in span.attributes for span in found.spans)
+    for root in found.roots:
+        calls = [span for span in found.models() if span.trace_id == root.trace_id]
+        bought = [span.attributes.get("gen_ai.usage.input_tokens", 0) for span in calls]
+        assert sum(bought) == 10
+
+
+def test_lc_52_a_message_that_a_model_gives_again_was_bought_again(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    model = ChatScripted(script=[AIMessage("x", usage_metadata=USAGE)])
+    (model | RunnableLambda(lambda said: said.content) | model).invoke("x", config(handler))
+    assert [span.attributes["gen_ai.usage.input_tokens"] for span in trees().models()] == [10, 10]
 
 
 def test_lc_53_provider_and_model_are_told_or_the_classes_and_never_guessed(
@@ -582,6 +655,19 @@ def test_messages_keep_roles_tool_calls_names_and_thoughts(handler: RootspanCall
     assert [part["type"] for part in shown[6]["parts"]] == ["reasoning", "text"]
 
 
+@pytest.mark.parametrize("kind", ["tool_use", "tool_call_chunk"])
+def test_the_arguments_of_a_streamed_call_are_shown_once(
+    handler: RootspanCallbackHandler, trees: Collect, kind: str
+) -> None:
+    """Claude's are in pieces beside an empty `input`."""
+    told = {"tool_use": {"input": {}, "partial_json": '{"q": "x"}'}, "tool_call_chunk": {"args": '{"q": "x"}'}}[kind]
+    said: Any = [{"type": kind, "id": "c1", "name": "search", "index": 0, **told}]
+    message = AIMessage(said, tool_calls=[{"name": "search", "args": {"q": "x"}, "id": "c1"}])
+    ChatScripted(script=[message]).invoke("x", config(handler))
+    call = {"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": "x"}}
+    assert messages(trees().models()[0], "output")[0]["parts"] == [call]
+
+
 def test_a_very_long_conversation_keeps_its_newest_messages(handler: RootspanCallbackHandler, trees: Collect) -> None:
     many = [HumanMessage(f"message {number}") for number in range(3_000)]
     RunnableLambda(lambda given: "x").invoke({"messages": many, "other": 1}, config(handler))
@@ -628,6 +714,20 @@ def test_several_chat_choices_each_with_its_reason(handler: RootspanCallbackHand
 def test_a_cost_that_the_provider_tells_is_on_the_model_span(handler: RootspanCallbackHandler, trees: Collect) -> None:
     told(handler, result(AIMessage("x"), token_usage={"prompt_tokens": 1, "completion_tokens": 2, "cost": 0.5}))
     assert trees().root.attributes["gen_ai.usage.cost"] == 0.5
+
+
+@pytest.mark.parametrize("cost", [0.002, 0])
+def test_a_cost_that_the_provider_tells_beside_langchains_usage(
+    handler: RootspanCallbackHandler, trees: Collect, cost: float
+) -> None:
+    """One of 0 is a free model, and no answer of LangChain's cache."""
+    meta = {"token_usage": {"prompt_tokens": 10, "completion_tokens": 4, "cost": cost}}
+    told(handler, result(AIMessage("x", usage_metadata=USAGE, response_metadata=meta)))
+    told(handler, result(AIMessage("x"), **meta))
+    for root in trees().roots:
+        assert root.attributes["gen_ai.usage.cost"] == cost
+        assert root.attributes["gen_ai.usage.input_tokens"] == 10
+        assert "rootspan.response.cached" not in root.attributes
 
 
 def test_calls_are_priced_on_request_and_on_model_spans_alone(tracker: Tracker, trees: Collect) -> None:

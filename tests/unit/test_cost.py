@@ -44,6 +44,17 @@ OPENAI = {"prompt_tokens": 1000, "completion_tokens": 100}
             "0.0030",
         ),
         ("gpt-4o", {"input_tokens": 1000, "output_tokens": 100, "input_token_details": {"cache_read": 400}}, "0.0030"),
+        # OpenAI's tiers, as LangChain counts them: 600 x 2.5 + 400 x 0.25 + 100 x 20, per million
+        (
+            "gpt-5",
+            {
+                "input_tokens": 1000,
+                "output_tokens": 100,
+                "input_token_details": {"priority_cache_read": 400, "priority": 600},
+                "output_token_details": {"priority_reasoning": 20, "priority": 80},
+            },
+            "0.0036",
+        ),
         # Anthropic's input_tokens leave out what was cached: 1000 x 3 + 400 x 0.3 + 200 x 3.75 + 100 x 15, per million
         (
             "claude-3-5-sonnet-20241022",
