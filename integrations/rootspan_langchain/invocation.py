@@ -76,12 +76,16 @@ def whose(metadata: Mapping[str, Any]) -> Whose:
     return Whose(_first(metadata, _USERS), _first(metadata, _CONVOS), agent)
 
 
-def news(told: Whose, known: Identity) -> Whose:
-    """Return what is told and not known."""
-    user = None if told.user_id is None or str(told.user_id) == known.user_id else told.user_id
-    convo = None if told.convo_id is None or str(told.convo_id) == known.convo_id else told.convo_id
-    agent = None if told.agent_name is None or str(told.agent_name) == known.agent_name else told.agent_name
+def news(told: Whose, before: Whose, known: Identity) -> Whose:
+    """Return what is told, was not told to the run above, and is not known: LangChain copies metadata to each child."""
+    user = _new(told.user_id, before.user_id, known.user_id)
+    convo = _new(told.convo_id, before.convo_id, known.convo_id)
+    agent = _new(told.agent_name, before.agent_name, known.agent_name)
     return NOBODY if user is convo is agent is None else Whose(user, convo, agent)
+
+
+def _new(value: Any, *known: Any) -> Any:
+    return None if value is None or str(value) in (str(one) for one in known if one is not None) else value
 
 
 def operation(metadata: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from rootspan import semconv
 from rootspan.adapter import Run
 from rootspan.scope import OpenSpan
+from rootspan_langchain.invocation import Whose
 from rootspan_langchain.usage import Usage
 from rootspan_langchain.values import frozen_value
 
@@ -52,9 +53,10 @@ class Notes:
     source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event
     said = 0  # characters in all pieces
 
-    def __init__(self, ns: Any, is_node: bool) -> None:
+    def __init__(self, ns: Any, is_node: bool, told: Whose) -> None:
         self.ns = ns  # where in its graph it stands
         self.is_node = is_node
+        self.told = told  # whose it is, by its metadata
         self.pieces: list[str] = []
         self.usages: list[Usage] = []
 

@@ -68,11 +68,15 @@ class Opening:
         shown = not labels.hidden
         if self._shows is not None:
             shown = self._shown(invocation.RunInfo(name, kind, tags or [], metadata, parent is None, is_node))
-        notes = Notes(ns, is_node)
+        told = invocation.whose(metadata)
+        # A hidden run has no span that its children could inherit it from.
+        notes = Notes(ns, is_node, told if shown or above is None else above.told)
         called = _KINDS.get(kind)
         task = None if called is None else invocation.awaiting_task()
         of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
-        run = tree.start(run_id, parent, of, name, self._identity(parent, labels.own, metadata), shown, task, notes)
+        run = tree.start(
+            run_id, parent, of, name, self._identity(parent, told, labels.own, metadata), shown, task, notes
+        )
         if parent is None:
             notes.thread = metadata.get("thread_id")
             self._place_root(run, metadata)
@@ -97,16 +101,15 @@ class Opening:
             self.tree.recorder.warn("include", "the include= function raised %r; the run is recorded", error)
             return True
 
-    def _identity(self, parent: Run | None, labels: tuple[str, ...], metadata: Any) -> Identity:
+    def _identity(self, parent: Run | None, told: invocation.Whose, labels: tuple[str, ...], metadata: Any) -> Identity:
         """Return what this run says of whose it is, beside what it inherits."""
-        told = invocation.whose(metadata)
         above = None if parent is None or parent.owner is not self.tree else parent.nearest()
-        if above is None:
+        if parent is None or above is None:
             return self._foremost(told, labels, metadata if parent is None else None)
         if told is invocation.NOBODY and not labels:
             return NOBODY
         known = above.holder.identity
-        news = invocation.news(told, known)
+        news = invocation.news(told, parent.data.told, known)
         labels = tuple(tag for tag in labels if tag not in known.tags) if labels else ()
         return NOBODY if news is invocation.NOBODY and not labels else self.tree.recorder.identity(*news, labels)
 

@@ -442,6 +442,28 @@ def test_lc_43_metadata_of_a_nested_run_wins_for_it(handler: RootspanCallbackHan
     assert found.models()[0].attributes["tag.tags"] == ["all", "mine"]
 
 
+def test_lc_43_what_becomes_known_is_not_undone_by_copied_metadata(tracker: Tracker, trees: Collect) -> None:
+    """LangChain gives the metadata of an invocation to each run below it."""
+
+    def login(text: str) -> str:
+        tracker.update_current(user_id="late")
+        return text
+
+    chain = RunnableLambda(login) | ChatScripted(script=["x"])
+    given: Any = config(RootspanCallbackHandler(tracker=tracker), metadata={"user_id": "anon", "session_id": "s"})
+    chain.invoke("x", given)
+    (model,) = trees().models()
+    assert (model.attributes["user.id"], model.attributes["session.id"]) == ("late", "s")
+
+
+def test_lc_43_metadata_of_a_hidden_run_wins_for_what_is_below_it(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, user_id="u1", include=lambda run: run.name != "hidden")
+    model = ChatScripted(script=["x"])
+    hidden = RunnableLambda(lambda text, config: model.invoke(text, config), name="hidden")
+    (RunnableLambda(str) | hidden.with_config(metadata={"user_id": "nested"})).invoke("x", config(handler))
+    assert trees().models()[0].attributes["user.id"] == "nested"
+
+
 def test_lc_63_no_environment_and_no_objects_in_spans(
     handler: RootspanCallbackHandler, trees: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
