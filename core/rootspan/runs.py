@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from hashlib import blake2b
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from rootspan import default_tracker
 from rootspan.arguments import Error
@@ -108,10 +109,13 @@ class Run:
 class _Forest:
     """Every run of one tracker that has not ended, or whose root has not."""
 
-    def __init__(self, current: Callable[[], Hashable]) -> None:
+    def __init__(self, tracker: Tracker, current: Callable[[], Hashable]) -> None:
+        self.tracker = ref(tracker)
         self.current = current
         self.runs: dict[Hashable, Run] = {}
         self.invocations: OrderedDict[Invocation, None] = OrderedDict()  # the one quiet for longest comes first
+        # Where runs were whose invocation is over, while anybody has their ids: the context of a background task does.
+        self.left: WeakKeyDictionary[Any, OpenSpan] = WeakKeyDictionary()
         self.paused: OrderedDict[Hashable, list[tuple[str, int]]] = OrderedDict()
         self.lock = threading.RLock()
 
@@ -123,9 +127,28 @@ class _Forest:
             return None
 
     def look_up(self) -> OpenSpan | None:
-        """Return the span of the run that the code is in."""
+        """Return the span of the run that the code is in, or was left behind by."""
         run = self.running()
-        return None if run is None else run.nearest()
+        if run is not None:
+            return run.nearest()
+        tracker = self.tracker()
+        if tracker is None or not self.left:
+            return None
+        return self.left_behind(tracker._recorder.variable.get())  # pyright: ignore[reportPrivateUsage]  # as below
+
+    def left_behind(self, scope: Scope | None) -> OpenSpan | None:
+        """Return the span of the run that left the code behind when its invocation ended.
+
+        Args:
+            scope: the current one; None is returned where that was opened inside the run, or by what goes on after it.
+        """
+        try:
+            left = self.left.get(self.current())
+        except Exception:  # no id, or anything else
+            return None
+        if left is None or scope is None or scope.span is None:
+            return left
+        return None if within(scope, left) or scope.span.root.link == left.root.ids else left
 
     def add(self, run: Run) -> None:
         """Keep a run, within the bounds of count and age."""
@@ -210,8 +233,19 @@ class _Forest:
         for run in invocation.members:
             if runs.get(run.run_id) is run:
                 del runs[run.run_id]
+                if (span := run.nearest()) is not None:
+                    with suppress(TypeError):  # an id that nothing can refer to weakly, such as a text
+                        self.left[run.run_id] = span
         invocation.members.clear()
         self.invocations.pop(invocation, None)
+
+
+def _encloses(outer: Scope, scope: Scope) -> bool:
+    """Return whether a scope is another one, or was entered in it."""
+    inner: Scope | None = scope
+    while inner is not None and not inner.like(outer):
+        inner = inner.outer
+    return inner is not None
 
 
 _forests: WeakKeyDictionary[Tracker, dict[Any, _Forest]] = WeakKeyDictionary()
@@ -223,7 +257,7 @@ def _forest(tracker: Tracker, current: Callable[[], Hashable]) -> _Forest:
     with _first_use:
         forests = _forests.setdefault(tracker, {})
         if current not in forests:
-            forests[current] = _Forest(current)
+            forests[current] = _Forest(tracker, current)
         return forests[current]
 
 
@@ -309,7 +343,7 @@ class RunTree:
             run.span = recorder.start(kind, recorder.name(name), scope, identity, trace)
             run.span.adopts = run.span.parent is None
         else:
-            run.scope = scope if parent is None else parent.scope
+            run.scope = scope
         self._forest.add(run)
         if task is not None:
             self._watch(run, task)
@@ -318,13 +352,17 @@ class RunTree:
     def _scope(self, recorder: Recorder, parent: Run | None) -> Scope | None:
         scope = recorder.variable.get()
         if parent is None:
-            return scope
+            left = self._forest.left_behind(scope)
+            return scope if left is None else inside(left, None, scope)
         around = parent.scope
         if around is None and (span := parent.nearest()) is not None:
             around = parent.scope = inside(span)
-        if scope is None or around is None or around.span is None or not within(scope, around.span):
-            return around
-        return scope  # of an interaction that was opened inside that run
+        if around is None or scope is None:
+            return scope or around
+        if around.span is None:  # of a hidden root
+            return around if _encloses(scope, around) else scope
+        # What was opened inside that run is the place, and nothing else that is current here.
+        return scope if within(scope, around.span) else around
 
     def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
         """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""

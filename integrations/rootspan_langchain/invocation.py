@@ -103,7 +103,7 @@ def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in metadata.items()
-        if type(value) in _SCALARS and name not in _OWN and not name.startswith(_FRAMEWORK)
+        if type(value) in _SCALARS and type(name) is str and name not in _OWN and not name.startswith(_FRAMEWORK)
     }
 
 

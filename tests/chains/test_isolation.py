@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import gc
 import logging
 import os
 import subprocess
@@ -577,6 +578,84 @@ def test_the_default_tracker_is_looked_up_at_the_call(sink: Sink, monkeypatch: p
     rootspan.flush(20)
     assert {span.resource["service.name"] for span in sink.wait(2, 20)} >= {"later"}
     rootspan.shutdown()
+
+
+@pytest.mark.parametrize("opening", ["begin", "context", "tool_span"])
+@pytest.mark.parametrize("around", [None, "service"])
+def test_what_is_opened_below_a_hidden_root_is_the_place_there(
+    tracker: Tracker, trees: Collect, opening: str, around: str | None
+) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, include=lambda run: run.type == "model")
+    model = ChatScripted(script=["x"])
+
+    def inside(text: str, config: Any) -> None:
+        model.invoke(text, config)
+        thread = threading.Thread(target=model.invoke, args=(text, config))  # which has no context
+        thread.start()
+        thread.join()
+
+    def step(text: str, config: Any) -> str:
+        model.with_config(run_name="first").invoke(text, config)
+        opened: Any = {
+            "begin": lambda: tracker.begin("turn", user_id="u1"),
+            "context": lambda: tracker.context(user_id="u1"),
+            "tool_span": lambda: tracker.tool_span("turn"),
+        }[opening]()
+        with opened:
+            RunnableLambda(inside, name="hidden").invoke(text, config)
+        model.with_config(run_name="last").invoke(text, config)
+        return text
+
+    with tracker.context(user_id=around):
+        RunnableLambda(step).invoke("x", config(handler))
+    found = trees()
+    user = around if opening == "tool_span" else "u1"
+    for span in found.find("ChatScripted"):
+        assert found.path(span) == (["ChatScripted"] if opening == "context" else ["turn", "ChatScripted"])
+        assert span.attributes.get("user.id") == user
+    assert len(found.find("ChatScripted")) == 2
+    for name in ("first", "last"):
+        assert found.path(found.one(name)) == [name]
+        assert found.one(name).attributes.get("user.id") == around
+
+
+def test_what_a_step_left_behind_stays_the_same_persons_work_when_all_has_ended(
+    tracker: Tracker, trees: Collect
+) -> None:
+    """As a background task does, which has the context of the step that started it."""
+    handler = RootspanCallbackHandler(tracker=tracker)
+    left: list[contextvars.Context] = []
+
+    def start(text: str) -> str:
+        tracker.update_current(user_id="u7")
+        left.append(contextvars.copy_context())
+        return text
+
+    def later() -> None:
+        tracker.track_ai("late")
+        RunnableLambda(str, name="chain").invoke("x")
+        with tracker.begin("turn"):
+            tracker.track_ai("inside")
+            RunnableLambda(str, name="inner").invoke("x")
+
+    RunnableLambda(start, name="root").invoke("x", config(handler))
+    left.pop().run(later)
+    found = trees()
+    root = found.one("root")
+    for name in ("late", "chain", "turn"):
+        assert found.one(name).parent_id is None
+        assert found.one(name).links == [(root.trace_id, root.span_id)]
+    assert found.path(found.one("inside")) == ["turn", "inside"]
+    assert found.path(found.one("inner")) == ["turn", "inner"]
+    assert {span.attributes["user.id"] for span in found.spans} == {"u7"}
+    assert handler.stats()["kept"] == 0
+    gc.collect()
+    assert not handler._recording.tree._forest.left
+
+
+def test_metadata_with_a_key_of_any_kind(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    RunnableLambda(str).invoke("x", config(handler, metadata={1: "x", "plan": "pro"}))
+    assert trees().root.attributes["plan"] == "pro"
 
 
 # Options
