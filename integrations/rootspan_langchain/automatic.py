@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final, cast
 
 from langchain_core.tracers.context import register_configure_hook
 
@@ -11,11 +10,24 @@ from rootspan_langchain.handler import RootspanCallbackHandler
 
 __all__ = ["install", "uninstall"]
 
-_installed: list[RootspanCallbackHandler] = []
+
+class _Hook:
+    """Stands for the context variable that LangChain asks: one value for every context and thread."""
+
+    handler: RootspanCallbackHandler | None = None
+    registered = False  # for good: LangChain lets nobody leave
+
+    def get(self) -> RootspanCallbackHandler | None:
+        return self.handler
+
+
+_hook: Final = _Hook()
 
 
 def install(**options: Any) -> RootspanCallbackHandler:
-    """Record every invocation that has no handler of rootspan's of its own; a second call changes the options.
+    """Record every invocation that has no handler of rootspan's of its own.
+
+    A second call changes the options for what begins from then on; what is open is recorded to its end as it began.
 
     Args:
         **options: those of `RootspanCallbackHandler`.
@@ -30,18 +42,16 @@ def install(**options: Any) -> RootspanCallbackHandler:
         >>> handler = install()
         >>> uninstall()
     """
-    if _installed:
-        _installed[0].__init__(**options)  # type: ignore[misc]
-        return _installed[0]
     handler = RootspanCallbackHandler(**options)
-    _installed.append(handler)
-    # A default is there in every context and every thread; nothing is ever set.
-    variable: ContextVar[Any] = ContextVar("rootspan_langchain", default=handler)
-    register_configure_hook(variable, True, RootspanCallbackHandler)
+    if not _hook.registered:
+        register_configure_hook(cast("Any", _hook), True, RootspanCallbackHandler)
+        _hook.registered = True
+    _hook.handler = handler
     return handler
 
 
 def uninstall() -> None:
     """Record nothing more by itself; what is open is recorded to its end."""
-    for handler in _installed:
-        handler.disable()
+    if _hook.handler is not None:
+        _hook.handler.disable()
+        _hook.handler = None

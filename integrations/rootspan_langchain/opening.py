@@ -54,12 +54,14 @@ class Opening:
     ) -> Run | None:
         """Open a run, unless it is known."""
         tree = self.tree
-        if not self.enabled or tree.is_known(run_id):
+        if tree.is_known(run_id):
             return None
         metadata = metadata or _NOTHING
         labels = invocation.labels(tuple(map(str, tags))) if tags else invocation.UNLABELLED
         name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
         parent, ns = tree.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
+        if not self.enabled and (parent is None or parent.owner is not tree):
+            return None
         above: Notes | None = None if parent is None else parent.data
         is_node = above is not None and ns is not None and above.ns != ns
         if is_node and parent is not None and above is not None and not above.is_graph:

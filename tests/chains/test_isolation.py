@@ -19,7 +19,8 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.language_models import FakeListLLM
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
@@ -732,12 +733,12 @@ def test_a_copied_handler_is_the_same_one(handler: RootspanCallbackHandler) -> N
     assert copy.copy(handler) is handler
 
 
-def test_automatic_recording_is_idempotent_with_a_handler_of_ones_own(
+def test_automatic_recording_beside_a_handler_of_ones_own(
     handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect
 ) -> None:
     try:
-        installed = install(tracker=tracker, user_id="auto")
-        assert install(tracker=tracker, user_id="auto", convo_id="again") is installed
+        install(tracker=tracker, user_id="auto")
+        install(tracker=tracker, user_id="auto", convo_id="again")
         RunnableLambda(str, name="plain").invoke("x")
         with ThreadPoolExecutor(1) as pool:
             pool.submit(RunnableLambda(str, name="threaded").invoke, "x").result()
@@ -752,6 +753,54 @@ def test_automatic_recording_is_idempotent_with_a_handler_of_ones_own(
     assert found.one("own").attributes["user.id"] == "u1"
     assert found.one("plain").attributes["user.id"] == "auto"
     assert found.one("plain").attributes["session.id"] == "again"
+
+
+@pytest.mark.parametrize("change", [lambda tracker: install(tracker=tracker, user_id="later"), lambda _: uninstall()])
+def test_automatic_recording_that_changes_meanwhile_loses_nothing_that_is_open(
+    tracker: Tracker, trees: Collect, change: Callable[[Tracker], object]
+) -> None:
+    def step(text: str) -> str:
+        change(tracker)
+        return str(RunnableLambda(str, name="inner").invoke(text))
+
+    try:
+        installed = install(tracker=tracker, user_id="first")
+        RunnableLambda(step, name="outer").invoke("x")
+        RunnableLambda(str, name="next").invoke("x")
+    finally:
+        uninstall()
+    uninstall()  # once more: there is nothing to end
+    found = trees()
+    assert found.path(found.one("inner")) == ["outer", "inner"]
+    assert found.one("outer").attributes["output.value"] == "x"
+    assert {span.attributes["user.id"] for span in (found.one("outer"), found.one("inner"))} == {"first"}
+    assert [span.attributes["user.id"] for span in found.find("next")] in (["later"], [])
+    assert installed.stats()["kept"] == 0
+
+
+def test_automatic_recording_that_has_a_wrong_option_goes_on_as_it_was(tracker: Tracker, trees: Collect) -> None:
+    try:
+        install(tracker=tracker)
+        with pytest.raises(ConfigurationError, match="detail="):
+            install(tracker=tracker, detail="all")
+        RunnableLambda(str).invoke("x")
+    finally:
+        uninstall()
+    assert trees().root.name == "str"
+
+
+def test_automatic_recording_that_has_ended_leaves_the_hosts_handlers_alone(tracker: Tracker) -> None:
+    """LangChain runs no other handler at the start of an async completion beside one that is inline."""
+    seen: list[str] = []
+
+    class Theirs(AsyncCallbackHandler):
+        async def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+            seen.append("start")
+
+    install(tracker=tracker)
+    uninstall()
+    asyncio.run(FakeListLLM(responses=["x"]).ainvoke("q", {"callbacks": [Theirs()]}))
+    assert seen == ["start"]
 
 
 def test_it_derives_from_langchains_own_handler_and_runs_inline(handler: RootspanCallbackHandler) -> None:
