@@ -17,7 +17,7 @@ from langchain_core.messages import ToolMessage
 from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import ConfigurationError
-from rootspan_langchain import graphs, invocation
+from rootspan_langchain import graphs, invocation, options
 from rootspan_langchain.notes import attach, text_of
 from rootspan_langchain.recording import Recording, guarded
 from rootspan_langchain.values import frozen_messages, frozen_value
@@ -75,11 +75,15 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             raise ConfigurationError("detail= has to be 'full' or 'agent'. Fix: detail='full'.")
         if include is not None and not callable(include):
             raise ConfigurationError("include= has to be a function of RunInfo. Fix: include=lambda run: True.")
+        options.check(
+            user_id=user_id, convo_id=convo_id, tags=tags, properties=properties,
+            capture_content=capture_content, estimate_cost=estimate_cost,
+        )  # fmt: skip
         shows = include or (invocation.shown_in_agent if detail == "agent" else None)
         own = invocation.Whose(user_id, convo_id)
         if estimate_cost:
             calculate_cost("gpt-4o", {"prompt_tokens": 1})  # loads the price list now, not during the first call
-        self._recording = Recording(tracker, own, tags, properties, bool(capture_content), shows, bool(estimate_cost))
+        self._recording = Recording(tracker, own, tags, properties, capture_content, shows, estimate_cost)
 
     def disable(self) -> None:
         """Record no further invocation; what is open is recorded to its end."""

@@ -719,6 +719,15 @@ def test_a_predicate_that_raises_excludes_nothing(
         ({"tracker": "t"}, "tracker=rootspan.Tracker"),
         ({"detail": "all"}, "detail='full'"),
         ({"include": "models"}, "include=lambda run"),
+        ({"user_id": lambda: "u1"}, "set user_id= to a str, an int or a UUID"),
+        ({"convo_id": True}, "set convo_id= to a str, an int or a UUID"),
+        ({"tags": "a,b"}, "set tags= to a list of str"),
+        ({"tags": lambda: ["a"]}, "set tags= to a list of str"),
+        ({"properties": lambda: {"plan": "pro"}}, "set properties= to a dict"),
+        ({"properties": [("plan", "pro")]}, "set properties= to a dict"),
+        ({"capture_content": "false"}, "set capture_content= to True or False"),
+        ({"capture_content": None}, "set capture_content= to True or False"),
+        ({"estimate_cost": "yes"}, "set estimate_cost= to True or False"),
     ],
 )
 def test_a_wrong_option_is_an_error_at_once(options: Any, fix: str) -> None:
@@ -726,6 +735,15 @@ def test_a_wrong_option_is_an_error_at_once(options: Any, fix: str) -> None:
         RootspanCallbackHandler(**options)
     with pytest.raises(TypeError, match="user"):
         RootspanCallbackHandler(user="u1")  # type: ignore[call-arg]
+
+
+def test_options_of_every_right_kind(tracker: Tracker, trees: Collect) -> None:
+    for user in ("u1", 42, uuid.UUID(int=7)):
+        handler = RootspanCallbackHandler(tracker=tracker, user_id=user, tags=("a", "b"), properties={"plan": "pro"})
+        RunnableLambda(str).invoke("x", config(handler))
+    RunnableLambda(str).invoke("x", config(RootspanCallbackHandler(tracker=tracker, user_id="", tags=[])))
+    found = [(root.attributes.get("user.id"), root.attributes.get("plan")) for root in trees().roots]
+    assert found == [("u1", "pro"), ("42", "pro"), (str(uuid.UUID(int=7)), "pro"), (None, None)]
 
 
 def test_a_copied_handler_is_the_same_one(handler: RootspanCallbackHandler) -> None:
