@@ -188,6 +188,18 @@ def test_lc_24_a_run_ends_though_its_end_could_not_be_recorded_whole(
     tracker.shutdown()
 
 
+def test_lc_24_an_end_that_the_tracker_could_not_record_is_an_end_all_the_same(
+    handler: RootspanCallbackHandler, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("rootspan.recorder.Recorder.finish", broken)
+    assert RunnableLambda(str.upper).invoke("x", config(handler)) == "X"
+    assert handler.stats()["kept"] == 0
+    assert tracker.stats()["dropped"] == {"internal_error": 1}
+
+
 def test_lc_25_a_suppressed_host_changes_nothing_for_us_and_we_suppress_nothing(
     handler: RootspanCallbackHandler, trees: Collect
 ) -> None:
@@ -819,6 +831,20 @@ def test_automatic_recording_that_has_ended_leaves_the_hosts_handlers_alone(trac
     uninstall()
     asyncio.run(FakeListLLM(responses=["x"]).ainvoke("q", {"callbacks": [Theirs()]}))
     assert seen == ["start"]
+
+
+def test_a_disabled_handler_records_nothing_that_begins_anew(
+    handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect
+) -> None:
+    disabled = RootspanCallbackHandler(tracker=tracker)
+    disabled.disable()
+
+    def outer(text: str) -> str:
+        return str(RunnableLambda(str, name="not theirs").invoke(text, config(disabled)))
+
+    RunnableLambda(str, name="alone").invoke("x", config(disabled))
+    RunnableLambda(outer).invoke("x", config(handler))
+    assert [span.name for span in trees().spans] == ["outer"]
 
 
 def test_it_derives_from_langchains_own_handler_and_runs_inline(handler: RootspanCallbackHandler) -> None:
