@@ -10,12 +10,11 @@ from typing import Any, Final, TypeAlias, cast
 import orjson
 
 from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
+from rootspan.log import log
 from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
 __all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
-
-logger = logging.getLogger("rootspan")
 
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
@@ -197,7 +196,7 @@ class Arguments:
         """Log a warning about `topic` once."""
         if topic not in self._warned:
             self._warned.add(topic)
-            logger.warning(message, *arguments)
+            log(logging.WARNING, message, *arguments)
 
 
 def merged(outer: Identity, inner: Identity) -> Identity:

@@ -11,6 +11,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from rootspan.answer import Answer, Outcome
+from rootspan.log import log
 
 if TYPE_CHECKING:
     from rootspan.record import SpanData
@@ -101,12 +102,12 @@ class Delivery:
         transport: Sender,
         *,
         on_poison: Callable[[bytes, str], object] | None = None,
-        log: Callable[[int, str], object] | None = None,
+        log: Callable[[int, str], object] = log,
     ) -> None:
         self.encoder = encoder
         self._transport = transport
         self._on_poison = on_poison
-        self._log = logging.getLogger("rootspan").log if log is None else log
+        self._log = log
         self._backoff = Backoff()
         self._too_large = 4 << 20  # bytes: the smallest batch that is known, or presumed, to be too large
         self._said: dict[str, float] = {}

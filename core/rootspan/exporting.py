@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rootspan.delivery import Attempt, Backoff
 from rootspan.encode import readable_span
+from rootspan.log import log
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from rootspan.record import AttributeValue, SpanData
 
 __all__ = ["ExporterSink", "Suppressed", "package_version"]
-
-logger = logging.getLogger("rootspan")
 
 
 @functools.cache
@@ -110,7 +109,7 @@ class ExporterSink:
         try:
             contextvars.Context().run(self._exporter.shutdown)
         except Exception as error:
-            logger.warning("%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
+            log(logging.WARNING, "%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
 
     def release(self) -> None:
         """Do nothing: the exporter keeps its own connections."""
@@ -128,7 +127,7 @@ class ExporterSink:
         now = time.monotonic()
         if self._said is None or now - self._said > 60:
             self._said = now
-            logger.warning("%s %s", type(self._exporter).__name__, what)
+            log(logging.WARNING, "%s %s", type(self._exporter).__name__, what)
 
 
 def _counted(dropped: int) -> dict[str, int]:

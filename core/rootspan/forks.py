@@ -10,9 +10,9 @@ from collections.abc import Callable
 from mmap import PAGESIZE, mmap
 from typing import Any, Final
 
-__all__ = ["SETTING_UP", "after_fork", "forked", "home"]
+from rootspan.log import log
 
-logger = logging.getLogger("rootspan")
+__all__ = ["SETTING_UP", "after_fork", "forked", "home"]
 
 _WIPE_ON_FORK: Final = 18  # MADV_WIPEONFORK, Linux 4.14; `mmap` has no name for it
 _starting: Final = threading.RLock()
@@ -72,7 +72,7 @@ def forked() -> None:
                 try:
                     callback()
                 except Exception:
-                    logger.exception("rootspan could not start afresh in a forked child")
+                    log(logging.ERROR, "rootspan could not start afresh in a forked child", exc_info=True)
         finally:
             home[0] = 1
             _busy = False

@@ -15,6 +15,7 @@ from rootspan.batch import Batch, Sink
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
+from rootspan.log import log
 from rootspan.record import Record, SpanData
 from rootspan.segment import reading
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from rootspan.shortcut import Short
 
 __all__ = ["CROWDED", "EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
-
-logger = logging.getLogger("rootspan")
 
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
@@ -181,7 +180,7 @@ class Pipeline:
                 self._until = time.monotonic() + _LAST_CHANCE
                 self._turn()
             except Exception:
-                logger.debug("the last delivery failed", exc_info=True)
+                log(logging.DEBUG, "the last delivery failed", exc_info=True)
             finally:
                 self._hopeless = self._waiting()
                 self._sending.release()
@@ -246,6 +245,8 @@ class Pipeline:
             return self._all_settled(target)
         self._hurry = True
         self._wake.set()
+        if self.worker is None and self._closed is None and self._waiting():  # no thread could be had, or it was killed
+            self._start()
         with self._settled:
             while not self._all_settled(target):
                 left = deadline - time.monotonic()
@@ -315,6 +316,13 @@ class Pipeline:
     # The worker's side
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            if self.worker is threading.current_thread():  # something killed it: the next record starts another
+                self.worker = None
+
+    def _work(self) -> None:
         quiet_since = time.monotonic()
         while True:
             self._wake.wait(self._interval)
@@ -345,7 +353,8 @@ class Pipeline:
         try:
             self._turn()
         except BaseException:  # an exporter may even raise SystemExit
-            logger.exception("rootspan's worker met an error of its own; it goes on with the next batch")
+            line = "rootspan's worker met an error of its own; it goes on with the next batch"
+            log(logging.ERROR, line, exc_info=True)
             self._discard_batch("internal_error")
 
     def _turn(self) -> None:
@@ -415,7 +424,7 @@ class Pipeline:
             else:
                 batch.add(self._shape(Record(record[0], trace, *record[2:])))
         except Exception:
-            logger.exception("rootspan could not encode one record; it is counted as dropped")
+            log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self._settle(1, {"encoding": 1})
 
     def _attempt(self, batch: Batch) -> float | None:
@@ -457,13 +466,13 @@ class Pipeline:
         self._reported, self._report_at = dropped, now + _QUIET
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
         level = logging.DEBUG if self._unchosen and not self._delivered else logging.WARNING
-        logger.log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
+        log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
         if self._on_loss is not None:
             for reason, number in lost.items():
                 try:
                     self._on_loss(reason, number)
-                except Exception:
-                    logger.exception("the on_loss callback raised")
+                except (Exception, SystemExit):
+                    log(logging.ERROR, "the on_loss callback raised", exc_info=True)
 
 
 def weigh(record: tuple[Any, ...]) -> int:

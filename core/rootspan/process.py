@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.errors import ConfigurationError
 from rootspan.forks import SETTING_UP, after_fork, forked, home
+from rootspan.log import log
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
 from rootspan.recorder import Recorder
 from rootspan.settings import Settings, resolve
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from rootspan.record import Record, SpanData
 
 __all__ = ["from_environment", "record_with"]
-
-logger = logging.getLogger("rootspan")
 
 _ALL_THE_REST: Final = (
     0.5  # seconds that the interpreter itself may take to end; each tracker has that long in any case
@@ -85,7 +84,7 @@ def from_environment() -> Recorder:
     try:
         return record_with(resolve(os.environ))
     except ConfigurationError as error:
-        logger.error("rootspan is disabled because its environment is wrong. %s", error)
+        log(logging.ERROR, "rootspan is disabled because its environment is wrong. %s", error)
         return record_with(resolve({}, disabled=True))
 
 

@@ -15,6 +15,7 @@ from rootspan.arguments import Arguments, Error, failure, joined, merged
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_ids, new_span_id
+from rootspan.log import log
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import (
@@ -32,8 +33,6 @@ from rootspan.scope import (
 from rootspan.settings import Settings
 
 __all__ = ["Recorder", "is_hex"]
-
-logger = logging.getLogger("rootspan")
 
 _REMEMBERED: Final = 10_000  # sessions that are open no more: told from another process's, and known to late steps
 
@@ -67,7 +66,7 @@ class Recorder(Arguments):
     def own_error(self) -> str:
         """Count and log a mistake of rootspan's own while it recorded; return the id of a span that is not there."""
         self.pipeline.drop("internal_error")
-        logger.warning("rootspan could not record a call because of an error of its own", exc_info=True)
+        log(logging.WARNING, "rootspan could not record a call because of an error of its own", exc_info=True)
         return "0" * 16
 
     # Places

@@ -18,6 +18,7 @@ import orjson
 from rootspan.assignments import without_assignments
 from rootspan.denied_keys import DeniedKeys
 from rootspan.errors import ConfigurationError
+from rootspan.log import log
 from rootspan.marks import DROPPED, REDACTED, TOO_DEEP
 from rootspan.personal_data import PERSONAL_DATA
 from rootspan.record import Identity, Record
@@ -46,7 +47,6 @@ _STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither 
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
 
-_logger = logging.getLogger("rootspan")
 _Leaf = Callable[[str, Any], Any]
 
 
@@ -297,7 +297,8 @@ class Redactor:
         now = time.monotonic()
         if now - self._logged >= 60:
             count, self._unlogged, self._logged = self._unlogged, 0, now
-            _logger.warning(
+            log(
+                logging.WARNING,
                 "The redact hook raised %s for %a (values dropped since the last such line: %d). "
                 "Make it return a value for every path and value.",
                 error,

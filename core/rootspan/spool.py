@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from rootspan.journal import Chunk, Journal, names
+from rootspan.log import log
 from rootspan.segment import LARGEST, Pen, SegmentKind, frame
 
 __all__ = ["Chunk", "Found", "Spool", "default_directory"]
-
-logger = logging.getLogger("rootspan")
 
 _SEGMENT: Final = 8 << 20  # bytes after which the next segment begins
 _DEAD_LETTERS: Final = 16 << 20  # bytes of events that a collector refused, kept for people
@@ -204,7 +203,8 @@ class Spool:
         if not self._said:
             self._said = True
             reason = error.strerror or str(error)
-            logger.warning(
+            log(
+                logging.WARNING,
                 "rootspan cannot write to its spool %s (%s): records are kept in memory until it can.\n"
                 "Fix: free space, or set spool= or ROOTSPAN_SPOOL to a directory that this process may write to.",
                 self.directory,
@@ -255,7 +255,7 @@ class Spool:
                 journal = Journal.adopt(self.directory, name)
                 found = None if journal is None else self._survey(journal)
             except OSError as error:
-                logger.warning("rootspan cannot read the spool file %s (%s)", name, error.strerror or error)
+                log(logging.WARNING, "rootspan cannot read the spool file %s (%s)", name, error.strerror or error)
                 self._strangers.add(name)
                 continue
             if journal is not None and found is not None:

@@ -15,6 +15,7 @@ from rootspan.batch import Batch, Sink
 from rootspan.delivery import Delivery
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
+from rootspan.log import log
 from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.segment import reading
@@ -23,8 +24,6 @@ from rootspan.spool import Spool, default_directory
 from rootspan.transport import delivery, package_version
 
 __all__ = ["SpoolingPipeline"]
-
-logger = logging.getLogger("rootspan")
 
 _LOOK_AROUND: Final = 10.0  # seconds between two looks for what dead processes left
 _CHUNK_BYTES: Final = 4 << 20
@@ -109,7 +108,7 @@ class SpoolingPipeline(Pipeline):
         try:
             span = self._encode(record)
         except Exception:
-            logger.exception("rootspan could not encode one record; it is counted as dropped")
+            log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self.drop("encoding")
             return True
         if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
@@ -126,7 +125,7 @@ class SpoolingPipeline(Pipeline):
             if (span := self._encode(record)) is not None:
                 self._spool.begin(bytes.fromhex(record[2][-16:]), span)
         except Exception:
-            logger.exception("rootspan could not announce an interaction to its spool")
+            log(logging.ERROR, "rootspan could not announce an interaction to its spool", exc_info=True)
 
     def _is_out(self, record: tuple[Any, ...]) -> bool:
         return self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below
@@ -209,7 +208,7 @@ class SpoolingPipeline(Pipeline):
         try:
             found = self._spool.adopt()
         except Exception:
-            logger.exception("rootspan could not look for what ended processes left")
+            log(logging.ERROR, "rootspan could not look for what ended processes left", exc_info=True)
             return
         self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
         with self._settled:

@@ -11,6 +11,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
 from rootspan import ConfigurationError, default_tracker
+from rootspan.log import log
 from rootspan_django.configuration import load
 
 _MIDDLEWARE: Final = "rootspan_django.middleware.RootspanMiddleware"
@@ -30,7 +31,7 @@ class RootspanConfig(AppConfig):
         register(_check_middleware, "rootspan")
         register(_check_deployment, "rootspan", deploy=True)
         for mistake in _check_settings():  # a server's middleware raises it, manage.py shows it as E001
-            logging.getLogger("rootspan").error("%s\nFix: %s", mistake.msg, mistake.hint)
+            log(logging.ERROR, "%s\nFix: %s", mistake.msg, mistake.hint)
 
 
 def _check_settings(**_: Any) -> Iterator[CheckMessage]:

@@ -10,12 +10,11 @@ import flask
 from flask import Flask, Request, Response
 
 from rootspan.adapter import GroupedSettings
+from rootspan.log import log
 from rootspan_flask.command import rootspan_command
 from rootspan_flask.following import current_request, following, start
 
 __all__ = ["Rootspan"]
-
-logger = logging.getLogger("rootspan")
 
 _NAME: Final = "rootspan"  # in `app.extensions`
 _SOURCE: Final = 'app.config["ROOTSPAN"]'
@@ -80,7 +79,7 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
             if request is not None:
                 function(app, request, **details)
         except Exception:
-            logger.warning("rootspan could not follow a request because of an error of its own", exc_info=True)
+            log(logging.WARNING, "rootspan could not follow a request because of an error of its own", exc_info=True)
 
     return receive
 

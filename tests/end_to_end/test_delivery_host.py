@@ -8,6 +8,7 @@ import enum
 import json
 import logging
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -21,6 +22,7 @@ import pytest
 
 from programs import adds_up, ids, track
 from rootspan import Tracker
+from rootspan.log import log
 from sinks import Sink, bomb, redirect, reset
 
 
@@ -204,6 +206,89 @@ def test_delivery_13_an_on_loss_that_raises_or_records_harms_nobody(
     assert told == [1]
     assert sink.one("a loss").attributes["input.value"] == "refused"
     assert "the on_loss callback raised" in caplog.text
+
+
+def test_delivery_13_an_on_loss_that_calls_exit_harms_nobody(sink: Sink) -> None:
+    def on_loss(reason: str, number: int) -> None:
+        sys.exit(f"lost {number}")
+
+    tracker = Tracker(endpoint=sink.url, on_loss=on_loss)
+    sink.script([400])
+    tracker.track_ai("poison")
+    assert tracker.flush(60)
+    tracker.track_ai("later")
+    assert tracker.flush(60)
+    tracker.shutdown()
+    assert [span.name for span in sink.spans] == ["later"]
+
+
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+@pytest.mark.parametrize("place", ["handler", "filter"])
+def test_delivery_10_a_log_that_raises_costs_nothing(
+    place: str, error: type[BaseException], tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector and the log server are down in the same outage."""
+
+    def down(*_: object) -> bool:
+        heard.append(1)
+        raise error("the log server is down")
+
+    heard: list[int] = []
+    logger = logging.getLogger("rootspan")
+    handler = logging.NullHandler()
+    handler.handle = down  # type: ignore[method-assign]
+    monkeypatch.setattr(logger, *(("handlers", [handler]) if place == "handler" else ("filters", [down])))
+    sink.script([503, 400])
+    tracker.track_ai("refused")
+    assert tracker.flush(60)
+    tracker._recorder.warn("odd", "something odd")
+    tracker._recorder.own_error()
+    tracker.track_ai("later")
+    assert tracker.flush(60)
+    assert [span.name for span in sink.spans] == ["later"]
+    assert adds_up(tracker)["dropped"] == {"refused": 1, "internal_error": 1}
+    assert len(heard) >= 4
+
+
+def test_delivery_10_an_interrupt_in_a_log_handler_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logging.getLogger("rootspan"), "filters", [interrupted])
+    with pytest.raises(KeyboardInterrupt):
+        log(logging.WARNING, "something")
+
+
+def test_a_worker_that_was_killed_is_replaced(tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tracker._recorder.pipeline
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def killed() -> None:
+        raise GeneratorExit  # as gevent's `GreenletExit`
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_report", killed)
+        tracker.track_ai("event")
+        deadline = time.monotonic() + 30
+        while pipeline.worker is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    tracker.track_ai("later")
+    assert tracker.flush(30)
+    assert {span.name for span in sink.spans} == {"event", "later"}
+
+
+def test_a_flush_starts_the_worker_that_could_not_be_started(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", too_many)
+        tracker.track_ai("event")
+    assert tracker.flush(30)
+    assert sink.one("event")
 
 
 def test_delivery_16_a_handler_that_tracks_hears_nothing_of_our_requests(tracker: Tracker, sink: Sink) -> None:

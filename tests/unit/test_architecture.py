@@ -45,6 +45,7 @@ LAYERS = (
 
 PARTS = {
     "ids": "forks",
+    "log": "forks",
     "description": "freeze",
     "marks": "redaction",
     "denied_keys": "redaction",
