@@ -28,6 +28,7 @@ _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host get
 _PAUSE: Final = 0.0005  # seconds between two slices
 _BATCH_BYTES: Final = 4 << 20
 _QUIET: Final = 60.0  # seconds between two reports of losses
+_NAP: Final = 0.2  # seconds in which a crowded queue does not wake the worker again; nor can a flush or the end
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _WHOLE: Final = len(Record._fields)
@@ -388,7 +389,7 @@ class Pipeline:
             if self._wake.wait(left) and not self._hurry:
                 self._wake.clear()  # crowded: the callers drop the oldest meanwhile
                 self._report()
-                time.sleep(min(left, self._interval))
+                time.sleep(min(left, self._interval, _NAP))
 
     def _fill(self) -> Batch:
         batch = Batch(self._sinks)

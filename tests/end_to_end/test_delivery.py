@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from programs import adds_up, ids, run, track
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
-from sinks import Sink, hang, partial
+from sinks import Reply, Sink, hang, partial
 
 ENDS = {
     "normally": "",
@@ -138,6 +138,20 @@ def test_an_outage_loses_nothing(sink: Sink) -> None:
     assert ids(sink) == sent
     stats = adds_up(tracker)
     assert (stats["delivered"], stats["dropped"]) == (600, {})
+    tracker.shutdown()
+
+
+def test_a_flush_ends_the_wait_of_a_crowded_queue_whatever_the_interval(sink: Sink) -> None:
+    """delivery 14"""
+    tracker = Tracker(endpoint=sink.url, flush_interval=30)
+    sink.script([Reply(429, {"Retry-After": "25"})])
+    tracker.track_ai("event")
+    assert not tracker.flush(0.5)
+    for _ in range(2):
+        tracker.track_ai("event", input="x" * 700_000)  # each wakes the worker from then on
+        time.sleep(0.1)
+    assert tracker.flush(5)
+    assert len(sink.spans) == 3
     tracker.shutdown()
 
 
