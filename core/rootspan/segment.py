@@ -131,13 +131,14 @@ class Descriptor:
 class Pen:
     """The writing end of a segment: while a thread holds it, a record may still be on its way to the file."""
 
-    __slots__ = ("__weakref__", "count", "descriptor", "made", "size")
+    __slots__ = ("__weakref__", "count", "descriptor", "full_at", "made", "size")
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
         self.made: count[int] = count()
         self.count = self.made.__next__  # of spans; needs no lock
         self.size = 0  # bytes, about: threads may lose a step of it
+        self.full_at = 0  # bytes from which on the next segment is to begin
 
     def write(self, record: bytes, is_span: bool = False) -> None:
         """Append a record with one system call.

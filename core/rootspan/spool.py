@@ -129,7 +129,7 @@ class Spool:
             return None
         if self._fsync:
             self._sync(pen)
-        if pen.size > self._segment_bytes:
+        if pen.size > pen.full_at:
             self._rotate(pen)
         return pen
 
@@ -142,7 +142,9 @@ class Spool:
             if self._pen is None:
                 if self._own is None:
                     self._own = Journal.create(self.directory, self.fingerprint, self.about)
-                self._pen = self._own.open_segment(self._header)
+                pen = self._own.open_segment(self._header)
+                pen.full_at = self._full_at(pen)
+                self._pen = pen
                 if self._fsync:
                     self._sync_directory()
             return self._pen
@@ -165,13 +167,18 @@ class Spool:
                 pen.write(record)
                 if span_id not in self._begun:
                     pen.write(frame(SegmentKind.FORGET, span_id, b""))
+            pen.full_at = self._full_at(pen)  # until then 0: what could not be copied is copied with the next record
             if self._fsync:
                 self._sync_directory()
             self._make_room(own)
         except OSError:
-            full.size = 0  # the full one goes on for another length
+            full.full_at = full.full_at and self._full_at(full)  # it goes on for another length
         finally:
             self._opening.release()
+
+    def _full_at(self, pen: Pen) -> int:
+        """Return when a segment of that size is full: half of it at least is more than copied beginnings."""
+        return pen.size + max(self._segment_bytes, pen.size)
 
     def _make_room(self, own: Journal) -> None:
         """Give up the oldest segments beyond the bound: first those of dead processes, then our own."""

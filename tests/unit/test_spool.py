@@ -299,6 +299,41 @@ def test_delivery_07_an_open_interaction_is_unfinished_only_without_its_finish(t
     assert b"begun 1" not in found
 
 
+def test_many_open_interactions_do_not_make_every_record_begin_a_segment(tmp_path: Path) -> None:
+    lost = Lost()
+    spool = make(tmp_path, on_lost=lost)
+    spool._segment_bytes = 2_000
+    for number in range(100):
+        spool.begin(ids(number), b"x" * 1_000)
+    before = len(segments(tmp_path))
+    spans = write(spool, range(1_000, 2_000))
+    assert len(segments(tmp_path)) - before <= 2
+    assert read(spool) == spans
+    assert not lost
+
+
+def test_a_beginning_that_could_not_be_copied_is_copied_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 2_000
+    dead.begin(ids(1), b"begun 1")
+    pen, real = dead._pen, os.write
+    assert pen is not None
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[: 20 if b"begun" in data else None]))
+    dead._rotate(pen)
+    assert dead._pen is not pen
+    del pen
+    monkeypatch.setattr(Journal, "open_segment", broken(errno.EMFILE))  # nor can it be copied with the next record
+    write(dead, range(10, 12))
+    monkeypatch.undo()
+    write(dead, range(12, 14))
+    assert len(read(dead)) == 4
+    assert len(segments(tmp_path)) == 1
+    die(dead)
+    other = make(tmp_path)
+    other.adopt()
+    assert read(other) == [b"begun 1"]
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_delivery_07_the_beginning_is_copied_forward_on_rotation(finished: bool, tmp_path: Path) -> None:
     dead = make(tmp_path)
