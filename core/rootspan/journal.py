@@ -137,8 +137,11 @@ class Journal:
         """
         begun: dict[bytes, Frame] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
-        for part in self._headers():
-            self.about = self.about or part.payload
+        for part in Segment(os.path.join(self._directory, f"{self.name}.owner"), 0).frames(_POSITION.size):
+            if part.kind == SegmentKind.HEADER:
+                self.about = self.about or part.payload
+            elif part.kind == SegmentKind.FORGET:
+                ended.add(part.span_id)
         for segment in self.segments:
             damaged = 0
             for part in segment.frames():
@@ -195,6 +198,11 @@ class Journal:
         with suppress(OSError):  # then an adopter sends some of it again
             os.pwrite(self._lock.fd, _POSITION.pack(*where, _checksum(*where)), 0)
 
+    def forget(self, span_id: bytes) -> None:
+        """Note that an interaction ended elsewhere; in the owner file, whose block has room also on a full disk."""
+        with suppress(OSError):  # then an adopter sends it again, as unfinished
+            os.pwrite(self._lock.fd, frame(SegmentKind.FORGET, span_id, b""), os.fstat(self._lock.fd).st_size)
+
     def delete(self) -> None:
         """Delete what is left, and let go of it."""
         for segment in self.segments:
@@ -213,10 +221,6 @@ class Journal:
             return 0, 0
         number, offset, checksum = _POSITION.unpack(head)
         return (number, offset) if checksum == _checksum(number, offset) else (0, 0)
-
-    def _headers(self) -> list[Frame]:
-        owner = Segment(os.path.join(self._directory, f"{self.name}.owner"), 0)
-        return [part for part in owner.frames(_POSITION.size) if part.kind == SegmentKind.HEADER]
 
 
 def _checksum(number: int, offset: int) -> int:

@@ -101,9 +101,7 @@ def _parse(data: bytes, start: int, complete: bool) -> Iterator[Frame]:
         if end > 0:
             body = at + _HEAD.size
             yield Frame(data[body : body + 1], data[body + 1 : body + _BODY], data[body + _BODY : end], start + end)
-        else:
-            if end == _INCOMPLETE and not complete:
-                return
+        else:  # torn where a whole one follows: one write is over before the next begins
             if (end := _behind_damage(data, at, complete)) == _INCOMPLETE:
                 return
             yield Frame(SegmentKind.DAMAGED, b"", b"", start + end)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
@@ -82,6 +83,7 @@ class Spool:
         self._pen: Pen | None = None
         self._opening = threading.Lock()
         self._begun: dict[bytes, bytes] = {}
+        self._ended: deque[bytes] = deque()  # of those, in memory
         self._strangers: set[str] = set()
         self._retry_at = float("-inf")
 
@@ -96,9 +98,14 @@ class Spool:
         """Write an encoded span; return False where memory has to take it."""
         begun = span_id in self._begun
         pen = self._write(frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span), counts=True)
-        if begun:
+        if begun and pen is not None:
             self._end(span_id, pen)
         return pen is not None
+
+    def end_elsewhere(self, span_id: bytes) -> None:
+        """Note that memory took the end of an interaction, if it began here."""
+        if self._begun.pop(span_id, None) is not None:
+            self._ended.append(span_id)
 
     def begin(self, span_id: bytes, span: bytes) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
@@ -107,7 +114,7 @@ class Spool:
         if self._write(record) is None:
             self._begun.pop(span_id, None)
 
-    def _end(self, span_id: bytes, pen: Pen | None) -> None:
+    def _end(self, span_id: bytes, pen: Pen) -> None:
         self._begun.pop(span_id, None)
         if self._pen is not pen:  # a rotation may have copied the beginning behind the end
             self._write(frame(SegmentKind.FORGET, span_id, b""))
@@ -242,6 +249,11 @@ class Spool:
         if damaged:
             self._on_lost(journal, "damaged", damaged)
         return chunk
+
+    def settle_elsewhere(self) -> None:
+        """Note that the ends that memory took are settled: nobody is to send those interactions as unfinished."""
+        while self._ended and self._own is not None:
+            self._own.forget(self._ended.popleft())
 
     def orphans(self) -> list[str]:
         """Return the journals that may have lost their owner."""

@@ -95,6 +95,7 @@ class SpoolingPipeline(Pipeline):
         """Write a record to the spool; in memory where that cannot be."""
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
             super().put(record, size)
+            self._spool.end_elsewhere(bytes.fromhex(record[2][-16:]))
         elif self.worker is None:
             self._start()
 
@@ -227,6 +228,8 @@ class SpoolingPipeline(Pipeline):
 
     def _settle(self, settled: int, dropped: Mapping[str, int], batch: Batch | None = None) -> None:
         if not isinstance(batch, _ChunkBatch):
+            if not super()._waiting():  # before a flush hears of it: the process may die behind it
+                self._spool.settle_elsewhere()
             super()._settle(settled, dropped, batch)
             return
         batch.chunk.settle(settled)

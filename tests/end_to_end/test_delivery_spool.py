@@ -53,6 +53,32 @@ def until(tracker: Tracker, reached: Callable[[dict[str, Any]], object], seconds
     return stats
 
 
+@pytest.mark.parametrize("settled", [True, False])
+def test_delivery_08_an_interaction_that_ended_on_a_full_disk_comes_once(
+    settled: bool, sink: Sink, directory: Path, tmp_path: Path
+) -> None:
+    code = """
+        import errno
+        from rootspan.segment import Pen
+        turn = rootspan.begin("turn", input="Hi")
+        if SETTLED: rootspan.default_tracker._recorder.pipeline._spool._retry_at = 1e12  # the disk failed before
+        def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
+        Pen.write = full
+        turn.finish("Hello!")
+        if SETTLED: rootspan.flush(20)
+        os.kill(os.getpid(), 9)
+    """.replace("SETTLED", str(settled))
+    env = {"ROOTSPAN_SPOOL": str(directory), "ROOTSPAN_FLUSH_INTERVAL": "60"}
+    run(code, sink, tmp_path, **env).communicate(timeout=60)
+    with spooling(sink, directory) as tracker:
+        tracker.track_ai("next")
+        until(tracker, lambda stats: stats["recovered"]["delivered"] == (not settled))
+        assert tracker.flush(20)
+    assert [(span.name, span.attributes.get("rootspan.outcome")) for span in sink.spans if span.name == "turn"] == [
+        ("turn", None if settled else "unfinished")
+    ]
+
+
 ENDS = {
     "SIGKILL": "os.kill(os.getpid(), 9)",
     "os._exit": "os._exit(0)",

@@ -551,6 +551,41 @@ def test_delivery_08_a_record_of_which_a_part_was_written_costs_nothing_else(
     assert read(spool) == spans
 
 
+def test_delivery_08_nor_where_no_next_segment_can_be_made(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = write(spool, range(3))
+    real = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda fd, data: real(fd, data[: len(data) // 2]))
+        patch.setattr(Journal, "open_segment", broken(errno.ENOSPC))
+        assert not spool.append(ids(4), b"to memory" * 1_000)
+        assert read(spool) == spans
+    spool._retry_at = 0.0
+    assert read(spool) == []
+    assert write(spool, range(5, 9)) == read(spool)
+    assert len(segments(Path(spool.directory))) == 1
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["noted", "no room for the note"])
+def test_delivery_08_what_ended_in_memory_is_not_unfinished(
+    full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = make(tmp_path)
+    dead.begin(ids(1), b"begun 1")
+    dead.begin(ids(2), b"begun 2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Pen, "write", broken(errno.ENOSPC))
+        assert not dead.append(ids(1), b"to memory")
+        dead.end_elsewhere(ids(1))
+        dead.end_elsewhere(ids(3))  # which was never begun
+        if full:
+            patch.setattr(os, "pwrite", broken(errno.ENOSPC))
+        dead.settle_elsewhere()
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(1 + full)
+    assert read(other) == [b"begun 1"] * full + [b"begun 2"]
+
+
 def test_delivery_08_no_directory_can_be_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     spool = make(tmp_path / "file" / "spool")
