@@ -112,7 +112,7 @@ class Arguments:
             if set(map(type, labels)) == _TEXT and len(labels) <= _TAGS and len("".join(labels)) <= LABEL:
                 return labels
         if issubclass(kind, str):  # not isinstance: it asks the value's own `__class__`
-            return (str.__str__(cast("str", value)),)
+            return (str.__str__(cast("str", value))[:LABEL],)
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
             return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:_TAGS])

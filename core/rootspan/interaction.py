@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
-from rootspan.freeze import thaw
+from rootspan.freeze import LABEL, thaw
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import OpenSpan, Scope, inside
@@ -121,7 +121,7 @@ class Opening(Tracking):
         recorder = self._recorder
         try:
             identity = recorder.identity(user_id, convo_id, agent_name, tags)
-            name = event if type(event) is str and event else recorder.name(event)
+            name = event if type(event) is str and 0 < len(event) <= LABEL else recorder.name(event)
             span = recorder.start(_INTERACTION, name, scope, identity)
             if input is None:
                 span.adopts = True
@@ -151,7 +151,8 @@ class Opening(Tracking):
         try:
             if session_id is not None:
                 scope = recorder.session_scope(session_id, scope)
-            span = recorder.start(kind, name if type(name) is str and name else recorder.name(name), scope)
+            name = name if type(name) is str and 0 < len(name) <= LABEL else recorder.name(name)
+            span = recorder.start(kind, name, scope)
             if input is not None:
                 span.input = recorder.kept(input)
             if properties is not None:

@@ -485,8 +485,14 @@ def weigh(record: tuple[Any, ...]) -> int:
         total += len(output) if type(output) is str else weight(output)
     if properties is not None:
         total += weight(properties)
-    if len(record) == _WHOLE and record[-1] is not None:
-        for value in record[-1].values():
-            if type(value) not in _UNWEIGHED:
-                total += weight(value)
+    if record[7] is not None and record[7].properties is not None:
+        total += weight(record[7].properties)
+    if len(record) == _WHOLE:
+        error, more = record[-2:]
+        if error is not None:
+            total += len(error[1] or "")
+        if more is not None:
+            for value in more.values():
+                if type(value) not in _UNWEIGHED:
+                    total += weight(value)
     return total

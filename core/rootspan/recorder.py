@@ -248,18 +248,18 @@ class Recorder(Arguments):
         span.finished = True
         if parent is not None or span.has_children:
             span.settle()
-        fields = span.fields
+        fields, identity = span.fields, span.holder.identity
         if end is None:
             end = time_ns()
         input, output, tokens = span.input, span.output, span.tokens
         record = (
             span.kind, span.ids, span.ids, None if parent is None else parent.ids, span.link,
-            end if end > span.start else span.start, span.name, span.holder.identity, None, None,
+            end if end > span.start else span.start, span.name, identity, None, None,
             span.model, span.provider, input, output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, fields,
         )  # fmt: skip
-        shared = fields is None or type(fields) is MappingProxyType
-        if shared and span.properties is None:  # what `weigh` would say, without its call
+        plain = error is None and (fields is None or type(fields) is MappingProxyType)
+        if plain and span.properties is None and identity.properties is None:  # what `weigh` says, without its call
             size = RECORD_BYTES
             if input is not None:
                 size += len(input) if type(input) is str else weight(input)

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.arguments import failure
 from rootspan.forks import forked, home
-from rootspan.freeze import keep
+from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.ids import new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
 from rootspan.record import Identity, Kind
@@ -118,17 +118,17 @@ class Tracking:
             if properties is not None:
                 kept, more = keep(properties, limit)
                 size += more
-            if type(event) is not str or not event:
+            if type(event) is not str or not 0 < len(event) <= LABEL:
                 event = recorder.name(event)
-            if model is not None and type(model) is not str:
+            if model is not None and (type(model) is not str or len(model) > LABEL):
                 model = recorder.label(model)
-            if provider is not None and type(provider) is not str:
+            if provider is not None and (type(provider) is not str or len(provider) > LABEL):
                 provider = recorder.label(provider)
-            if agent_name is not None and type(agent_name) is not str:
+            if agent_name is not None and (type(agent_name) is not str or len(agent_name) > LABEL):
                 agent_name = recorder.label(agent_name)
-            if user_id is not None and type(user_id) is not str:
+            if user_id is not None and (type(user_id) is not str or len(user_id) > LONGEST_ID):
                 user_id = recorder.id("user_id", user_id)
-            if convo_id is not None and type(convo_id) is not str:
+            if convo_id is not None and (type(convo_id) is not str or len(convo_id) > LONGEST_ID):
                 convo_id = recorder.id("convo_id", convo_id)
             rare = rest = None
             if (
@@ -153,12 +153,20 @@ class Tracking:
                 inherited = recorder.fixed_defaults if recorder.defaults_are_fixed else recorder.defaults()
             else:
                 above, inherited, link = recorder.place_event(scope, user_id, convo_id, agent_name, input, output, rest)
+            if inherited is not None and inherited.properties is not None:
+                size += weight(inherited.properties)
             record: tuple[Any, ...] = (
                 _EVENT, above, span_id, above, link, now, event, inherited, user_id, convo_id, model, provider,
                 input, output, kept,
             )  # fmt: skip
             if rest is not None:
                 record += rest
+                if rare is not None:
+                    for name in rare:  # what `weigh` will say of them
+                        if type(rare[name]) is str:
+                            size += len(rare[name])
+                if rest[5] is not None:
+                    size += len(rest[5][1] or "")
             pipeline = recorder.pipeline
             if pipeline.spools:
                 pipeline.put(record, size)
@@ -354,7 +362,7 @@ class Tracking:
                     more[key] = recorder.frozen(value)
             return recorder.step(
                 kind,
-                name if type(name) is str and name else recorder.name(name),
+                recorder.name(name),
                 None if session_id is None else recorder.session(session_id),
                 self._pinned or recorder.scope(),
                 recorder.kept(input),

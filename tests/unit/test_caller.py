@@ -12,6 +12,7 @@ import pytest
 
 from rootspan import Tracker
 from rootspan.ids import forget_ids, new_ids, new_span_id
+from rootspan.pipeline import weigh
 from sinks import Sink
 
 # What a lone event needs: an id, the time, where the code is, a count, and a place in the queue; no call of Python's.
@@ -170,6 +171,61 @@ def test_ten_thousand_events_leave_no_memory_behind(sink: Sink) -> None:
         tracemalloc.stop()
     tracker.shutdown()
     assert after - before < 200_000  # 25 bytes an event: caches, and what the collector of the test keeps
+
+
+LONG = "x" * 20_000
+
+
+def in_context(tracker: Tracker, number: str) -> None:
+    with tracker.context(properties={"note": number + "p" * 5_000}):
+        tracker.track_ai("turn")
+
+
+def in_turn(tracker: Tracker, number: str) -> None:
+    with tracker.begin(number + LONG, properties={"n": number}) as turn:
+        turn.track_ai("answer", error=number + "Traceback " * 900)
+        turn.finish(success=False, failure_reason=number + "Traceback " * 900)
+
+
+WEIGHTS: dict[str, Callable[[Tracker, str], object]] = {
+    "plain": lambda tracker, number: tracker.track_ai("turn", user_id="u1", input=number * 40),
+    "a long name": lambda tracker, number: tracker.track_ai(number + LONG),
+    "long ids": lambda tracker, number: tracker.track_ai("turn", user_id=number + LONG, convo_id=number + LONG),
+    "a long model": lambda tracker, number: tracker.track_ai("turn", model=number + LONG, provider=number + LONG),
+    "labels": lambda tracker, number: tracker.track_ai(
+        "turn", tags=number + LONG, agent_name=number + LONG, response_model=number * 9, finish_reasons=["stop"]
+    ),
+    "an error": lambda tracker, number: tracker.track_ai("turn", error=number + "Traceback " * 900),
+    "an exception": lambda tracker, number: tracker.track_ai("turn", error=ValueError(number + LONG)),
+    "no message": lambda tracker, number: tracker.track_ai("turn", error=Unspeakable()),
+    "a long step": lambda tracker, number: tracker.track_tool_call(number + LONG, {"q": number}, error=number + LONG),
+    "in a context": in_context,
+    "in a turn": in_turn,
+}
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_the_bound_in_bytes_holds_and_what_is_added_is_what_will_be_subtracted(name: str, quiet: Tracker) -> None:
+    pipeline = quiet._recorder.pipeline
+    pipeline._limit = 200_000
+    WEIGHTS[name](quiet, "warm")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(300):
+            WEIGHTS[name](quiet, f"{number:05}")
+            if pipeline.size > pipeline._limit:
+                pipeline._crowded()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pipeline.size == sum(map(weigh, pipeline.records))
+    assert after - before < 3 * pipeline._limit  # labels of full length are in no sum, and a step's texts are shared
 
 
 def test_a_queued_event_weighs_about_what_the_bound_counts(quiet: Tracker) -> None:
