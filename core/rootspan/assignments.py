@@ -1,7 +1,7 @@
 """Secrets in text by the key in front of them: `password=x`, `"token": "x"`, `Cookie: a=b`, `<secret>x</secret>`.
 
-A value in quotes after a denied key, and one after `key=`, always goes. After `key: ` or `key = ` a bare word stays
-unless it looks like a secret, because that is also how prose and code are written.
+After a denied key a value in quotes, or in brackets with quotes in them, always goes, and so does any after `key=`.
+After `key: ` or `key = ` a bare word stays unless it looks like a secret: that is also how prose and code are written.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ _SEPARATOR = re.compile(
 _FLAG = re.compile(r"--([A-Za-z][\w-]{1,64})[ \t]{1,8}(?=[^\s-])")
 _QUOTED_NEXT = re.compile(r"""\s{0,32}[\\"'`{\[]""")
 _QUOTE = re.compile(r"""\\*["'`]""")
-_BRACKET = re.compile(r"""\\*"|[{}\[\]]""")
+_BRACKET = re.compile(r"""\\*["'`]|[{}\[\]()]""")
+_BEFORE_STRING = re.compile(r"""(?:^|\W)[bBrRuUfF]?\Z""")  # an apostrophe in a word opens none
+_GROUP = re.compile(  # a dict, a list, a tuple or a call, and whether a string comes first in it
+    rf"""([A-Za-z_][\w.]{{0,64}})?[{{\[(](?:(?:[\s{{\[(]|\w{{1,64}}=){{0,32}}[bBrRuUfF]{{0,2}}({_OPEN}))?"""
+)
 _ELEMENT = re.compile(rf"(?:\s{{0,32}}<!\[CDATA\[)?([^<]+)</(?:{_IN_WORD}{{1,64}}:)?({_IN_WORD}{{1,64}})>")
 _BARE = re.compile(r"""(?:[^\s"'`<>&;\\]|\\(?![nrtu"'`\\]))*""")
 _COOKIES = re.compile(r"""[^\s;="'\\]+=[^\s;"'\\]*(?:;[ ]?[^\s;="'\\]+(?:=[^\s;"'\\]*)?)*""")
 _SCHEME = re.compile(r"(?:basic|bearer|token|apikey|negotiate)(?:[ \t]|%20|\+)+(?=\S)", re.IGNORECASE)
 _SCHEME_LINE = re.compile(r"""(?:digest|hawk|oauth|aws4-hmac-sha256)[ \t][^\r\n'`\\]+""", re.IGNORECASE)
 _NO_VALUE = re.compile(  # nothing, or a reference to where the secret is
-    r"(?:none|null|nil|true|false|undefined|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z"
+    r"(?:none|null|nil|true|false|undefined|\(\)|\[\]|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z"
     r"|(?:os|self|cls|settings|config|process\.env)\.|(?:os\.)?getenv\(",
     re.IGNORECASE,
 )
@@ -74,14 +78,20 @@ def _string_end(text: str, begin: int, quote: str) -> int:
 
 
 def _bracket_end(text: str, begin: int, level: int) -> int:
+    """Where the bracket closes that opens there; the quotes in it have `level` backslashes."""
     depth = 0
-    quoted = False
+    quote = ""
     for match in _BRACKET.finditer(text, begin):
         sign = match[0]
-        if sign[-1] == '"':
-            quoted ^= (len(sign) - 1 - level) % (2 * level + 2) == 0
-        elif not quoted:
-            depth += 1 if sign in "{[" else -1
+        if sign[-1] in "\"'`":
+            if (len(sign) - 1 - level) % (2 * level + 2) == 0:
+                start = match.start()
+                if quote:
+                    quote = "" if quote == sign[-1] else quote
+                elif _BEFORE_STRING.search(text[start - 2 : start]):
+                    quote = sign[-1]
+        elif not quote:
+            depth += 1 if sign in "{[(" else -1
             if depth == 0:
                 return match.end()
     return len(text)
@@ -164,10 +174,14 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
     closing, before, sign, after, opening = separator.groups("")
     if opening:
         return begin, _string_end(text, begin, opening), ""
-    if closing and text[begin : begin + 1] in ("{", "["):
-        return begin, _bracket_end(text, begin, len(closing) - 1), closing
     strict = bool(closing) or (not before and not after and sign in ("=", "%3D", "%3d"))
-    return begin, _bare_end(text, begin, words, strict=strict), closing
+    end = _bare_end(text, begin, words, strict=strict)
+    group = _GROUP.match(text, begin)
+    if group:
+        name, quote = group.groups("")
+        if (quote and end > begin) if name else (quote or closing or end > begin):
+            end = _bracket_end(text, begin + len(name), len(quote or closing or " ") - 1)
+    return begin, end, closing
 
 
 def _unsigned_span(text: str, key_start: int, key_end: int, words: list[str]) -> tuple[int, int]:

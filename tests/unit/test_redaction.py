@@ -109,6 +109,7 @@ ORDINARY = [
     "The secret: practice every day. One token: about four letters. Price per token: 0.03. Enter your password: ",
     '{"max_tokens": 100, "prompt_tokens": 5, "token_count": 7, "session_id": "abc", "password": null, "token": ""}',
     "password: str = Field(min_length=8)",
+    'token = env("KEY"); auth: (see below), passwords=[], secrets=() and pin: {x}',
     "?max_tokens=5&session_id=77&page=3#top",
     "git clone ssh://git@github.com/owner/name and see https://example.com/@user and mail a@b.org -- now",
     "run it with --verbose and --max-tokens 5 --key-style mixed, or -- later",
@@ -231,6 +232,16 @@ def test_further_denied_keys() -> None:
         ("password]\\: hunter2", "password]\\: hunter2"),
         ("Basic dXNlcjpwYXNz\u212a", "Basic [redacted:basic]\u212a"),
         ("the security code: 8f3a", "the security code: [redacted]"),
+        ("get('x', auth=('bob', 'hunter2'), cookies={'sid': 'a'})", "get('x', auth=[redacted], cookies=[redacted])"),
+        ("{'auth': ('bob', b'hunter2'), 'a': 1}", "{'auth': '[redacted]', 'a': 1}"),
+        ("{'cookies': {'a': \"it's}\", 'b': '}'}, 'c': 1}", "{'cookies': '[redacted]', 'c': 1}"),
+        ("Config(secrets={'db': {'a': ['x', ('y',)]}}, n=1)", "Config(secrets=[redacted], n=1)"),
+        ("Client(credentials=Credentials(user='bob', value='hunter2'), n=1)", "Client(credentials=[redacted], n=1)"),
+        ("secret = {\n  'db': 's3cr3t'\n}\nn = 1", "secret = [redacted]\nn = 1"),
+        ("passwords: [hunter2, hunter3], n: 1", "passwords: [redacted], n: 1"),
+        ("access_tokens=[Bob's, it's, x] n=1", "access_tokens=[redacted] n=1"),
+        ('"msg": "auth={\\"a\\": \\"}\\", \\"b\\": 1} n=1"', '"msg": "auth=[redacted] n=1"'),
+        ("auth=('bob', 'hunt", "auth=[redacted]"),
     ],
 )
 def test_a_value_behind_a_denied_key_in_text(text: str, expected: str) -> None:
@@ -495,6 +506,7 @@ HOSTILE = """
     sk- eyJ -----BEGIN -----BEGIN_PRIVATE_KEY----- a@a@a@ a.a@a. @ Bearer_ bearer__ basic_ 0 1_ 4111_ 411_ +1_ ( ghp:
     password password= password:_ password=" "token":{ token=\\" AKIA AIza SG. xoxb- hooks.slack.com/ ://a: ://a@ ://
     DE89_3704_ :: 1:2:3_ ::1_ 1.1.1.1_ --token_ cookie:_a=b; authorization:_basic_ = \\\\ ' %3D %40 a- - . _ ya29. key:'
+    auth=( auth=('x auth=f(x='_ auth:_( auth:_[' auth:_[a1 auth:_(('it's auth=((((( auth_=_f('x "auth":('
 """
 
 
