@@ -16,7 +16,8 @@ _MAILBOX = re.compile(r"[\w.!#$+~-]+")
 _DOMAIN = re.compile(r"(?:@(?<=[\w.!#$+~-]@)|%40(?<=[\w.!#$+~-]%40))[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 # the first character comes first and the look behind it after, so that `re` can skip to it
 _PHONE = re.compile(
-    r"[+(\d](?<![\w.:+-].)(?:"
+    # behind any other colon stand times, ratios and addresses
+    r"[+(\d](?:(?<![\w.:+-].)|(?<=:\+)|(?<=[Tt][Ee][Ll]:.)|(?<=[Hh][Oo][Nn][Ee]:.))(?:"
     r"(?:(?<=\+)(?!\d*\.\d*(?![\d.]))|(?<=0)0)[1-9](?:\d{7,14}(?!\d)|(?:[ ./-]{0,2}\(?\d\)?){6,14})"
     r"|(?:(?<=1)[ .-])?(?:(?:(?<=\()|(?<=[ .-])\()\d{3}\) ?|(?:(?<=\d)|(?<=[ .-])\d)\d\d[ .-])\d{3}[ .-]\d{4}"
     r"|(?:(?<=\()0|(?<=0))\d{1,4}\)?[ /-]\d{3,4}(?:[ -]?\d{2,4}){1,3}"
