@@ -28,6 +28,7 @@ __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
 _LONGEST_KEY: Final = 256  # characters
+_SHORTEST_SECRET: Final = 12  # characters
 _LABELS: Final = frozenset(
     {
         "agent_name",
@@ -68,7 +69,8 @@ class Redactor:
         keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`.
         hook: Called with the path and the redacted value of every leaf that is left, `("input[0].content", "Hi")`;
             what it returns is used instead. If it raises, the value is dropped.
-        secrets: Exact strings that never leave, such as our own API key; also in what the hook returns.
+        secrets: Exact strings that never leave, such as our own API key; also in what the hook returns. One of less
+            than 12 characters, such as `test`, stands in other words as well, and is not looked for.
 
     Raises:
         ConfigurationError: A `pii` name is unknown, a key has no letters, or the hook cannot be called.
@@ -92,7 +94,8 @@ class Redactor:
         self._text = text
         self._pii = tuple(_chosen(pii))
         self._denied = DeniedKeys(keys)
-        self._secrets = tuple(sorted(filter(None, _listed(secrets)), key=len, reverse=True))
+        sought = [secret for secret in _listed(secrets) if len(secret) >= _SHORTEST_SECRET]
+        self._secrets = tuple(sorted(sought, key=len, reverse=True))
         self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
         self._only_text = hook is None and not self._pii

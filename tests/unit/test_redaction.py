@@ -335,13 +335,22 @@ def test_personal_data_in_numbers_and_keys() -> None:
 
 def test_exact_secrets_never_leave() -> None:
     """delivery: the API key is never in a span"""
-    redactor = Redactor(text=False, secrets=["key-12", "key-1234", ""], hook=lambda path, value: f"{value} key-1234")
-    assert redactor.value("p", ["a key-1234 b", {"key-12": 1}]) == [
+    redactor = Redactor(
+        text=False, secrets=["key-12345678", "key-12345678-9", ""], hook=lambda path, value: f"{value} key-12345678-9"
+    )
+    assert redactor.value("p", ["a key-12345678-9 b", {"key-12345678": 1}]) == [
         "a [redacted] b [redacted]",
         {"[redacted]": "1 [redacted]"},
     ]
-    assert redactor.text("p", "key-12") == "[redacted] [redacted]"
-    assert Redactor(secrets="key-1234").text("p", "key-1234 y") == "[redacted] y"
+    assert redactor.text("p", "key-12345678") == "[redacted] [redacted]"
+    assert Redactor(secrets="key-12345678-9").text("p", "key-12345678-9 y") == "[redacted] y"
+
+
+def test_a_key_that_is_a_word_is_not_looked_for() -> None:
+    redactor = Redactor(secrets=["test"])
+    value = {"ab_test": "the greatest contest", "event": "latest_test_event", "input": "write a unit test"}
+    assert redactor.value("p", value) is value
+    assert redactor.text("p", "test: api_key=test") == "test: api_key=[redacted]"
 
 
 def test_what_did_not_change_is_the_same_object() -> None:
