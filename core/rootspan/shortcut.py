@@ -23,6 +23,7 @@ from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD,
 from rootspan.dialect import RARE, TOKENS, link_to
 from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
+from rootspan.lengths import DATA, SHORT
 from rootspan.properties import write_properties
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record, SpanData
@@ -268,7 +269,8 @@ class _Writer:
                 raise _NotPlainError
             return written
         if kind is str:
-            if self._redactor.text("properties", value) is not value:
+            encoded = ";base64," in value or (len(value) >= SHORT and key in DATA)
+            if encoded or self._redactor.text("properties", value) is not value:
                 raise _NotPlainError
         elif kind is not bool and not (kind is int and -(2**63) <= value < 2**63):
             raise _NotPlainError

@@ -67,6 +67,8 @@ ODD: dict[str, dict[str, Any]] = {
     "a secret in a property": {"properties": {"note": "sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z"}},
     "a property that is ours": {"properties": {"user_id": "ada"}},
     "a property that hides one of ours": {"properties": {"user": "ada"}},
+    "a property that is an image": {"properties": {"picture": "data:image/png;base64," + "A" * 300}},
+    "a property that is a file": {"properties": {"data": "A" * 300}},
     "a dotted property": {"properties": {"a.b": 1}},
     "a property that is nothing": {"properties": {"plan": None}},
     "a property that is no number": {"properties": {"score": float("nan")}},
