@@ -71,5 +71,12 @@ class Batch:
         self.todo = todo
         settled = self.size - max((len(items) for _, items in todo), default=0)
         newly, self.settled = settled - self.settled, settled
-        dropped, self.dropped = self.dropped, Counter()
-        return newly, dropped, wait
+        return newly, self._dropped_of(newly), wait
+
+    def _dropped_of(self, settled: int) -> Counter[str]:
+        """Take the drops among what is settled now; one that another sink still has to take waits for that."""
+        dropped = Counter[str]()
+        for reason, number in self.dropped.items():
+            dropped[reason] = min(number, settled - dropped.total())
+        self.dropped -= dropped
+        return +dropped

@@ -294,6 +294,34 @@ def test_exporters_and_an_endpoint_each_get_every_span_once(sink: Sink) -> None:
     tracker.shutdown()
 
 
+class Picky(Exporter):
+    def export(self, spans: Any) -> SpanExportResult:
+        if any(span.name == "bad" for span in spans):
+            raise ValueError
+        return super().export(spans)
+
+
+@pytest.mark.parametrize("answers", [[], [503], [503, 503]], ids=str)
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_one_of_two_sinks_drops_is_counted_once_the_other_is_done(
+    refused: bool, answers: list[int], sink: Sink
+) -> None:
+    exporter = Picky()
+    tracker = Tracker(endpoint=sink.url, exporters=[exporter])
+    sink.script([*answers, *([400] if refused else [])])
+    tracker.track_ai("bad")
+    if not refused:
+        tracker.track_ai("whole")
+    for _ in range(len(answers) + 1):
+        tracker.flush(5)
+    assert tracker.stats()["queued"] == 0
+    dropped = adds_up(tracker)["dropped"]
+    assert sum(dropped.values()) == 1
+    assert refused or dropped == {"export_failed": 1}
+    assert exporter.names == ([] if refused else ["whole"])
+    tracker.shutdown()
+
+
 def test_an_exporter_that_raises_costs_at_most_the_span(caplog: pytest.LogCaptureFixture) -> None:
     exporter = Exporter([ValueError("mine")])
     tracker = Tracker(exporters=[exporter])
