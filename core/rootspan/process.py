@@ -28,6 +28,8 @@ _ALL_THE_REST: Final = (
     0.5  # seconds that the interpreter itself may take to end; each tracker has that long in any case
 )
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
+_MULTIPROCESSING: Final = frozenset({"multiprocessing", "billiard"})  # the latter is celery's
+_told: Final[set[str]] = set()  # of those: what calls us in each child that it forks
 _fork = threading.local()
 _exiting = False  # the exit handler ran: nobody would close what is made now
 _finalized = 0  # the child of multiprocessing that has been seen to
@@ -76,6 +78,7 @@ def record_with(settings: Settings) -> Recorder:
     if _exiting:
         pipeline.end()
     _recorders.add(recorder)
+    _outlive_multiprocessing()
     return recorder
 
 
@@ -88,13 +91,14 @@ def from_environment() -> Recorder:
         return record_with(resolve({}, disabled=True))
 
 
-def _outlive_multiprocessing() -> None:
+def _outlive_multiprocessing(_: object = None) -> None:
     """Deliver as well where `multiprocessing` ends a child: it runs its own finalizers, then `os._exit`.
 
-    Its children forget what their parent registered, so this is done in each, once it records.
+    Its children forget what their parent registered, so this is done in each: when it is forked, when a tracker is made
+    in it, and once it records.
     """
     global _finalized
-    for package in ("multiprocessing", "billiard"):  # the latter is celery's
+    for package in _MULTIPROCESSING:
         process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
         if _finalized == os.getpid() or process is None or util is None:
             continue
@@ -115,6 +119,10 @@ def _at_exit() -> None:
 
 def _before_fork() -> None:
     _fork.held = SETTING_UP.acquire(timeout=_FORK_SECONDS)
+    for package in _MULTIPROCESSING - _told:
+        if (util := sys.modules.get(f"{package}.util")) is not None:
+            _told.add(package)
+            util.register_after_fork(_outlive_multiprocessing, _outlive_multiprocessing)
 
 
 def _after_fork() -> None:

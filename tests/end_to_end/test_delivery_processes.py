@@ -67,6 +67,31 @@ def test_delivery_02_children_of_multiprocessing(method: str, mode: str, sink: S
     assert len(sink.spans) == 62
 
 
+@pytest.mark.parametrize("made", ["by the parent", "by the child"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_delivery_02_children_of_multiprocessing_that_only_begin(
+    method: str, made: str, sink: Sink, tmp_path: Path
+) -> None:
+    """What they leave open is recorded as unfinished when they end, as everywhere."""
+    code = f"""
+        import multiprocessing
+        def turn():
+            global open
+            open = rootspan.begin('turn')
+        def session():
+            rootspan.create_session(name='visit', agent_name='desk')
+        if __name__ == '__main__':
+            if {made == "by the parent"}: rootspan.track_ai('parent')
+            context = multiprocessing.get_context({method!r})
+            for work in (turn, session):
+                child = context.Process(target=work)
+                child.start()
+                child.join()
+    """
+    parent = {"parent": 1} if made == "by the parent" else {}
+    assert finish(code, sink, "memory", tmp_path, 2 + len(parent)) == {"invoke_agent desk": 1, **parent, "turn": 1}
+
+
 @modes
 def test_delivery_02_a_pool_of_processes(mode: str, sink: Sink, tmp_path: Path) -> None:
     code = """
