@@ -29,7 +29,8 @@ _PAUSE: Final = 0.001  # seconds between two segments of a survey
 
 def default_directory() -> str:
     """Return where a spool is when nobody named a directory: below `XDG_STATE_HOME` or the home directory."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    home = os.path.join(os.sep, os.path.expanduser("~"))  # where there is none: no directory of the working one
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
     return os.path.join(state, "rootspan", "spool")
 
 

@@ -701,3 +701,10 @@ def test_the_default_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/ann")
     assert default_directory() == "/home/ann/.local/state/rootspan/spool"
+
+
+def test_delivery_08_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system knows none, `~` stays as it is: that is no place in the working directory."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert default_directory() == "/~/.local/state/rootspan/spool"
