@@ -55,12 +55,17 @@ _ROOTS: Final = word_set("pass token key auth secr cook cred jwt pwd pw srf cvv 
 """Every denied key has one of these in it, once it is in small letters."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
+_WORD_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+")
 _CACHED: Final = 4096
 
 
 def words(key: str) -> list[str]:
     """Return the words of a key in small letters, parted at case, digits and punctuation."""
     return [word.lower() for word in _WORD.findall(_HUMP.sub(" ", key))]
+
+
+def _with_numbers(key: str) -> list[str]:
+    return [part.lower() for part in _WORD_OR_NUMBER.findall(_HUMP.sub(" ", key))]
 
 
 def _is_secret_token(words: list[str]) -> bool:
@@ -80,16 +85,19 @@ def _is_denied(key: str, extra: frozenset[str]) -> bool:
         return True
     if any(f"{first} {last}" in _PHRASES for first, last in pairwise(parts)):
         return True
-    return any(f" {entry} " in f" {phrase} " for entry in extra)
+    if not extra:
+        return False
+    spellings = f" {phrase} ", f" {' '.join(_with_numbers(key[:512]))} "
+    return any(f" {entry} " in spelling for entry in extra for spelling in spellings)
 
 
 def _phrases(keys: Collection[str]) -> frozenset[str]:
     phrases: set[str] = set()
     for key in (keys,) if isinstance(keys, str) else keys:
-        parts = words(key)
-        if not parts:
+        if not words(key):
             raise ConfigurationError(f"The denied key {key!r} has no letters. Give a key such as 'customer number'.")
-        phrases |= {" ".join(parts), "".join(parts)}
+        parts = _with_numbers(key)
+        phrases |= {" ".join(parts), " ".join(_WORD_OR_NUMBER.findall("".join(parts)))}
     return frozenset(phrases)
 
 
@@ -97,7 +105,8 @@ class DeniedKeys:
     """The built-in denied keys and further ones, with what was decided before.
 
     Args:
-        keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`.
+        keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`, and `"address2"`
+            denies `address_2` and not `address`.
 
     Raises:
         ConfigurationError: A key has no letters.

@@ -173,6 +173,15 @@ def test_further_denied_keys() -> None:
     assert Redactor(keys="salary").value("p", {"salary": 1, "s": 2}) == {"salary": REDACTED, "s": 2}
 
 
+def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
+    redactor = Redactor(keys=["address2", "p1", "question_1", "Tax File 2 Number"])
+    kept = {"address": 1, "ip_address": 2, "address20": 3, "p": 4, "question": 5, "question2": 6, "tax file number": 7}
+    assert redactor.value("p", kept) is kept
+    denied = ["address2", "Address_2", "ip-address2", "P1", "question1", "taxFile2Number", "taxfile2number"]
+    assert redactor.value("p", dict.fromkeys(denied, "x")) == dict.fromkeys(denied, REDACTED)
+    assert redactor.text("p", "IP address: 10.0.0.1, address2=x") == "IP address: 10.0.0.1, address2=[redacted]"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
