@@ -121,6 +121,8 @@ def _bare_end(text: str, begin: int, words: list[str], *, strict: bool) -> int:
 def _is_opaque(value: str, words: list[str]) -> bool:
     if _EXPRESSION.match(value):
         return False
+    if words[-1] == "pass" and value.isdigit():  # `pass: 1245, fail: 3`
+        return len(value) > 6
     if not _PASSWORDS.isdisjoint(words):
         return len(value) > 3 and value.lower() not in _NO_PASSWORDS
     return not _PLAIN.fullmatch(value)
@@ -166,7 +168,8 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
 
 def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]:
     """Where the value behind a key starts and ends, and the quotes that its replacement needs."""
-    words = _words(text[key_start:key_end])
+    key = text[key_start:key_end]
+    words = _words(key.rpartition(" ")[2]) or _words(key)  # `Password policy: ...` is none
     separator = _SEPARATOR.match(text, key_end)
     if not separator:
         return (*_unsigned_span(text, key_start, key_end, words), "")
