@@ -138,10 +138,10 @@ class Journal:
         begun: dict[bytes, Frame] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
         for part in Segment(os.path.join(self._directory, f"{self.name}.owner"), 0).frames(_POSITION.size):
-            if part.kind == SegmentKind.HEADER:
-                self.about = self.about or part.payload
-            elif part.kind == SegmentKind.FORGET:
+            if part.kind == SegmentKind.FORGET:
                 ended.add(part.span_id)
+            else:  # the header, or nothing where it is damaged
+                self.about = self.about or part.payload
         for segment in self.segments:
             damaged = 0
             for part in segment.frames():
