@@ -529,6 +529,8 @@ def test_delivery_08_a_disk_that_fails_is_said_once(
         assert not spool.ready
         spool._retry_at = 0.0
         assert not spool.append(ids(5), b"to memory")
+        spool.begin(ids(6), b"not begun here")
+        assert not spool._begun
     assert caplog.text.count("cannot write to its spool") == 1
     assert os.strerror(number) in caplog.text
     assert "Fix:" in caplog.text
