@@ -151,7 +151,7 @@ class Spool:
                 if self._own is None:
                     self._own = Journal.create(self.directory, self.fingerprint, self.about)
                 pen = self._own.open_segment(self._header)
-                pen.full_at = self._full_at(pen)
+                pen.full_at = self._full_at(pen.size)
                 self._pen = pen
                 if self._fsync:
                     self._sync_directory()
@@ -170,23 +170,26 @@ class Spool:
             own = self._own
             if self._pen is not full or own is None:
                 return
-            self._pen = pen = own.open_segment(self._header)
+            pen = own.open_segment(self._header)
+            copied = pen.size  # not what other threads write meanwhile
+            self._pen = pen
             for span_id, record in list(self._begun.items()):
                 pen.write(record)
+                copied += len(record)
                 if span_id not in self._begun:
                     pen.write(frame(SegmentKind.FORGET, span_id, b""))
-            pen.full_at = self._full_at(pen)  # until then 0: what could not be copied is copied with the next record
+            pen.full_at = self._full_at(copied)  # until then 0: what could not be copied is copied with the next record
             if self._fsync:
                 self._sync_directory()
             self._make_room(own)
         except OSError:
-            full.full_at = full.full_at and self._full_at(full)  # it goes on for another length
+            full.full_at = full.full_at and self._full_at(full.size)  # it goes on for another length
         finally:
             self._opening.release()
 
-    def _full_at(self, pen: Pen) -> int:
-        """Return when a segment of that size is full: half of it at least is more than copied beginnings."""
-        return pen.size + max(self._segment_bytes, pen.size)
+    def _full_at(self, size: int) -> int:
+        """Return when a segment that begins with so many bytes is full: at least half of it is more than copies."""
+        return size + max(self._segment_bytes, size)
 
     def _make_room(self, own: Journal) -> None:
         """Give up the oldest segments beyond the bound: first those of dead processes, then our own."""
