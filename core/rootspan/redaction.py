@@ -28,7 +28,7 @@ __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
 _LONGEST_KEY: Final = 256  # characters
-_SHORTEST_SECRET: Final = 12  # characters
+_UNMISTAKABLE: Final = 12  # characters of a secret that stands in no other word
 _LABELS: Final = frozenset(
     {
         "agent_name",
@@ -69,8 +69,8 @@ class Redactor:
         keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`.
         hook: Called with the path and the redacted value of every leaf that is left, `("input[0].content", "Hi")`;
             what it returns is used instead. If it raises, the value is dropped.
-        secrets: Exact strings that never leave, such as our own API key; also in what the hook returns. One of less
-            than 12 characters, such as `test`, stands in other words as well, and is not looked for.
+        secrets: Exact strings that never leave, such as our own API key; also in what the hook returns. Of less than
+            12 characters, one is looked for where it stands alone, and not at all if it is a mere word, such as `test`.
 
     Raises:
         ConfigurationError: A `pii` name is unknown, a key has no letters, or the hook cannot be called.
@@ -94,8 +94,8 @@ class Redactor:
         self._text = text
         self._pii = tuple(_chosen(pii))
         self._denied = DeniedKeys(keys)
-        sought = [secret for secret in _listed(secrets) if len(secret) >= _SHORTEST_SECRET]
-        self._secrets = tuple(sorted(sought, key=len, reverse=True))
+        longest_first = sorted(filter(_is_told_apart, _listed(secrets)), key=len, reverse=True)
+        self._secrets = tuple((secret, _exactly(secret)) for secret in longest_first)
         self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
         self._only_text = hook is None and not self._pii
@@ -310,18 +310,18 @@ class Redactor:
             )
 
     def _exact(self, path: str, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, REDACTED)
-        return value
+        return self._without_secrets(value) if isinstance(value, str) else value
+
+    def _without_secrets(self, text: str) -> str:
+        for secret, exactly in self._secrets:
+            if secret in text:
+                text = exactly.sub(REDACTED, text)
+        return text
 
     def _scrub(self, text: str) -> str:
         if len(text) <= _SHORT and self._only_shapes and (text.isidentifier() or not _SIGN.search(text)):
             return text
-        clean = text
-        for secret in self._secrets:
-            if secret in clean:
-                clean = clean.replace(secret, REDACTED)
+        clean = self._without_secrets(text) if self._secrets else text
         if len(clean) > 3:
             clean = self._secretless(clean)
         public = clean
@@ -339,6 +339,16 @@ class Redactor:
         if ":" in text or "=" in text or "%" in text or "<" in text or ("-" in text and "--" in text):
             return without_assignments(text, self._denied, queries_only=not self._text)
         return text
+
+
+def _is_told_apart(secret: str) -> bool:
+    return len(secret) >= _UNMISTAKABLE or not (secret.isalpha() or not secret)
+
+
+def _exactly(secret: str) -> re.Pattern[str]:
+    """Return what finds a secret; a short one may be a part of other ids."""
+    found = re.escape(secret)
+    return re.compile(found if len(secret) >= _UNMISTAKABLE else rf"(?<![\w-]){found}(?![\w-])")
 
 
 def _listed(names: Collection[str]) -> Collection[str]:

@@ -118,11 +118,12 @@ class Tracking:
             if properties is not None:
                 kept, more = keep(properties, limit)
                 size += more
-            if type(event) is not str or not 0 < len(event) <= LABEL:
+            # Ids come from outside and are cut here; event, model and provider are the code's own, and the worker's matter.
+            if type(event) is not str or not event:
                 event = recorder.name(event)
-            if model is not None and (type(model) is not str or len(model) > LABEL):
+            if model is not None and type(model) is not str:
                 model = recorder.label(model)
-            if provider is not None and (type(provider) is not str or len(provider) > LABEL):
+            if provider is not None and type(provider) is not str:
                 provider = recorder.label(provider)
             if agent_name is not None and (type(agent_name) is not str or len(agent_name) > LABEL):
                 agent_name = recorder.label(agent_name)

@@ -189,9 +189,7 @@ def in_turn(tracker: Tracker, number: str) -> None:
 
 WEIGHTS: dict[str, Callable[[Tracker, str], object]] = {
     "plain": lambda tracker, number: tracker.track_ai("turn", user_id="u1", input=number * 40),
-    "a long name": lambda tracker, number: tracker.track_ai(number + LONG),
     "long ids": lambda tracker, number: tracker.track_ai("turn", user_id=number + LONG, convo_id=number + LONG),
-    "a long model": lambda tracker, number: tracker.track_ai("turn", model=number + LONG, provider=number + LONG),
     "labels": lambda tracker, number: tracker.track_ai(
         "turn", tags=number + LONG, agent_name=number + LONG, response_model=number * 9, finish_reasons=["stop"]
     ),

@@ -360,6 +360,13 @@ def test_exact_secrets_never_leave() -> None:
     assert Redactor(secrets="key-12345678-9").text("p", "key-12345678-9 y") == "[redacted] y"
 
 
+def test_a_short_key_is_taken_where_it_stands_alone() -> None:
+    redactor = Redactor(secrets=["sk-test-1", "", "0"])
+    value = {"input": "ask-test-12 and sk-test-1x", "n": "10-0"}
+    assert redactor.value("p", value) is value
+    assert redactor.text("p", "the key (sk-test-1) is sk-test-1.") == "the key ([redacted]) is [redacted]."
+
+
 def test_a_key_that_is_a_word_is_not_looked_for() -> None:
     redactor = Redactor(secrets=["test"])
     value = {"ab_test": "the greatest contest", "event": "latest_test_event", "input": "write a unit test"}

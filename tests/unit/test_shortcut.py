@@ -56,7 +56,6 @@ PLAIN: dict[str, dict[str, Any]] = {
     "nested properties": {"user_id": "ada", "properties": {"plan": {"name": "pro"}}},
     "messages that are too long": {"input": [{"role": "user", "content": "x" * 200_000}] * 6},
     "a long user": {"user_id": "u" * 300},
-    "a long model": {"model": "m" * 2_000},
 }
 ODD: dict[str, dict[str, Any]] = {
     "an error": {"error": "no answer"},
@@ -75,6 +74,7 @@ ODD: dict[str, dict[str, Any]] = {
     "a property beyond 64 bits": {"properties": {"id": 2**63}},
     "properties that are too long": {"properties": {"note": "z" * 1_048_500}},
     "half a character": {"input": "\ud800"},
+    "a long model": {"model": "m" * 2_000},
     "labels that are long together": {"model": "m" * 900, "provider": "p" * 900, "response_model": "r" * 900},
     "tokens that cannot be": {"prompt_tokens": -1},
 }
