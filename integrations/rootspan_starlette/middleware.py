@@ -51,18 +51,13 @@ class RootspanMiddleware:
         if kind in ("http", "websocket") and _SEEN not in scope:
             root = open_request(_info(scope, kind, self._options.hooked), self._options)
             if root is not None:
-                scope[_SEEN] = True
-                connection, before = _Connection(root, scope, receive, send), root.attach()
+                connection = _Connection(root, scope, receive, send)
                 try:
                     await self._call(scope, connection.receive, connection.send)
                 except BaseException as error:  # passes untouched
-                    root.detach(before)
                     connection.ended(error)
                     raise
-                root.detach(before)
-                if not root.finished:
-                    connection.ended(None)
-                return
+                return connection.ended(None)
         elif kind == "lifespan":
             send = _flushing(send, self._options.tracker)
         await self._call(scope, receive, send)
@@ -107,7 +102,7 @@ def _single(app: Any) -> ASGIApp:
     """Return an ASGI 3 callable for an app of either version; what it takes tells them apart."""
     with contextlib.suppress(ValueError):  # what is written in C has no signature
         try:
-            inspect.signature(app).bind(None, None, None)
+            inspect.signature(app, follow_wrapped=False).bind(None, None, None)  # its own, not that of what it wraps
         except TypeError:
             return lambda scope, receive, send: app(scope)(receive, send)
     return app  # type: ignore[no-any-return]
@@ -137,6 +132,7 @@ class _Connection:
     def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
         self._root, self._scope = root, scope
         self._receive, self._send = receive, send
+        scope[_SEEN], self._before = True, root.attach()
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""
@@ -199,6 +195,10 @@ class _Connection:
 
     def ended(self, error: BaseException | None) -> None:
         """Note how the application ended, where the response did not end before."""
+        self._root.detach(self._before)
+        self._scope.pop(_SEEN, None)  # who calls the application again has that recorded, too
+        if self._root.finished:
+            return
         if error is None and self._scope["type"] == "websocket":
             self._root.end()  # the server closes what the application left open
         if error is not None and not (self._gone and isinstance(sole(error), _LEFT)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import importlib
 import json
@@ -1035,6 +1036,37 @@ def test_web_40_twice_records_once_and_a_nested_request_its_own(captured: Captur
     assert [span.name for span in captured.roots] == ["GET /inner", "GET /outer"]
 
 
+def test_web_40_an_app_that_is_called_again_with_the_same_scope_is_recorded_again(captured: Captured) -> None:
+    """As a middleware does that tries again, or that asks the next app where one knows no such path."""
+    tries: list[str] = []
+
+    def flaky(request: Request) -> Response:
+        tries.append(captured.tracker.track_ai("try"))
+        if len(tries) == 1:
+            raise ConnectionError
+        return PlainTextResponse("fine")
+
+    apps = [Starlette(routes=routes) for routes in ([], [Route("/", flaky)])]
+    old, new = [wrapped(captured, wrapped(captured, app)) for app in apps]
+
+    async def cascade(scope: Any, receive: Any, send: Any) -> None:
+        async def nowhere(message: Any) -> None: ...
+
+        await old(scope, receive, nowhere)
+        with contextlib.suppress(ConnectionError):
+            await new(scope, receive, nowhere)
+        await new(scope, receive, send)
+        assert "rootspan.request" not in scope
+
+    assert fetch(cascade)[1] == "fine"
+    first, second, third = captured.roots
+    assert first.name == "GET"
+    assert [root.attributes["http.response.status_code"] for root in captured.roots] == [404, 500, 200]
+    assert [root.failed for root in captured.roots] == [False, True, False]
+    assert [span.parent_id for span in captured.spans if span.name == "try"] == [second.span_id, third.span_id]
+    assert captured.tracker.current() is None
+
+
 def test_web_41_around_and_inside_cors_and_after_the_start(captured: Captured) -> None:
     app = Starlette(routes=[Route("/", plain)])
     app.add_middleware(CORSMiddleware, allow_origins=["*"])
@@ -1089,7 +1121,17 @@ class WithSignature:
         await ok(scope, receive, send)
 
 
-@pytest.mark.parametrize("app", [ok, Double, double, Awaited, type("E", (HTTPEndpoint,), {}), lambda *a: ok(*a)])
+def view_of_one_argument(request: Any) -> None: ...
+
+
+@functools.wraps(view_of_one_argument)
+async def decorated(scope: Any, receive: Any, send: Any) -> None:
+    await ok(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "app", [ok, Double, double, Awaited, type("E", (HTTPEndpoint,), {}), lambda *a: ok(*a), decorated]
+)
 @pytest.mark.parametrize("start", [asyncio.run, trio.run], ids=["asyncio", "trio"])
 def test_web_43_every_kind_of_asgi_app(captured: Captured, app: Any, start: Any) -> None:
     sent = run(wrapped(captured, app), start=start)
