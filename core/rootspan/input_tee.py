@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from rootspan.request import RequestRoot
@@ -27,15 +28,20 @@ class InputTee:
         return copy.deepcopy(self._stream, memo)  # which belongs to another request
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._stream, name)
-        return self._readinto if name == "readinto" else found  # it has what the server's has
+        found = getattr(self._stream, name)  # it has what the server's has
+        if name == "read1":  # what `io.TextIOWrapper` reads with
+            return partial(self._read1, found)
+        return partial(self._readinto, found) if name in ("readinto", "readinto1") else found
 
     def _noted(self, data: Any) -> Any:
         self._root.read(data)
         return data
 
-    def _readinto(self, buffer: Any) -> Any:
-        size = self._stream.readinto(buffer)
+    def _read1(self, read1: Any, *size: Any) -> Any:
+        return self._noted(read1(*size))
+
+    def _readinto(self, readinto: Any, buffer: Any) -> Any:
+        size = readinto(buffer)
         self._root.read(memoryview(buffer)[: size or 0])
         return size
 
@@ -51,5 +57,17 @@ class InputTee:
         """Read several lines, likewise."""
         return [self._noted(line) for line in self._stream.readlines(*hint)]
 
+    # What Python looks up in the class, past `__getattr__`:
+
     def __iter__(self) -> Iterator[Any]:
         return map(self._noted, self._stream)
+
+    def __next__(self) -> Any:
+        return self._noted(next(self._stream))
+
+    def __enter__(self) -> InputTee:
+        self._stream.__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> Any:
+        return self._stream.__exit__(*exc)

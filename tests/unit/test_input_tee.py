@@ -21,21 +21,49 @@ class Root:
         self.noted.append(bytes(body))
 
 
-@pytest.mark.parametrize("ways", ["read", "readline", "readlines", "iterate", "readinto"])
+@pytest.mark.parametrize(
+    "ways", ["read", "read1", "readline", "readlines", "iterate", "next", "with", "readinto", "readinto1", "as text"]
+)
 def test_every_way_to_read_is_noted(ways: str) -> None:
-    root, stream = Root(), io.BytesIO(b"one\ntwo\n")
+    root, stream = Root(), io.BufferedReader(io.BytesIO(b"one\ntwo\n"))  # type: ignore[arg-type]
     tee = InputTee(stream, root)  # type: ignore[arg-type]
     buffer = bytearray(5)
     read = {
         "read": lambda: tee.read(5),
+        "read1": lambda: tee.read1(5),
+        "next": lambda: next(tee),
+        "with": lambda: read_in_a_block(tee),
+        "readinto1": lambda: bytes(buffer[: tee.readinto1(buffer)]),
+        "as text": lambda: io.TextIOWrapper(tee).read().encode(),  # type: ignore[type-var]
         "readline": lambda: tee.readline(),
         "readlines": lambda: b"".join(tee.readlines()),
         "iterate": lambda: b"".join(tee),
         "readinto": lambda: bytes(buffer[: tee.readinto(buffer)]),
     }[ways]()
     assert read
-    assert b"".join(root.noted) == read == stream.getvalue()[: len(read)]
-    assert stream.tell() == len(read)
+    assert b"".join(root.noted) == read == b"one\ntwo\n"[: len(read)]
+    assert stream.closed if ways in ("with", "as text") else stream.tell() == len(read)
+
+
+def read_in_a_block(tee: InputTee) -> Any:
+    with tee as entered:
+        return entered.read(5)
+
+
+def test_what_the_servers_own_has_not_is_refused_as_without_us() -> None:
+    class Server:
+        def read(self) -> bytes:
+            return b"one"
+
+    tee = InputTee(Server(), Root())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'Server' object is not an iterator"):
+        next(tee)
+    with pytest.raises(AttributeError, match="__enter__"), tee:
+        pass
+    with pytest.raises(AttributeError, match="__exit__"):
+        tee.__exit__(None, None, None)
+    assert not hasattr(tee, "read1")
+    assert tee.read() == b"one"
 
 
 def test_the_rest_is_the_servers_own() -> None:
