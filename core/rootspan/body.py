@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from json import detect_encoding
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -109,6 +110,16 @@ class Body:
                 self._line(whole.rstrip(b"\r"))
         self._buffer += rest[: max(0, self._limit + 1 - len(self._buffer))]
 
+    def _last_line(self) -> None:
+        """Take the line that no newline ended, if it is whole."""
+        line = bytes(self._buffer)
+        self._buffer.clear()
+        try:
+            orjson.loads(line)
+        except ValueError:
+            return
+        self._event(line)
+
     def _line(self, line: bytes) -> None:
         if self._kind == "lines":
             self._event(line)
@@ -136,12 +147,16 @@ class Body:
 
     def _value(self) -> Any:
         """Return the body as JSON-like data or text, None where there is none."""
-        kept = self._buffer
+        kept, encoding = self._buffer, "utf-8"
+        if self._kind == "lines":
+            self._last_line()
         if self._kind in ("events", "lines"):
             kept = self._said or self._raw
-        if not kept:
+        else:
+            encoding = detect_encoding(kept)
+        text = kept[: self._limit].decode(encoding, "replace")
+        if not text or "\0" in text:  # what is still not decoded hides its secrets from every pattern
             return None
-        text = kept[: self._limit].decode("utf-8", "replace")
         if len(kept) > self._limit or (kept is self._buffer and self._size > len(kept)):
             return f"{text}…[cut: {self._size} bytes went by]"
         if self._kind == "form":
@@ -152,7 +167,7 @@ class Body:
             return fields if any(name in fields for name in _ASKED) else None
         if self._kind == "json":
             try:
-                return orjson.loads(kept)
+                return orjson.loads(text)
             except ValueError:
                 return text
         return text
@@ -234,11 +249,16 @@ def _text(value: Any, depth: int = 0) -> str | None:
     if isinstance(value, list):
         texts = [text for item in value if (text := _text(item, depth + 1)) is not None]
         return "".join(texts) if texts else None
-    if isinstance(value, dict) and not (isinstance(kind := value.get("type"), str) and _is_unspoken(kind)):
+    if isinstance(value, dict) and not _is_thought(value):
         for name in _TEXTS:
             if name in value and (text := _text(value[name], depth + 1)) is not None:
                 return text
     return None
+
+
+def _is_thought(part: dict[Any, Any]) -> bool:
+    kind = part.get("type")
+    return part.get("thought") is True or (isinstance(kind, str) and _is_unspoken(kind))
 
 
 def _is_unspoken(kind: str) -> bool:

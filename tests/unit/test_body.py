@@ -85,6 +85,7 @@ def test_what_a_request_asks(request_body: Any, wanted: Any) -> None:
             "Hello!",
         ),
         ({"candidates": [{"content": {"parts": [{"text": "Hel"}, {"text": "lo!"}]}}]}, "Hello!"),
+        ({"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, {"text": "Hello!"}]}}]}, "Hello!"),
         ({"message": {"role": "assistant", "content": "Hello!"}, "done": True}, "Hello!"),
         ({"reply": {"score": 1}}, {"score": 1}),
         ({"detail": "not found"}, {"detail": "not found"}),
@@ -113,6 +114,7 @@ def test_what_a_response_answers(response_body: Any, wanted: Any) -> None:
         ({"type": "response.function_call_arguments.delta", "delta": "{"}, None),
         ({"type": "text-delta", "delta": "Par"}, "Par"),
         ({"candidates": [{"content": {"parts": [{"text": "Par"}]}}]}, "Par"),
+        ({"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]}, None),
         ({"message": {"role": "assistant", "content": "Par"}, "done": False}, "Par"),
         ({"token": "Par"}, "Par"),
         ({"done": True}, None),
@@ -159,6 +161,9 @@ def test_events_without_a_delta_are_shown_as_they_are() -> None:
 def test_json_lines() -> None:
     lines = b"".join(json.dumps({"response": word}).encode() + b"\n" for word in ("Par", "is"))
     assert body_of("application/x-ndjson", lines).answered() == "Paris"
+    body = body_of("application/x-ndjson", lines[:-1])  # no newline ends the last one
+    assert (body.answered(), body.answered()) == ("Paris", "Paris")
+    assert body_of("application/x-ndjson", lines[:-2]).answered() == "Par"  # it broke off
 
 
 def test_a_form_counts_where_a_chat_is_in_it() -> None:
@@ -193,8 +198,23 @@ def test_nothing_is_kept_of_what_holds_no_chat(kind: str, encoding: str | None) 
 def test_json_of_another_name_and_json_that_is_broken() -> None:
     assert body_of("application/vnd.api+json", b'{"reply": "Hello!"}').answered() == "Hello!"
     assert body_of("application/json", b'{"reply": ').answered() == '{"reply": '
-    assert body_of("application/json", b"\xff\xfe").answered() == "\ufffd\ufffd"
+    assert body_of("application/json", b"\xff").answered() == "\ufffd"
     assert body_of("application/json").answered() is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_body_is_decoded_as_frameworks_do(encoding: str) -> None:
+    assert body_of("application/json", '{"question": "Où?"}'.encode(encoding)).asked() == "Où?"
+    assert body_of("application/json", '{"question": "Où?'.encode(encoding)).asked() == '{"question": "Où?'
+    assert body_of("text/plain", "Hi, who?".encode(encoding)).asked() == "Hi, who?"
+    cut = body_of("application/json", '{"question": "Why?"}'.encode(encoding), limit=40).asked()
+    assert "\0" not in cut
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "text/event-stream", "application/x-ndjson"])
+def test_nothing_is_kept_that_is_still_not_decoded(kind: str) -> None:
+    hidden = 'œœ{"password": "hunter2"}\n\n'.encode("utf-16-le")  # which nothing in it tells
+    assert body_of(kind, b"data: " + hidden if kind == "text/event-stream" else hidden).asked() is None
 
 
 def test_what_is_over_the_limit_is_cut_and_says_so() -> None:
