@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -87,6 +88,7 @@ class Followed:
     def __init__(self, root: RequestRoot, request: Request) -> None:
         self.root = root
         self.request: Request | None = request  # let go at the end
+        self._thread = threading.get_ident()  # the greenlet's where gevent patches, be it after this import
 
     def fail(self, error: BaseException) -> None:
         """Note the exception that no handler of the app took."""
@@ -120,9 +122,13 @@ class Followed:
         if self._answered:
             if not self._streams:
                 self.end()
-        elif error is not None and (self._failed or not isinstance(error, Exception)):
+        elif error is not None and (self._failed or self._ends_with(error)):
             self.root.fail(error)
             self.end()
+
+    def _ends_with(self, error: BaseException) -> bool:
+        # An exception is answered before; in another thread or greenlet it is that one's end, in a copy of the context.
+        return not isinstance(error, Exception) and threading.get_ident() == self._thread
 
     def end(self) -> None:
         """Record it, once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import json
 import os
@@ -177,6 +178,35 @@ def test_web_67_a_copied_context_does_not_end_the_request(
     assert not root.failed
     assert [captured.one(name).parent_id for name in ("copied", "after")] == [root.span_id] * 2
     assert captured.spans[-1] == root
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_web_67_a_thread_that_ends_itself_in_a_copied_context_does_not_end_the_request(
+    app: Flask, tracker: Tracker, captured: Captured, copied: bool
+) -> None:
+    def work() -> None:
+        tracker.track_ai("copied")
+        sys.exit()
+
+    @app.get("/")
+    def view() -> str:
+        within = copy_current_request_context(work)
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            with pytest.raises(SystemExit):  # which pytest does not take for the end of the thread that it is
+                context.run(within) if copied else within()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        tracker.track_ai("after", output="the answer")
+        return "ok"
+
+    assert get(app).text == "ok"
+    root = captured.one()
+    assert (root.failed, root.attributes["output.value"]) == (False, "the answer")
+    assert [captured.one(name).parent_id for name in ("copied", "after")] == [root.span_id] * 2
 
 
 def test_web_67_a_copied_context_in_call_on_close(app: Flask, tracker: Tracker, captured: Captured) -> None:
