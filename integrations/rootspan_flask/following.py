@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, cast
 
 from flask import Request, Response
@@ -40,7 +40,8 @@ def current_request() -> Request | None:
 def start(request: Request, options: RequestOptions) -> None:
     """Follow a request from now on, unless that is done already."""
     environ = request.environ
-    if _KEY in environ:
+    known: Followed | None = environ.get(_KEY)
+    if known is not None and known.request is not None:  # else it is over, and the app is called again
         return
     header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
     root = open_request(RequestInfo(request, request.method, request.path, request.scheme, header, peer), options)
@@ -65,12 +66,12 @@ def _current_root() -> RequestRoot | None:
 
 
 class _Body(StreamedBody):
-    """A streamed body, measured unless its length is known."""
+    """A streamed body, measured unless it is another answer's of a known length."""
 
     def __init__(self, chunks: Any, root: RequestRoot, end: Callable[[], None], length: int | None) -> None:
-        super().__init__(chunks, root, end, measured=length is None)
         # An error page is an iterator too, of one chunk, after which no code of the app is left to run.
         self._whole = length if type(chunks) is ClosingIterator else None
+        super().__init__(chunks, root, end, measured=self._whole is None)
 
     def __next__(self) -> Any:
         chunk = super().__next__()
@@ -107,8 +108,9 @@ class Followed:
             self.root.set_response_headers(response.headers.get)
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
         # A file goes out as it is, and the answer to a HEAD is never stepped.
-        plain = response.direct_passthrough or (self.request is not None and self.request.method == "HEAD")
-        self._streams = response.is_streamed and not plain
+        is_file = response.direct_passthrough and not isinstance(body, Generator)
+        is_head = self.request is not None and self.request.method == "HEAD"
+        self._streams = response.is_streamed and not is_file and not is_head
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
             response.response = _Body(body, self.root, self.end, response.content_length)

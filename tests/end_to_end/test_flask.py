@@ -297,6 +297,29 @@ def test_web_69_74_a_stream_ends_at_close_and_not_at_teardown(
     assert captured.one("cleaning up").parent_id == root.span_id
 
 
+@pytest.mark.parametrize("options", [{"direct_passthrough": True}, {"headers": {"Content-Length": "6"}}], ids=str)
+@pytest.mark.parametrize("left", [False, True])
+def test_web_69_a_generator_is_a_stream_however_it_is_handed_out(
+    app: Flask, tracker: Tracker, captured: Captured, options: dict[str, Any], left: bool
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b"one", b"two"):
+            tracker.track_ai("step")
+            yield chunk
+
+    route(app, "/", lambda: Response(chunks(), **options))
+    iterable: Any = app(create_environ("/"), start_response)
+    stream = iter(iterable)
+    taken = [next(stream)] if left else list(stream)
+    assert not captured.roots
+    iterable.close()
+    del iterable, stream
+    root = captured.one()
+    assert root.attributes["rootspan.stream.chunks"] == len(taken)
+    assert root.attributes.get("rootspan.outcome") == ("cancelled" if left else None)
+    assert [span.parent_id for span in captured.spans if span != root] == [root.span_id] * len(taken)
+
+
 @pytest.mark.parametrize("path", ["/answers", "/raises", "/aborts"])
 def test_web_70_a_before_request_that_answers_or_raises_yields_a_record(
     app: Flask, captured: Captured, path: str
@@ -818,6 +841,22 @@ def test_web_40_an_app_that_hands_its_request_on_records_once(app: Flask, tracke
     route(app, "/", lambda: Response.from_app(inner, request.environ))
     assert get(app).text == "inner"
     assert captured.one("inner").parent_id == captured.one().span_id
+
+
+def test_web_40_a_request_that_is_handled_again_is_recorded_again(tracker: Tracker, captured: Captured) -> None:
+    """As where the next app is asked after a 404; while a request is open, who hands it on records nothing."""
+    apps = Flask("old"), Flask("new")
+    for app in apps:
+        Rootspan(app, tracker=tracker)
+    route(apps[1], "/", lambda: tracker.track_ai("answer"))
+    environ = create_environ("/")
+    for app in apps:
+        body: Any = app(environ, start_response)
+        assert b"".join(body)
+        body.close()
+    first, second = captured.roots
+    assert [root.attributes["http.response.status_code"] for root in (first, second)] == [404, 200]
+    assert (second.name, captured.one("answer").parent_id) == ("GET /", second.span_id)
 
 
 def test_web_40_a_request_made_inside_another_one_is_a_root_of_its_own(
