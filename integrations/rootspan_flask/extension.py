@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
@@ -12,7 +13,7 @@ from flask import Flask, Request, Response
 from rootspan.adapter import GroupedSettings
 from rootspan.log import log
 from rootspan_flask.command import rootspan_command
-from rootspan_flask.following import current_request, following, start
+from rootspan_flask.following import current_request, followed_before, following, start
 
 __all__ = ["Rootspan"]
 
@@ -68,6 +69,7 @@ class Rootspan:
         flask.request_finished.connect(_finished, app)
         flask.got_request_exception.connect(_failed, app)
         flask.request_tearing_down.connect(_torn_down, app)
+        flask.appcontext_tearing_down.connect(_context_torn_down, app)
 
 
 def _receiver(function: Callable[..., None]) -> Callable[..., None]:
@@ -75,9 +77,7 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 
     def receive(app: Flask, **details: Any) -> None:
         try:
-            request = current_request()
-            if request is not None:
-                function(app, request, **details)
+            function(app, current_request(), **details)
         except Exception:
             log(logging.WARNING, "rootspan could not follow a request because of an error of its own", exc_info=True)
 
@@ -85,12 +85,12 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_receiver
-def _started(app: Flask, request: Request, **_: Any) -> None:
+def _started(app: Flask, request: Request | None, **_: Any) -> None:
     start(request, app.extensions[_NAME])
 
 
 @_receiver
-def _failed(app: Flask, request: Request, exception: BaseException, **_: Any) -> None:
+def _failed(app: Flask, request: Request | None, exception: BaseException, **_: Any) -> None:
     # Before `request_started` where the session could not be opened.
     start(request, app.extensions[_NAME])
     if (followed := following(request)) is not None:
@@ -98,13 +98,21 @@ def _failed(app: Flask, request: Request, exception: BaseException, **_: Any) ->
 
 
 @_receiver
-def _finished(app: Flask, request: Request, response: Response, **_: Any) -> None:
+def _finished(app: Flask, request: Request | None, response: Response, **_: Any) -> None:
     if (followed := following(request)) is not None:
         followed.answer(response)
 
 
 @_receiver
-def _torn_down(app: Flask, request: Request, exc: BaseException | None = None, **_: Any) -> None:
+def _torn_down(app: Flask, request: Request | None, exc: BaseException | None = None, **_: Any) -> None:
     # Also where a copy of the context ends: in a thread, in the view, long after the request.
     if (followed := following(request)) is not None:
         followed.tear_down(exc)
+
+
+@_receiver
+def _context_torn_down(app: Flask, request: Request | None, **_: Any) -> None:
+    # Where a teardown function of the app's raises, Flask does not tell that the request ends; its error is on the way.
+    error = sys.exc_info()[1]
+    if error is not None and (followed := followed_before(request)) is not None:
+        followed.break_off(error)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from typing import Any, Final, cast
+from weakref import ref
 
 from flask import Request, Response
 from flask import request as proxy
@@ -21,11 +23,12 @@ from rootspan.adapter import (
     open_request,
 )
 
-__all__ = ["Followed", "current_request", "following", "start"]
+__all__ = ["Followed", "current_request", "followed_before", "following", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
 
+_latest: ContextVar[Callable[[], Followed | None]] = ContextVar("rootspan_flask_latest", default=lambda: None)
 _request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
 
 
@@ -37,25 +40,32 @@ def current_request() -> Request | None:
         return None
 
 
-def start(request: Request, options: RequestOptions) -> None:
+def start(request: Request | None, options: RequestOptions) -> None:
     """Follow a request from now on, unless that is done already."""
-    environ = request.environ
+    environ = {} if request is None else request.environ
     known: Followed | None = environ.get(_KEY)
-    if known is not None and known.request is not None:  # else it is over, and the app is called again
+    if request is None or (known is not None and known.request is not None):  # else it is over, and handled again
         return
     header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
     root = open_request(RequestInfo(request, request.method, request.path, request.scheme, header, peer), options)
     if root is not None:
         root.look_up_with(_current_root)
-        environ[_KEY] = Followed(root, request)
+        followed = environ[_KEY] = Followed(root, request)
+        _latest.set(ref(followed))
         if root.request_body is not None and "wsgi.input" in environ:
             environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
 
 
-def following(request: Request) -> Followed | None:
+def following(request: Request | None) -> Followed | None:
     """Return what follows a request; None where it is over, or was handed on by another app."""
-    followed: Followed | None = request.environ.get(_KEY)
+    followed: Followed | None = None if request is None else request.environ.get(_KEY)
     return followed if followed is not None and followed.request is request else None
+
+
+def followed_before(request: Request | None) -> Followed | None:
+    """Return what follows the request that this code was in before `request`, or before it was in none."""
+    followed = _latest.get()()
+    return None if followed is None or followed.request is request else followed
 
 
 def _current_root() -> RequestRoot | None:
@@ -84,7 +94,7 @@ class Followed:
     """One request, from `request_started` to its last byte; kept in the WSGI environ."""
 
     _status = 0
-    _failed = _answered = _streams = False
+    _failed = _answered = _streams = _torn_down = False
 
     def __init__(self, root: RequestRoot, request: Request) -> None:
         self.root = root
@@ -121,10 +131,18 @@ class Followed:
 
     def tear_down(self, error: BaseException | None) -> None:
         """Record it where the answer is complete, or where there will be none."""
-        if self._answered:
+        if self._answered:  # before, it may be a copy of the context that ends
+            self._torn_down = True
             if not self._streams:
                 self.end()
         elif error is not None and (self._failed or self._ends_with(error)):
+            self.root.fail(error)
+            self.end()
+
+    def break_off(self, error: BaseException) -> None:
+        """Record what a teardown function raised, unless they are done: the server answers 500 then."""
+        if not self._torn_down:
+            self._status = 500
             self.root.fail(error)
             self.end()
 
@@ -144,5 +162,7 @@ class Followed:
             self.root.leave()
 
     def __del__(self) -> None:
-        if self.request is not None:
-            self.end()  # some servers never close what they were given
+        if self.request is not None:  # some servers never close what they were given
+            if self._answered and not self._torn_down:
+                self._status = 500  # and some answer was never given to them
+            self.end()

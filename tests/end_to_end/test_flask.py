@@ -385,20 +385,50 @@ def test_web_71_teardown_functions_run_in_their_order_and_inside_the_request(
     assert {captured.one(name).parent_id for name in order} == {captured.one().span_id}
 
 
-def test_web_71_a_teardown_function_that_raises_still_raises_and_the_request_is_recorded(
-    app: Flask, tracker: Tracker, captured: Captured
+@pytest.mark.parametrize("how", ["plain", "stream", "nested"])
+def test_web_71_a_teardown_function_that_raises_still_raises_and_the_request_is_a_failure(
+    app: Flask, tracker: Tracker, captured: Captured, how: str
 ) -> None:
     @app.teardown_request
     def teardown(error: Any) -> None:
-        raise LookupError("in teardown")
+        with app.app_context():
+            tracker.track_ai("rollback")
+        if request.path == "/":
+            raise LookupError("in teardown")
 
-    route(app, "/", lambda: "ok")
+    @app.get("/")
+    def view() -> Any:
+        if how == "nested":
+            app.test_client().get("/other").close()
+        return iter([b"ok"]) if how == "stream" else "ok"
+
+    route(app, "/other", lambda: "other")
     answer = get(app)
     assert "in teardown" in "".join(traceback.format_exception(answer.error))  # since Flask 3.2 in a group
-    del answer
-    gc.collect()  # nobody closes what was never handed out
-    assert captured.one().name == "GET /"
+    told = isinstance(answer.error, LookupError)
+    if not told or how == "nested":  # the one inside is the last that was told of, so this one is when it is dropped
+        del answer
+        gc.collect()
+    root = captured.one("GET /")
+    assert root.failed is told
+    assert root.attributes["http.response.status_code"] == (500 if told else 200)
+    if told:
+        assert root.events[0][1]["exception.type"] == ("500" if how == "nested" else "LookupError")
+    assert captured.spans[-1] == root
     assert tracker.current() is None
+
+
+def test_web_71_an_error_around_the_app_is_none_of_the_requests(app: Flask, captured: Captured) -> None:
+    """As where a middleware tries again while it handles what the first try raised."""
+    route(app, "/", lambda: iter([b"one", b"two"]))
+    try:
+        raise ConnectionError
+    except ConnectionError:
+        body: Any = app(create_environ("/"), start_response)
+        assert not captured.roots
+        assert b"".join(body) == b"onetwo"
+        body.close()
+    assert not captured.one().failed
 
 
 def test_web_71_a_receiver_of_ours_never_raises(
@@ -665,6 +695,13 @@ def test_web_79_a_body_that_nobody_closes_is_recorded_when_it_is_dropped(app: Fl
 
 
 # The general cases, for WSGI
+
+
+def test_web_79_a_request_that_is_never_answered_is_recorded_when_it_is_dropped(app: Flask, captured: Captured) -> None:
+    with app.test_request_context():
+        flask.request_started.send(app)
+    gc.collect()
+    assert "http.response.status_code" not in captured.one().attributes
 
 
 def test_web_16_63_the_environ_gains_one_key_and_no_cycle(app: Flask, captured: Captured) -> None:
