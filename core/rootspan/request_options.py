@@ -170,7 +170,8 @@ class RequestOptions:
         if callable(self.exclude):
             tracker = self.tracker or default_tracker
             recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
-            return bool(guarded("exclude", self.exclude, info.request, recorder))
+            said = guarded("exclude", self.exclude, info.request, recorder)
+            return bool(guarded("exclude", bool, said, recorder))  # what a host returns may have no truth
         return bool(self.excluded(info.path))
 
 

@@ -245,6 +245,18 @@ def test_excluded_is_what_the_patterns_say() -> None:
     assert not RequestOptions().excludes(RequestInfo(request=None, method="GET", path="/health"))
 
 
+def test_what_a_function_says_of_an_exclusion_may_have_no_truth(captured: Captured) -> None:
+    class Odd:
+        def __bool__(self) -> bool:
+            raise TypeError("neither")
+
+    def excludes(said: object) -> bool:
+        options = RequestOptions(exclude=lambda request: said, tracker=captured.tracker)
+        return options.excludes(RequestInfo(request=None, method="GET", path="/"))
+
+    assert [excludes(said) for said in (1, 0, None, Odd())] == [True, False, False, False]
+
+
 @pytest.mark.parametrize(("record", "looks"), [("all", 1), ("tracked", 0)])
 def test_the_callers_trace_is_looked_for_only_where_it_is_recorded(captured: Captured, record: str, looks: int) -> None:
     asked: list[str] = []
