@@ -210,8 +210,6 @@ class _Connection:
         self._finish()
 
     def _finish(self) -> None:
-        try:
+        with contextlib.suppress(Exception):  # there are routers of all kinds
             self._root.set_route(template(self._scope))
-        except Exception:  # there are routers of all kinds
-            self._root.set_route(None)
         self._root.finish()

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from starlette.convertors import CONVERTOR_TYPES
 from starlette.routing import Mount
 from starlette.types import Scope
 
 __all__ = ["template"]
 
-_PARAMETER: Final = re.compile(r"{(\w+)(:\w+)?}")
+_PARAMETER: Final = re.compile(r"\\?{(\w+)(?::(\w+))?\\?}")  # also in an escaped path
 
 
 def template(scope: Scope) -> str | None:
@@ -34,9 +35,9 @@ def template(scope: Scope) -> str | None:
 def _mounts(scope: Scope) -> str:
     """Return the templates of the mounts that led to the route, the outermost of which set `app_root_path`."""
     mounted_at = scope.get("root_path", "")[len(scope["app_root_path"]) :]
-    routes, parameters = _known(scope)
-    found = (path for route, path in _all(routes) if isinstance(route, Mount)) if mounted_at else ()
-    return next((path for path in found if _filled(path, parameters) == mounted_at), "")
+    found = (path for route, path in _all(_known(scope)[0]) if isinstance(route, Mount)) if mounted_at else ()
+    # By their patterns: a parameter's value may be another one's of the same name, or be written in several ways.
+    return next((path for path in found if re.fullmatch(_pattern(path), mounted_at)), "")
 
 
 def _found(scope: Scope) -> str | None:
@@ -64,6 +65,10 @@ def _all(routes: Iterable[Any], above: str = "") -> Iterator[tuple[Any, str]]:
         if (included := getattr(route, "original_router", None)) is not None:  # FastAPI's, since 0.137
             route, path = included, path + route.include_context.prefix
         yield from _all(getattr(route, "routes", None) or (), path)
+
+
+def _pattern(path: str) -> str:
+    return _PARAMETER.sub(lambda match: CONVERTOR_TYPES[match[2] or "str"].regex, re.escape(path))
 
 
 def _filled(path: str, parameters: dict[str, Any]) -> str:

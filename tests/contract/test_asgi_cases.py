@@ -615,6 +615,9 @@ def routed() -> Starlette:
             OwnRoute(),
             Mount("/a/{x}", app=inner),
             Mount("/deep", routes=[Mount("/er/{x}", routes=[Route("/{y}", plain)])]),
+            Mount("/users/{id}", routes=[Route("/posts/{id}", plain)]),
+            Mount("/c++/{n:int}", routes=[Route("/{y}", plain)]),
+            Mount("/files/{p:path}/raw", routes=[Route("/{y}", plain)]),
             Mount("/raw", app=ok),
             Host("{sub}.example.org", app=hosted),
         ]
@@ -632,6 +635,9 @@ def routed() -> Starlette:
         ("/a/a/b/b", "GET /a/{x}/b/{y}"),  # values that look like the parts around them
         ("/a/1/c/2", "GET /a/{x}/c/{y:int}"),
         ("/deep/er/deep/er", "GET /deep/er/{x}/{y}"),
+        ("/users/5/posts/7", "GET /users/{id}/posts/{id}"),  # of one name, where the last value counts
+        ("/c++/007/8", "GET /c++/{n:int}/{y}"),
+        ("/files/a/b/raw/c", "GET /files/{p:path}/raw/{y}"),
         ("/raw/anything/below", "GET /raw"),
         ("/slash", "GET"),
         ("/own", "GET"),
