@@ -36,7 +36,7 @@ class RequestInfo:
     Args:
         request: the framework's own request, which the hooks are given.
         method: the HTTP method, or `WEBSOCKET`.
-        path: the URL's path.
+        path: the URL's path below where the app is mounted (`root_path`, `SCRIPT_NAME`).
         scheme: `http`, `https`, `ws` or `wss`.
         header: returns a request header by its lower-case name, or None; several of one name joined by commas.
         peer: the address at the other end of the connection; None where there is none, as on a unix socket.

@@ -74,8 +74,8 @@ def _open(request: Any) -> Any:
     except ImproperlyConfigured:  # which is for the application to find out
         scheme = "http"
     if id(request) not in _handlings:  # else a second middleware is in the stack
-        header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
-        root = open_request(RequestInfo(request, request.method or "", request.path, scheme, header, peer), options())
+        path, header, peer = request.path_info, environ_header(environ), environ.get("REMOTE_ADDR")
+        root = open_request(RequestInfo(request, request.method or "", path, scheme, header, peer), options())
     return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
 
 

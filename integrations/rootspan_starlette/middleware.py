@@ -49,8 +49,7 @@ class RootspanMiddleware:
         """Handle one ASGI connection."""
         kind = scope["type"]
         if kind in ("http", "websocket") and _SEEN not in scope:
-            root = open_request(_info(scope, kind, self._options.hooked), self._options)
-            if root is not None:
+            if (root := open_request(_info(scope, kind, self._options.hooked), self._options)) is not None:
                 connection = _Connection(root, scope, receive, send)
                 try:
                     await self._call(scope, connection.receive, connection.send)
@@ -111,9 +110,11 @@ def _single(app: Any) -> ASGIApp:
 def _info(scope: Scope, kind: str, hooked: bool) -> RequestInfo:
     get, is_http = scope.get, kind == "http"
     client, made_with = get("client"), Request if is_http else HTTPConnection
+    path, prefix = get("path", ""), f"{get('root_path') or ''}/"
     return RequestInfo(
-        made_with(scope) if hooked else None, get("method", "GET") if is_http else "WEBSOCKET", get("path", ""),
-        get("scheme", "http" if is_http else "ws"), header_of(get("headers")), client[0] if client else None,
+        made_with(scope) if hooked else None, get("method", "GET") if is_http else "WEBSOCKET",
+        path[len(prefix) - 1 :] if path.startswith(prefix) else path, get("scheme", "http" if is_http else "ws"),
+        header_of(get("headers")), client[0] if client else None,
     )  # fmt: skip
 
 

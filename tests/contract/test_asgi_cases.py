@@ -763,6 +763,13 @@ def test_web_29_a_root_path_is_not_part_of_the_route(captured: Captured, path: s
     assert captured.one().name == f"GET {template}"
 
 
+@pytest.mark.parametrize("path", ["/health", "/api/health"])
+@pytest.mark.parametrize("root_path", [None, "", "/api", "/ap"])
+def test_web_29_a_root_path_is_not_part_of_what_is_excluded(captured: Captured, path: str, root_path: Any) -> None:
+    run(wrapped(captured, ok, exclude=["/health"]), {**HTTP, "path": path, "root_path": root_path})
+    assert bool(captured.spans) == (path == "/api/health" and root_path != "/api")
+
+
 @pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
 def test_web_29_the_root_path_of_a_fastapi_app(captured: Captured) -> None:
     app = FastAPI(root_path="/api")

@@ -1150,6 +1150,9 @@ def test_dotted_paths_and_functions(captured: Captured) -> None:
     assert captured.one().attributes["user.id"] == "named"
     with project(captured, path("x", fine), exclude="/x"):
         get("/x")
+        body, said = wsgi(SCRIPT_NAME="/api")
+        body.close()
+    assert said[0][0] == "200 OK"
     assert len(captured.spans) == 1
 
 
