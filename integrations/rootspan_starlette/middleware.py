@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio.to_thread
@@ -168,9 +169,7 @@ class _Connection:
             self._gone = True
             raise
         if last:
-            if (self._root.status or 0) >= 500:
-                return self._root.end()  # the exception behind it comes only now
-            self._finish()
+            self._finish(self._root.answered)
 
     def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
         """Note what is rarely sent; return the message to send, and whether the response ends with it."""
@@ -208,9 +207,9 @@ class _Connection:
             self._root.cancel()  # changes nothing where the answer was complete
         else:
             self._root.set_status(500)  # what the server answers for it
-        self._finish()
+        self._finish(self._root.finish)
 
-    def _finish(self) -> None:
+    def _finish(self, finish: Callable[[], None]) -> None:
         with contextlib.suppress(Exception):  # there are routers of all kinds
             self._root.set_route(template(self._scope))
-        self._root.finish()
+        finish()
