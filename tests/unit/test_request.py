@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http
 import threading
 import time
@@ -241,6 +242,17 @@ def test_what_starts_behind_a_failed_answer_is_no_part_of_it(captured: Captured)
     assert request.end <= ended
     assert (later.parent_id, later.links) == (None, [(request.trace_id, request.span_id)])
     assert [span.attributes["user.id"] for span in captured.spans] == ["u1", "u1"]
+
+
+def test_what_starts_after_its_request_was_dropped_asks_it_no_more(captured: Captured) -> None:
+    asked: list[object] = []
+    root = opened(captured, user_id=asked.append)
+    with root.activate():
+        del root
+        gc.collect()
+        captured.tracker.track_ai("later")
+    assert [span.attributes.get("rootspan.outcome") for span in captured.spans] == ["unfinished", None]
+    assert asked == [None]  # at its end
 
 
 def test_a_method_of_ones_own_and_a_header_that_raises(captured: Captured) -> None:
