@@ -118,7 +118,7 @@ class Tracking:
             if properties is not None:
                 kept, more = keep(properties, limit)
                 size += more
-            # Ids come from outside and are cut here; event, model and provider are the code's own: the worker cuts them.
+            # Ids come from outside and are cut here; event, model and provider are the code's own: the worker cuts them
             if type(event) is not str or not event:
                 event = recorder.name(event)
             if model is not None and type(model) is not str:

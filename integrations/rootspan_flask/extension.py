@@ -18,7 +18,6 @@ from rootspan_flask.following import current_request, followed_before, following
 __all__ = ["Rootspan"]
 
 _NAME: Final = "rootspan"  # in `app.extensions`
-_SOURCE: Final = 'app.config["ROOTSPAN"]'
 _ARGUMENTS: Final = GroupedSettings("Rootspan(...)")  # under the same names; only read here
 
 
@@ -62,7 +61,7 @@ class Rootspan:
         given: Any = cast("dict[str, Any]", app.config).get("ROOTSPAN", {})
         if isinstance(given, Mapping):
             given = {**cast("dict[str, Any]", given), **self._options, **options}
-        app.extensions[_NAME] = GroupedSettings(_SOURCE).apply(given)
+        app.extensions[_NAME] = GroupedSettings('app.config["ROOTSPAN"]').apply(given)
         app.cli.add_command(rootspan_command)
         # Signals hold the app weakly, and what is connected twice is called once.
         flask.request_started.connect(_started, app)

@@ -111,8 +111,7 @@ class Followed:
         """Note the response; a streamed one is stepped inside the request from here on."""
         self._answered = True
         self._status = response.status_code
-        header = self.root.response_header
-        if header is not None:
+        if (header := self.root.response_header) is not None:
             response.headers[header[0]] = header[1]
         if self.root.response_body is not None:
             self.root.set_response_headers(response.headers.get)

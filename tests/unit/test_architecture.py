@@ -163,6 +163,12 @@ def test_core_imports_no_framework(path: Path) -> None:
     ]
 
 
+def test_core_says_all_it_says_through_one_function() -> None:
+    """A handler of the host's may raise, and then only `log` keeps that from the call and from the worker."""
+    found = {path.name for path in CORE.rglob("*.py") if 'getLogger("rootspan")' in path.read_text("utf-8")}
+    assert found == {"log.py"}
+
+
 def test_importing_rootspan_is_light() -> None:
     """In a fresh interpreter, with warnings as errors: no framework, nothing that only a delivery needs."""
     code = "import json, sys, rootspan; print(json.dumps(sorted(sys.modules)))"
