@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
 from rootspan.freeze import LABEL, thaw
+from rootspan.open_span import OpenSpan
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
-from rootspan.scope import OpenSpan, Scope, inside
+from rootspan.scope import Scope, inside
 from rootspan.tracking import Tracking
 
 __all__ = ["Interaction", "Opening", "Step", "handle"]

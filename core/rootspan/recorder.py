@@ -14,22 +14,13 @@ from opentelemetry.trace import SpanContext
 from rootspan.arguments import Arguments, Error, failure, joined, merged
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
+from rootspan.host_span import host_span
 from rootspan.ids import new_ids, new_span_id
 from rootspan.log import log
+from rootspan.open_span import Holder, OpenSpan, holding, open_ancestor, opened
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
-from rootspan.scope import (
-    Enclosing,
-    Holder,
-    OpenSpan,
-    Scope,
-    ScopeLookup,
-    holding,
-    host_span,
-    inside,
-    open_ancestor,
-    opened,
-)
+from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings
 
 __all__ = ["Recorder", "is_hex"]

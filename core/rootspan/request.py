@@ -19,10 +19,11 @@ from rootspan.arguments import outcome_of
 from rootspan.body import Body
 from rootspan.callers import caller_ids, client_address
 from rootspan.functions import Activation, asteps
+from rootspan.open_span import OpenSpan, below
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
-from rootspan.scope import OpenSpan, Scope, below, inside
+from rootspan.scope import Scope, inside
 from rootspan.streamed import ContextLookUp, WholeBody
 from rootspan.traffic import Streamed, Traffic
 

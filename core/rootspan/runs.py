@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary, ref
 from rootspan import default_tracker
 from rootspan.arguments import Error
 from rootspan.forks import after_fork
+from rootspan.open_span import OpenSpan
 from rootspan.record import NOBODY, Identity
 from rootspan.recorder import Recorder
-from rootspan.scope import OpenSpan, Scope, inside, within
+from rootspan.scope import Scope, inside, within
 from rootspan.tracker import Tracker
 
 if TYPE_CHECKING:

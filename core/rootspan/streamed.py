@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rootspan.scope import OpenSpan, Scope
+from rootspan.open_span import OpenSpan
+from rootspan.scope import Scope
 
 if TYPE_CHECKING:
     from rootspan.request import RequestRoot

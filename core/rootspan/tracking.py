@@ -12,11 +12,12 @@ from opentelemetry.trace import SpanContext
 from rootspan.arguments import failure
 from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
+from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
 from rootspan.record import Identity, Kind
 from rootspan.recorder import Recorder, is_hex
-from rootspan.scope import Scope, host_context, host_span_in
+from rootspan.scope import Scope
 
 __all__ = ["Tracking"]
 

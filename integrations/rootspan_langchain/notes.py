@@ -8,7 +8,7 @@ from typing import Any
 
 from rootspan import semconv
 from rootspan.adapter import Run
-from rootspan.scope import OpenSpan
+from rootspan.open_span import OpenSpan
 from rootspan_langchain.invocation import Whose
 from rootspan_langchain.usage import Usage
 from rootspan_langchain.values import frozen_value

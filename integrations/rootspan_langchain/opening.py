@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from rootspan import Tracker, semconv
 from rootspan.adapter import Run, RunTree
+from rootspan.open_span import holding
 from rootspan.record import NOBODY, Identity, Kind
-from rootspan.scope import holding
 from rootspan_langchain import invocation
 from rootspan_langchain.notes import Notes, add, attach, text_of
 

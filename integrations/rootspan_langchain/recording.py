@@ -15,8 +15,8 @@ from rootspan import semconv
 from rootspan.adapter import Run
 from rootspan.arguments import Error, outcome_of
 from rootspan.freeze import freeze
+from rootspan.open_span import OpenSpan
 from rootspan.record import Kind, SpanEvent
-from rootspan.scope import OpenSpan
 from rootspan_langchain import graphs, models
 from rootspan_langchain.notes import add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.opening import Opening

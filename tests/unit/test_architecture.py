@@ -30,6 +30,7 @@ LAYERS = (
     {"shortcut"},
     {"transport", "spool"},
     {"pipeline"},
+    {"open_span", "host_span"},
     {"scope", "arguments"},
     {"recorder"},
     {"tracking"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rootspan import Tracker, scope
+from rootspan import Tracker, host_span
 from rootspan.dialect import link_to
 from rootspan.record import Link
 from rootspan.recorder import Recorder
@@ -97,7 +97,7 @@ class OddSpan:
         return self.context
 
 
-@pytest.mark.parametrize("look", [scope._public_host_span, scope._direct_host_span])
+@pytest.mark.parametrize("look", [host_span._public_host_span, host_span._direct_host_span])
 def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[Any], Any]) -> None:
     from opentelemetry import context, trace
 

@@ -1,0 +1,205 @@
+"""What has begun and not yet finished: the spans that the caller's threads share until one of them records it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+from opentelemetry.trace import SpanContext
+
+from rootspan.record import Frozen, Identity, Kept, Kind
+
+__all__ = ["Holder", "OpenSpan", "below", "holding", "open_ancestor", "opened"]
+
+Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
+"""Input tokens, output tokens and cost."""
+
+_NO_TOKENS: Final = (None, None, None)
+_NAMELESS: Final = (None, None, None)
+_TOKENS: Final = 1
+_COST: Final = 2
+# Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
+_BELOW: Final = tuple(
+    MappingProxyType({"has_children": True} | dict.fromkeys(names, True))
+    for names in ((), ("tokens_below",), ("cost_below",), ("tokens_below", "cost_below"))
+)
+
+
+class Holder:
+    """An identity that may still change; spans share one unless they were given values of their own."""
+
+    __slots__ = ("identity",)
+
+    identity: Identity
+
+
+class OpenSpan:
+    """An interaction, session, request or step that has begun and not yet finished; made by `opened`."""
+
+    __slots__ = (
+        "adopts", "ask", "bare", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
+        "last_output", "link", "model", "name", "named", "output", "parent", "properties", "provider", "start",
+        "tokens", "told", "usage_below",
+    )  # fmt: skip
+
+    kind: str
+    name: str
+    ids: str
+    parent: OpenSpan | None
+    holder: Holder
+    start: int
+    link: SpanContext | str | None
+    input: Kept
+    output: Kept
+    properties: Frozen
+    model: str | None
+    provider: str | None
+    tokens: Totals
+    fields: Mapping[str, Any] | None  # what becomes `Record.more`
+    finished: bool
+    bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
+    adopts: bool  # takes what it lacks from its children, once it ends: the next child may be somebody else's
+    named: tuple[str | None, str | None, str | None]  # user, conversation and agent, each of the first that names one
+    ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at a child
+    has_children: bool
+    told: bool  # an id of it was asked for, and may be looked up later
+    usage_below: int  # whether some span below carries tokens, a cost or both
+    first_input: Kept
+    last_output: Kept
+
+    @property
+    def root(self) -> OpenSpan:
+        """The span at the top, which may be this one."""
+        span = self
+        while span.parent is not None:
+            span = span.parent
+        return span
+
+    def took(
+        self,
+        user_id: str | None = None,
+        convo_id: str | None = None,
+        agent_name: str | None = None,
+        call_input: Kept = None,
+        call_output: Kept = None,
+        tokens: Totals = _NO_TOKENS,
+    ) -> None:
+        """Note a child, whose work it says that it is, and of an event what a root may take from it.
+
+        Args:
+            tokens: what it used: totals of those above it must not count that twice.
+        """
+        root = self if self.parent is None else self.root
+        self.has_children = root.has_children = True
+        if tokens is not _NO_TOKENS:
+            used = _TOKENS if tokens[0] is not None or tokens[1] is not None else 0
+            if tokens[2] is not None:
+                used |= _COST
+            above: OpenSpan | None = self
+            while above is not None:
+                above.usage_below |= used
+                above = above.parent
+        if root.adopts and (user_id or convo_id or agent_name or call_input is not None or call_output is not None):
+            root.adopt(user_id, convo_id, agent_name, call_input, call_output)
+
+    def took_call(self, call_input: Kept, call_output: Kept) -> None:
+        """Note what went into a call of a model below and what came out, or into and out of this one."""
+        root = self.root
+        if root.adopts:
+            root.adopt(None, None, None, call_input, call_output)
+
+    def adopt(
+        self,
+        user_id: str | None,
+        convo_id: str | None,
+        agent_name: str | None,
+        call_input: Kept = None,
+        call_output: Kept = None,
+    ) -> None:
+        """Keep what this root may lack: whose work and its input from the first child, its output from the last one."""
+        if self.first_input is None:
+            self.first_input = call_input
+        if call_output is not None:
+            self.last_output = call_output
+        user, convo, agent = self.named
+        if (user_id and not user) or (convo_id and not convo) or (agent_name and not agent):
+            self.named = (user or user_id or None, convo or convo_id or None, agent or agent_name or None)
+
+    def settle(self) -> None:
+        """Take what it lacks from its children, and let those above know of a model call."""
+        if self.adopts:
+            if self.input is None:
+                self.input = self.first_input
+            if self.output is None:
+                self.output = self.last_output
+            if self.named is not _NAMELESS:
+                own, (user, convo, agent) = self.holder.identity, self.named
+                self.holder.identity = own._replace(
+                    user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
+                )
+        if self.parent is not None:
+            if self.model is not None or self.kind == Kind.MODEL:
+                self.took_call(self.input, self.output)
+            if self.tokens is not _NO_TOKENS:
+                self.parent.took(tokens=self.tokens)
+        if self.has_children:
+            fields, told = self.fields, below(self.usage_below)
+            if fields is None:
+                self.fields = told
+            elif not told.keys() <= fields.keys():
+                self.fields = {**fields, **told}
+
+    def set(self, **fields: Any) -> None:
+        """Keep rare fields for the record, None omitted."""
+        present = {name: value for name, value in fields.items() if value is not None}
+        if present:
+            self.fields = {**self.fields, **present} if self.fields else present
+
+
+def below(used: int) -> Mapping[str, Any]:
+    """Return the fields of a span that has children, and whether those carry tokens and a cost."""
+    return _BELOW[used]
+
+
+# Made by functions, attribute by attribute: calling a class that has an `__init__` takes twice as long.
+
+
+def holding(identity: Identity) -> Holder:
+    """Return a new holder of an identity."""
+    holder = Holder()
+    holder.identity = identity
+    return holder
+
+
+def opened(
+    kind: str,
+    name: str,
+    ids: str,
+    parent: OpenSpan | None,
+    holder: Holder,
+    start: int,
+    link: SpanContext | str | None = None,
+) -> OpenSpan:
+    """Return a new span."""
+    span = OpenSpan()
+    span.kind = kind
+    span.name = name
+    span.ids = ids
+    span.parent = parent
+    span.holder = holder
+    span.start = start
+    span.link = link
+    span.input = span.output = span.first_input = span.last_output = span.properties = None
+    span.model = span.provider = span.fields = span.ask = None
+    span.tokens, span.named = _NO_TOKENS, _NAMELESS
+    span.finished = span.bare = span.adopts = span.told = span.has_children = False
+    span.usage_below = 0
+    return span
+
+
+def open_ancestor(span: OpenSpan | None) -> OpenSpan | None:
+    """Return `span` or the nearest ancestor of it that has not finished."""
+    while span is not None and span.finished:
+        span = span.parent
+    return span
