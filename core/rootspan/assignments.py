@@ -53,6 +53,10 @@ _NO_VALUE = re.compile(  # nothing, or a reference to where the secret is
 _EXPRESSION = re.compile(r"[A-Za-z_][\w.]*[(\[]")
 _PLAIN = re.compile(r"[$€£]?\d{0,3}(?:[.,]\d+)?%?|[^\d@#$%^&*+~=]*")
 _words = lru_cache(maxsize=1024)(words)
+_LOOK: Final = 1_024  # characters that tell whether something looks like a secret
+_ABOUT: Final = word_set(
+    "policy policies rule rules requirement requirements length strength hint manager format field"
+)
 _PASSWORDS: Final = word_set("password passwd pwd passphrase passcode")
 _NO_PASSWORDS: Final = word_set(
     "string text bytes bool boolean optional required secretstr varchar char must should your please then"
@@ -110,19 +114,28 @@ def _bare_end(text: str, begin: int, words: list[str], *, strict: bool) -> int:
         if scheme:
             end = _bare_end(text, scheme.end(), ["token"], strict=True)
             return end if end > scheme.end() else begin
-    bare = _BARE.match(text, begin)
-    run = bare[0] if bare else ""
-    if _NO_VALUE.match(run):
+    run = _run(text, begin, len(text) if strict else begin + _LOOK)
+    if _NO_VALUE.match(run) or not (strict or _is_opaque(run[: _value_length(run)], words)):
         return begin
-    end = begin + max([len(run.rstrip(",.)]}")), *(done.end() for done in DONE.finditer(run))])
-    return end if strict or _is_opaque(text[begin:end], words) else begin
+    if len(run) == _LOOK:
+        run = _run(text, begin, len(text))
+    return begin + _value_length(run)
+
+
+def _run(text: str, begin: int, end: int) -> str:
+    bare = _BARE.match(text, begin, end)
+    return bare[0] if bare else ""
+
+
+def _value_length(run: str) -> int:
+    return max([len(run.rstrip(",.)]}")), *(done.end() for done in DONE.finditer(run))])
 
 
 def _is_opaque(value: str, words: list[str]) -> bool:
     if _EXPRESSION.match(value):
         return False
     if words[-1] == "pass" and value.isdigit():  # `pass: 1245, fail: 3`
-        return len(value) > 6
+        return len(value) > 4
     if not _PASSWORDS.isdisjoint(words):
         return len(value) > 3 and value.lower() not in _NO_PASSWORDS
     return not _PLAIN.fullmatch(value)
@@ -169,7 +182,8 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
 def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]:
     """Where the value behind a key starts and ends, and the quotes that its replacement needs."""
     key = text[key_start:key_end]
-    words = _words(key.rpartition(" ")[2]) or _words(key)  # `Password policy: ...` is none
+    last = _words(key.rpartition(" ")[2])
+    words = last if last and last[-1] in _ABOUT else _words(key) or last
     separator = _SEPARATOR.match(text, key_end)
     if not separator:
         return (*_unsigned_span(text, key_start, key_end, words), "")
@@ -183,7 +197,8 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
     if group:
         name, quote = group.groups("")
         if (quote and end > begin) if name else (quote or closing or end > begin):
-            end = _bracket_end(text, begin + len(name), len(quote or closing or " ") - 1)
+            close = _bracket_end(text, begin + len(name), len(quote or closing or " ") - 1)
+            end = close if closing else max(end, close)  # `password=(S3cr3t)x9!k` is no group
     return begin, end, closing
 
 

@@ -244,6 +244,11 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
         ("Basic dXNlcjpwYXNz\u212a", "Basic [redacted:basic]\u212a"),
         ("the security code: 8f3a", "the security code: [redacted]"),
         ("Password value: hunter2, new password: hunter", "Password value: [redacted], new password: [redacted]"),
+        ("The password is: letmein, password was: hunter", "The password is: [redacted], password was: [redacted]"),
+        ("Password again: letmein, password 2: hunter", "Password again: [redacted], password 2: [redacted]"),
+        ("pass: 123456, password=(S3cr3t)x9!k x", "pass: [redacted], password=[redacted] x"),
+        ("token=[x]abcdef123 pwd={ab}cdef12", "token=[redacted] pwd=[redacted]"),
+        ("api_key: " + "k3y" * 500 + ", n: 1", "api_key: [redacted], n: 1"),
         ("password 2: hunter, password 3 = hunter", "password 2: [redacted], password 3 = [redacted]"),
         ("pass: hunter2, pass: 12345678, pass=1245", "pass: [redacted], pass: [redacted], pass=[redacted]"),
         ("get('x', auth=('bob', 'hunter2'), cookies={'sid': 'a'})", "get('x', auth=[redacted], cookies=[redacted])"),
@@ -540,6 +545,7 @@ HOSTILE = """
     password password= password:_ password=" "token":{ token=\\" AKIA AIza SG. xoxb- hooks.slack.com/ ://a: ://a@ ://
     DE89_3704_ :: 1:2:3_ ::1_ 1.1.1.1_ --token_ cookie:_a=b; authorization:_basic_ = \\\\ ' %3D %40 a- - . _ ya29. key:'
     auth=( auth=('x auth=f(x='_ auth:_( auth:_[' auth:_[a1 auth:_(('it's auth=((((( auth_=_f('x "auth":('
+    auth=[] auth=[], Pod(id=1,auth=[],env={}), auth:[], auth:(x), token:x1y2z3,
 """
 
 
