@@ -133,6 +133,7 @@ class OpenSpan:
                 self.input = self.first_input
             if self.output is None:
                 self.output = self.last_output
+            self.first_input = self.last_output = None
             if self.named is not _NAMELESS:
                 own, (user, convo, agent) = self.holder.identity, self.named
                 self.holder.identity = own._replace(

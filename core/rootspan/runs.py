@@ -147,9 +147,13 @@ class _Forest:
             left = self.left.get(self.current())
         except Exception:  # no id, or anything else
             return None
-        if left is None or scope is None or scope.span is None:
+        if left is None or scope is None or scope.span is None or scope.span is left:
             return left
-        return None if within(scope, left) or scope.span.root.link == left.root.ids else left
+        around = left.parent
+        while around is not None and around is not scope.span:
+            around = around.parent
+        # What is around the run gives way to it, and so does what the run itself was started after.
+        return left if around is not None or left.root.link == scope.span.root.ids else None
 
     def add(self, run: Run) -> None:
         """Keep a run, within the bounds of count and age."""
@@ -224,7 +228,8 @@ class _Forest:
                 self._release(invocation)
         if run.span is not None:
             run.recorder.finish(run.span, outcome, error, end)
-            run.span.input = run.span.output = run.span.fields = None  # recorded; only the place in the tree is kept
+            # Recorded; only the place in the tree is kept.
+            run.span.input = run.span.output = run.span.first_input = run.span.last_output = run.span.fields = None
         if run.unwatch is not None:
             run.unwatch()
         run.on_close = run.unwatch = None

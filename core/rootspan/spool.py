@@ -183,7 +183,7 @@ class Spool:
                 self._sync_directory()
             self._make_room(own)
         except OSError:
-            full.full_at = full.full_at and self._full_at(full.size)  # it goes on for another length
+            full.full_at = full.full_at and full.size + self._segment_bytes  # it goes on for another length
         finally:
             self._opening.release()
 
@@ -256,8 +256,9 @@ class Spool:
 
     def settle_elsewhere(self) -> None:
         """Note that the ends that memory took are settled: nobody is to send those interactions as unfinished."""
-        while self._ended and self._own is not None:
-            self._own.forget(self._ended.popleft())
+        own = self._own  # which `close` may take away
+        while self._ended and own is not None:
+            own.forget(self._ended.popleft())
 
     def orphans(self) -> list[str]:
         """Return the journals that may have lost their owner."""

@@ -94,8 +94,8 @@ class SpoolingPipeline(Pipeline):
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Write a record to the spool; in memory where that cannot be."""
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
+            self._spool.end_elsewhere(bytes.fromhex(record[2][-16:]))  # before it may be delivered
             super().put(record, size)
-            self._spool.end_elsewhere(bytes.fromhex(record[2][-16:]))
         elif self.worker is None:
             self._start()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import time_ns
 from typing import Any, Final, TypeVar, cast
@@ -43,7 +44,8 @@ def guarded(method: _Method) -> _Method:
             recording: Recording = self._recording
             recording.tree.recorder.own_error()
             if ending:
-                recording.give_up(kwargs.get("run_id"), args[0] if failing else None)
+                with suppress(Exception):
+                    recording.give_up(kwargs.get("run_id"), args[0] if failing else None)
 
     return cast("_Method", call)
 
@@ -55,7 +57,8 @@ class Recording(Opening):
         """Keep what went into a chain; of a stream that is told at its end, and a placeholder before."""
         if not self.content or run.span is None:
             return
-        if is_placeholder(inputs):
+        if is_placeholder(inputs):  # or what was really given; then nothing takes its place
+            run.span.input = frozen_value(inputs)
             run.data.asks = run.parent is None and run.span.root.first_input is None
             return
         said = last_said(inputs, "user") if run.parent is None else None

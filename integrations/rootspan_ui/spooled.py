@@ -246,17 +246,24 @@ def _fingerprint(environ: Mapping[str, str]) -> str | None:
 def _look(directory: str, screen: Screen) -> list[_Left] | None:
     """Say which directory it is, and return what is in it; None where it cannot be read."""
     screen.say(f"spool  {clean(directory)}")
-    if not os.path.exists(directory):
+    try:
+        os.stat(directory)
+    except FileNotFoundError:
         fix = "--directory DIR, or ROOTSPAN_SPOOL, if the app names another one"
         screen.say(f"  There is no such directory, so nothing was recorded there.\n  Fix: {fix}")
         return None
+    except OSError as error:
+        return _unreadable(error, screen)
     try:
         return [_left(directory, name) for name in sorted(names(directory))]
     except FileNotFoundError:  # pragma: no cover  (sent and deleted by a running process meanwhile)
         return []
     except OSError as error:
-        screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
-        return None
+        return _unreadable(error, screen)
+
+
+def _unreadable(error: OSError, screen: Screen) -> None:
+    screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
 
 
 def _left(directory: str, name: str) -> _Left:

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -632,8 +633,9 @@ def test_what_is_opened_below_a_hidden_root_is_the_place_there(
         assert found.one(name).attributes.get("user.id") == around
 
 
+@pytest.mark.parametrize("around", [False, True])
 def test_what_a_step_left_behind_stays_the_same_persons_work_when_all_has_ended(
-    tracker: Tracker, trees: Collect
+    tracker: Tracker, trees: Collect, around: bool
 ) -> None:
     """As a background task does, which has the context of the step that started it."""
     handler = RootspanCallbackHandler(tracker=tracker)
@@ -651,19 +653,33 @@ def test_what_a_step_left_behind_stays_the_same_persons_work_when_all_has_ended(
             tracker.track_ai("inside")
             RunnableLambda(str, name="inner").invoke("x")
 
-    RunnableLambda(start, name="root").invoke("x", config(handler))
-    left.pop().run(later)
+    with tracker.begin("outer", user_id="u7") if around else nullcontext():
+        RunnableLambda(start, name="root").invoke("x", config(handler))
+        left.pop().run(later)  # what is around it may be open still
     found = trees()
-    root = found.one("root")
+    root, above = found.one("root"), ["outer"] if around else []
     for name in ("late", "chain", "turn"):
-        assert found.one(name).parent_id is None
-        assert found.one(name).links == [(root.trace_id, root.span_id)]
-    assert found.path(found.one("inside")) == ["turn", "inside"]
-    assert found.path(found.one("inner")) == ["turn", "inner"]
+        assert found.path(found.one(name)) == [*above, name]
+        assert found.one(name).links == ([] if around else [(root.trace_id, root.span_id)])
+    assert found.path(found.one("inside")) == [*above, "turn", "inside"]
+    assert found.path(found.one("inner")) == [*above, "turn", "inner"]
     assert {span.attributes["user.id"] for span in found.spans} == {"u7"}
     assert handler.stats()["kept"] == 0
     gc.collect()
     assert not handler._recording.tree._forest.left
+
+
+def test_a_run_that_is_over_keeps_nothing_of_what_was_said(tracker: Tracker) -> None:
+    """Whoever keeps a run's id, to judge it later, keeps its place alive."""
+    handler, kept, said = RootspanCallbackHandler(tracker=tracker), uuid.uuid4(), "q" * 100_000
+    with tracker.begin("turn"):
+        RunnableLambda(str).invoke(said, config(handler, run_id=kept))
+    tracker.flush(20)
+    (span,) = handler._recording.tree._forest.left.values()
+    while span is not None:
+        assert not span.first_input
+        assert not span.last_output
+        span = span.parent
 
 
 def test_metadata_with_a_key_of_any_kind(handler: RootspanCallbackHandler, trees: Collect) -> None:

@@ -279,6 +279,11 @@ def test_lc_09_a_stream_shows_nothing_of_its_input_where_content_is_left_out(tra
     assert not {"input.value", "output.value"} & {name for span in trees().spans for name in span.attributes}
 
 
+def test_lc_09_what_looks_like_the_placeholder_and_is_none(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    RunnableLambda(len).invoke({"input": ""}, config(handler))
+    assert trees().root.attributes["input.value"] == '{"input":""}'
+
+
 def test_lc_09_a_stream_that_comes_second_leaves_the_request_its_question(
     handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect
 ) -> None:

@@ -84,9 +84,10 @@ def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) 
     assert "everything that was recorded is delivered" in box.say(status, 0)
     (tmp_path / "file").write_text("")
     for command in (status, replay, purge):
-        said = box.say(command, 2, directory=str(tmp_path / "file"))
-        assert "cannot be read: Not a directory" in said
-        assert "Fix:" in said
+        for place in (tmp_path / "file", tmp_path / "file" / "below"):
+            said = box.say(command, 2, directory=str(place))
+            assert "cannot be read: Not a directory" in said
+            assert "Fix:" in said
 
 
 def test_status_while_a_process_runs(box: Box) -> None:
