@@ -80,7 +80,7 @@ class RequestRoot:
         span.adopts = True
         self._scope = inside(span)
         if options.asks:
-            span.ask = _weakly(ref(self), RequestRoot.identify)
+            span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
         if options.more:
             self._prepare()
         if options.record == "all":
@@ -258,16 +258,6 @@ class RequestRoot:
         if self._ended is None:
             self._ended = time_ns()
 
-    def answered(self) -> None:
-        """Finish it with the last byte; after a 5xx only once the exception behind that can no more be noted.
-
-        That is with `finish`, or before what starts next: a background task is no part of the request.
-        """
-        if (self.status or 0) < 500:
-            return self.finish()
-        self.end()
-        self._span.ask = _weakly(ref(self), RequestRoot.finish)
-
     def stream(self, chunks: Iterable[Any]) -> WholeBody:
         """Return a streamed body that is stepped inside the request and finishes it, with a `close` for the server."""
         return WholeBody(chunks, self)
@@ -433,15 +423,13 @@ class RequestRoot:
 _OVER: Final = RequestInfo(None, "", "")
 
 
-def _weakly(root: ref[RequestRoot], method: Callable[[RequestRoot], None]) -> Callable[[], None]:
-    """Return a call of a root's method; open spans are kept, and what nobody finishes must not stay for that."""
-
-    def call() -> None:
+def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
+    def ask() -> None:
         alive = root()
         if alive is not None:
-            method(alive)
+            alive.identify()
 
-    return call
+    return ask
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each

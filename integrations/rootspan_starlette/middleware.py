@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable
 from typing import Any, Final
 
 import anyio.to_thread
@@ -170,7 +169,9 @@ class _Connection:
             self._gone = True
             raise
         if last:
-            self._finish(self._root.answered)
+            if (self._root.status or 0) >= 500:
+                return self._root.end()  # the exception behind it comes only now
+            self._finish()
 
     def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
         """Note what is rarely sent; return the message to send, and whether the response ends with it."""
@@ -208,9 +209,9 @@ class _Connection:
             self._root.cancel()  # changes nothing where the answer was complete
         else:
             self._root.set_status(500)  # what the server answers for it
-        self._finish(self._root.finish)
+        self._finish()
 
-    def _finish(self, finish: Callable[[], None]) -> None:
+    def _finish(self) -> None:
         with contextlib.suppress(Exception):  # there are routers of all kinds
             self._root.set_route(template(self._scope))
-        finish()
+        self._root.finish()

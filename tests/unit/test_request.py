@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import http
 import threading
 import time
@@ -216,43 +215,6 @@ def test_the_end_may_be_before_the_finish(captured: Captured) -> None:
     span = captured.one()
     assert span.end <= ended
     assert span.attributes["error.type"] == "LookupError"
-
-
-@pytest.mark.parametrize("status", [None, 200, 503])
-def test_an_answer_is_finished_unless_an_exception_may_be_behind_it(captured: Captured, status: int | None) -> None:
-    root = opened(captured)
-    if status is not None:
-        root.set_status(status)
-    root.answered()
-    assert root.finished == (status != 503)
-    root.fail(LookupError("behind it"))
-    root.finish()
-    assert captured.one().attributes.get("error.type") == ("LookupError" if status == 503 else None)
-
-
-def test_what_starts_behind_a_failed_answer_is_no_part_of_it(captured: Captured) -> None:
-    root = opened(captured, user_id=lambda request: "u1")
-    root.set_status(503)
-    with root.activate():
-        root.answered()
-        ended = time.time_ns()
-        captured.tracker.track_ai("later")
-        assert root.finished
-    request, later = captured.spans
-    assert request.end <= ended
-    assert (later.parent_id, later.links) == (None, [(request.trace_id, request.span_id)])
-    assert [span.attributes["user.id"] for span in captured.spans] == ["u1", "u1"]
-
-
-def test_what_starts_after_its_request_was_dropped_asks_it_no_more(captured: Captured) -> None:
-    asked: list[object] = []
-    root = opened(captured, user_id=asked.append)
-    with root.activate():
-        del root
-        gc.collect()
-        captured.tracker.track_ai("later")
-    assert [span.attributes.get("rootspan.outcome") for span in captured.spans] == ["unfinished", None]
-    assert asked == [None]  # at its end
 
 
 def test_a_method_of_ones_own_and_a_header_that_raises(captured: Captured) -> None:
