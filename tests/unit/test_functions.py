@@ -12,7 +12,7 @@ import threading
 import tracemalloc
 import typing
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from itertools import islice
 from typing import Any
 
@@ -377,6 +377,7 @@ def test_a_generator_function_stays_one() -> None:
 
     for function in (words, Shop.words, Shop().words, functools.partial(words), tracked.carry(words)):
         assert inspect.isgeneratorfunction(function)
+        assert inspect.getfullargspec(function)[:3] == ([], "args", "kwargs")
         assert not inspect.isasyncgenfunction(function)
     assert inspect.isasyncgenfunction(awords)
     assert not inspect.isgeneratorfunction(awords)
@@ -572,6 +573,65 @@ def test_nothing_is_awaited_that_the_host_does_not_await(tracker: Tracker, sink:
     assert tracker.flush(5)
     assert sorted(span.name for span in sink.spans) == ["never", "query"]
     assert sink.one("never").attributes["rootspan.outcome"] == "unfinished"
+
+
+class Hashless(type):
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+
+class Raising(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise KeyError(name)
+
+
+class Answering(type):
+    def __getattr__(cls, name: str) -> Any:
+        return name
+
+
+@pytest.mark.parametrize("meta", [Hashless, Raising, Answering])
+def test_a_result_of_an_odd_class_is_returned_as_it_is(meta: type, tracker: Tracker, sink: Sink) -> None:
+    odd = meta("Odd", (), {})()
+    assert tracker.tool(name="odd")(lambda: odd)() is odd
+    assert tracker.carry(lambda: odd)() is odd
+    assert tracker.flush(5)
+    assert sink.one("odd").status_code == 0
+
+
+def test_what_is_awaitable_and_more_is_handed_on(tracker: Tracker, sink: Sink) -> None:
+    """Such as what an HTTP client's `get` returns, for `await` and for `async with`."""
+
+    class Request(Coroutine[Any, Any, str]):
+        def __init__(self) -> None:
+            self.inner: Any = ask(tracker, "x")
+
+        def send(self, value: Any) -> Any:
+            return self.inner.send(value)
+
+        def throw(self, *error: Any) -> Any:
+            return self.inner.throw(*error)
+
+        def __await__(self) -> Any:
+            return self.inner.__await__()
+
+        async def __aenter__(self) -> str:
+            return await self
+
+        async def __aexit__(self, *error: object) -> None:
+            return None
+
+    async def main() -> None:
+        async with tracker.tool(name="get")(Request)() as answer:
+            assert answer == "X"
+        async with tracker.carry(Request)() as answer:
+            assert answer == "X"
+
+    asyncio.run(main())
+    assert tracker.flush(5)
+    assert sink.one("get").status_code == 0
 
 
 def test_an_object_that_generates_is_followed_as_a_function_is(tracker: Tracker, sink: Sink) -> None:
