@@ -193,12 +193,12 @@ class Step(Opening):
     @property
     def user_id(self) -> str | None:
         """The user, as known so far."""
-        return self._span.holder.identity.user_id
+        return self._span.whose.user_id
 
     @property
     def convo_id(self) -> str | None:
         """The conversation, as known so far."""
-        return self._span.holder.identity.convo_id
+        return self._span.whose.convo_id
 
     def set_output(self, output: Any) -> None:
         """Set what came out; the last call wins.

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.record import Frozen, Identity, Kept, Kind
 
-__all__ = ["Holder", "OpenSpan", "below", "holding", "open_ancestor", "opened"]
+__all__ = ["Holder", "OpenSpan", "below", "holding", "known_since", "open_ancestor", "opened"]
 
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
@@ -76,6 +76,16 @@ class OpenSpan:
             span = span.parent
         return span
 
+    @property
+    def whose(self) -> Identity:
+        """Whose work it is, as known so far: of a root that adopts, also what its children say."""
+        own, (user, convo, agent) = self.holder.identity, self.named
+        if self.named is _NAMELESS:
+            return own
+        return own._replace(
+            user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
+        )
+
     def took(
         self,
         user_id: str | None = None,
@@ -134,11 +144,7 @@ class OpenSpan:
             if self.output is None:
                 self.output = self.last_output
             self.first_input = self.last_output = None
-            if self.named is not _NAMELESS:
-                own, (user, convo, agent) = self.holder.identity, self.named
-                self.holder.identity = own._replace(
-                    user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
-                )
+            self.holder.identity = self.whose
         if self.parent is not None:
             if self.model is not None or self.kind == Kind.MODEL:
                 self.took_call(self.input, self.output)
@@ -197,6 +203,24 @@ def opened(
     span.finished = span.bare = span.adopts = span.told = span.has_children = False
     span.usage_below = 0
     return span
+
+
+def known_since(identity: Identity, span: OpenSpan | None) -> Identity:
+    """Return an identity with the user, conversation and agent that became known after it was taken.
+
+    Args:
+        identity: what was known then.
+        span: the innermost span that may know better; those above it come after it.
+    """
+    user, convo, agent = identity.user_id, identity.convo_id, identity.agent_name
+    while span is not None:
+        if not span.finished:
+            above = span.holder.identity
+            user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
+        span = span.parent
+    if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
+        return identity
+    return identity._replace(user_id=user, convo_id=convo, agent_name=agent)
 
 
 def open_ancestor(span: OpenSpan | None) -> OpenSpan | None:

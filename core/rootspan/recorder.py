@@ -17,7 +17,7 @@ from rootspan.freeze import weight
 from rootspan.host_span import host_span
 from rootspan.ids import new_ids, new_span_id
 from rootspan.log import log
-from rootspan.open_span import Holder, OpenSpan, holding, open_ancestor, opened
+from rootspan.open_span import Holder, OpenSpan, holding, known_since, open_ancestor, opened
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
@@ -75,9 +75,7 @@ class Recorder(Arguments):
         if root.ask is not None:  # before the identity is read: the first child has it, too
             root.ask()
         holder = scope.own or span.holder
-        identity = holder.identity
-        if holder is not root.holder or not self.defaults_are_fixed:
-            identity = self._known_since(identity, span)
+        identity = holder.identity if holder is root.holder else known_since(holder.identity, span)
         if not span.finished:
             return span, identity, None
         if self.enclosing.is_left(scope):
@@ -85,25 +83,6 @@ class Recorder(Arguments):
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
         return parent, identity, None if parent is not None else root.ids
-
-    def _known_since(self, identity: Identity, span: OpenSpan | None) -> Identity:
-        """Return an identity with the user, conversation and agent that became known after it was taken.
-
-        Args:
-            span: the innermost span that may know better; the getters of `configure` come after all of those above.
-        """
-        user, convo, agent = identity.user_id, identity.convo_id, identity.agent_name
-        while span is not None:
-            if not span.finished:
-                above = span.holder.identity
-                user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
-            span = span.parent
-        if not self.defaults_are_fixed and not (user and convo and agent):
-            given = self.defaults() or NOBODY
-            user, convo, agent = user or given.user_id, convo or given.convo_id, agent or given.agent_name
-        if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
-            return identity
-        return identity._replace(user_id=user, convo_id=convo, agent_name=agent)
 
     def place_event(
         self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
@@ -232,10 +211,8 @@ class Recorder(Arguments):
         if parent is None:
             if span.ask is not None:
                 span.ask()
-            if not self.defaults_are_fixed:
-                span.holder.identity = self._known_since(span.holder.identity, None)
         elif span.holder is not parent.holder:
-            span.holder.identity = self._known_since(span.holder.identity, parent)
+            span.holder.identity = known_since(span.holder.identity, parent)
         span.finished = True
         if parent is not None or span.has_children:
             span.settle()
@@ -287,7 +264,10 @@ class Recorder(Arguments):
         else:
             if isinstance(parent, OpenSpan) and parent.root.ask is not None:
                 parent.root.ask()
-            identity = (parent.holder if isinstance(parent, OpenSpan) else self._whose(parent)).identity
+            if isinstance(parent, OpenSpan):
+                identity = known_since(parent.holder.identity, parent)
+            else:
+                identity = self._whose(parent).identity
         if isinstance(parent, OpenSpan):
             parent.took()
             parent = parent.ids
@@ -451,14 +431,22 @@ class Recorder(Arguments):
         self.warn("session_id", "session_id has to be what create_session returned; the step is recorded without it")
         return None
 
-    def session_holder(self, ids: str) -> Holder | None:
+    def session_identity(self, ids: str) -> Identity | None:
         """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""
         span = self.sessions.get(ids)
-        return self.past.get(ids, (None, False))[0] if span is None else span.holder
+        if span is not None:
+            return self.identity_of(span)
+        return self.past[ids][0].identity if ids in self.past else None
+
+    def identity_of(self, span: OpenSpan) -> Identity:
+        """Return whose work a span is, as far as that is known."""
+        if span.root.ask is not None:
+            span.root.ask()
+        return known_since(span.whose, span)
 
     def _whose(self, ids: str) -> Holder:
         """Return whose work a step of a session is that is not open here."""
-        return self.session_holder(ids) or holding(self.defaults() or NOBODY)
+        return self.past[ids][0] if ids in self.past else holding(self.defaults() or NOBODY)
 
     # The end
 

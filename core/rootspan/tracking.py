@@ -323,9 +323,9 @@ class Tracking:
         """Return the ids that feedback is about, and whose work that was, or else that of the handle used."""
         recorder, scope, ids = self._recorder, self._pinned, ""
         if is_hex(target, 16, 48):
-            ids, holder = target, self._recorder_of(target).session_holder(target)
-            if holder is not None:
-                return ids, holder.identity
+            ids, identity = target, self._recorder_of(target).session_identity(target)
+            if identity is not None:
+                return ids, identity
         else:
             whose = self if target is None else target
             judged = cast("Tracking", whose)._pinned if issubclass(type(whose), Tracking) else None
@@ -333,7 +333,8 @@ class Tracking:
             if span is None:
                 recorder.warn("feedback", "track_feedback needs a span id, an interaction or a session id as target")
             else:
-                scope, ids, span.told = judged, span.ids, True
+                span.told = True
+                return span.ids, recorder.identity_of(span)
         return ids, None if scope is None else recorder.place(scope)[1]
 
     def _recorder_of(self, session_id: object) -> Recorder:

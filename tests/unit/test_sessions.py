@@ -150,6 +150,31 @@ def test_sessions_in_one_interaction_keep_to_themselves(tracker: Tracker, sink: 
     ]
 
 
+def test_a_user_who_becomes_known_around_a_session_is_known_in_it(tracker: Tracker, sink: Sink) -> None:
+    with tracker.begin("turn", input="q") as turn:
+        session = tracker.create_session(agent_name="a")
+        turn.update(user_id="u1")
+        tracker.track_tool_call("step", session_id=session)
+        tracker.track_feedback(session, score=1)
+        tracker.complete_session(session)
+    tracker.flush(5)
+    told = {span.name: (span.attributes.get("user.id"), span.attributes.get("session.id")) for span in sink.spans}
+    assert told.pop("turn") == ("u1", None)
+    assert set(told.values()) == {("u1", session)}
+    assert len(told) == 3
+
+
+def test_feedback_on_an_open_turn_knows_what_the_turn_will_adopt(tracker: Tracker, sink: Sink) -> None:
+    with tracker.begin("turn") as turn:
+        assert turn.user_id is None
+        tracker.track_ai("answer", user_id="u1", convo_id="c1", input="q", output="a")
+        assert (turn.user_id, turn.convo_id) == ("u1", "c1")
+        turn.track_feedback(score=1)
+    tracker.flush(5)
+    feedback = next(span for span in sink.spans if "gen_ai.evaluation.name" in span.attributes)
+    assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", "c1")
+
+
 def closed_by_age(tracker: Tracker) -> None:
     threading.Event().wait(0.06)
     tracker.create_session(agent_name="newer")

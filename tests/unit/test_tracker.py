@@ -707,26 +707,6 @@ class TestIdentity:
             "of another": ("u2", "c1"),
         }  # fmt: skip
 
-    def test_a_getter_that_knows_late_is_asked_again(self, sink: Sink) -> None:
-        known: list[str] = []
-        tracker = Tracker(endpoint=sink.url, user_id=lambda: known[-1] if known else None, convo_id="fixed")
-        with tracker.begin("turn", input="Hi"):
-            tracker.track_ai("before")
-            known.append("alice")
-            with tracker.tool_span("tool"):
-                tracker.track_ai("in it")
-            tracker.track_ai("after")
-            known.append("bob")
-            tracker.track_ai("of another", convo_id="own")
-            with tracker.begin("named", input="x", user_id="own", agent_name="a"):
-                tracker.track_ai("below")
-        spans = arrived(tracker, sink)
-        assert {name: span.attributes.get("user.id") for name, span in spans.items()} == {
-            "before": None, "tool": "alice", "in it": "alice", "after": "alice", "of another": "bob", "named": "own",
-            "below": "own", "turn": "bob",
-        }  # fmt: skip
-        tracker.shutdown()
-
     def test_update_current_outside_of_any_interaction_warns_once(
         self, tracker: Tracker, caplog: pytest.LogCaptureFixture
     ) -> None:
