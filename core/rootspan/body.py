@@ -138,10 +138,12 @@ class Body:
             event = orjson.loads(data)
         except ValueError:
             event = 0
-        text = delta(event) if isinstance(event, (dict, list, str)) else data.decode("utf-8", "replace")
+        decoded = isinstance(event, (dict, list, str))
+        text = delta(event) if decoded else data.decode("utf-8", "replace")
         if text is not None:
             self._raw.clear()
-            self._said += text.encode("utf-8", "replace")
+            # A NUL that JSON tells of is no sign of another encoding.
+            self._said += (text.replace("\0", "") if decoded else text).encode("utf-8", "replace")
         elif not self._said:
             self._raw += data + b"\n"
 

@@ -36,10 +36,11 @@ class RequestInfo:
     Args:
         request: the framework's own request, which the hooks are given.
         method: the HTTP method, or `WEBSOCKET`.
-        path: the URL's path below where the app is mounted (`root_path`, `SCRIPT_NAME`).
+        path: the URL's path, below `SCRIPT_NAME` where there is one.
         scheme: `http`, `https`, `ws` or `wss`.
         header: returns a request header by its lower-case name, or None; several of one name joined by commas.
         peer: the address at the other end of the connection; None where there is none, as on a unix socket.
+        prefix: what the server or a mount adds to the path (`root_path`), if the path begins with it.
     """
 
     request: Any
@@ -48,6 +49,7 @@ class RequestInfo:
     scheme: str = "http"
     header: Callable[[str], str | None] = lambda name: None
     peer: str | None = None
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,8 @@ class RequestOptions:
             recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
             said = guarded("exclude", self.exclude, info.request, recorder)
             return bool(guarded("exclude", bool, said, recorder))  # what a host returns may have no truth
-        return bool(self.excluded(info.path))
+        path, prefix = info.path, f"{info.prefix or ''}/"
+        return bool(self.excluded(path[len(prefix) - 1 :] if path.startswith(prefix) else path))
 
 
 def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
@@ -193,10 +196,10 @@ def _header_names(name: str, *headers: Any, fix: str) -> None:
 def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
     if callable(exclude):
         return exclude
-    patterns: Any = [exclude] if isinstance(exclude, str) else exclude
     try:
+        patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         for pattern in patterns:
-            if not str.startswith(pattern, ("/", "*")):
+            if not str.startswith(pattern, ("/", "*", "?", "[")):
                 said = f"exclude= says {pattern!r}, which matches no path: patterns are no regular expressions"
                 raise ConfigurationError(f"{said}, and begin with / or *. Fix: exclude=['/health', '/static/*'].")
         expression = "|".join(map(translate, patterns))

@@ -13,7 +13,7 @@ from flask import Flask, Request, Response
 from rootspan.adapter import GroupedSettings
 from rootspan.log import log
 from rootspan_flask.command import rootspan_command
-from rootspan_flask.following import current_request, followed_before, following, start
+from rootspan_flask.following import current_request, following, last_followed, start
 
 __all__ = ["Rootspan"]
 
@@ -113,5 +113,5 @@ def _torn_down(app: Flask, request: Request | None, exc: BaseException | None = 
 def _context_torn_down(app: Flask, request: Request | None, **_: Any) -> None:
     # Where a teardown function of the app's raises, Flask does not tell that the request ends; its error is on the way.
     error = sys.exc_info()[1]
-    if error is not None and (followed := followed_before(request)) is not None:
+    if error is not None and request is None and (followed := last_followed()) is not None:
         followed.break_off(error)

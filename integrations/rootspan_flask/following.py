@@ -23,7 +23,7 @@ from rootspan.adapter import (
     open_request,
 )
 
-__all__ = ["Followed", "current_request", "followed_before", "following", "start"]
+__all__ = ["Followed", "current_request", "following", "last_followed", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
@@ -62,10 +62,9 @@ def following(request: Request | None) -> Followed | None:
     return followed if followed is not None and followed.request is request else None
 
 
-def followed_before(request: Request | None) -> Followed | None:
-    """Return what follows the request that this code was in before `request`, or before it was in none."""
-    followed = _latest.get()()
-    return None if followed is None or followed.request is request else followed
+def last_followed() -> Followed | None:
+    """Return what follows the request that this code was in last."""
+    return _latest.get()()
 
 
 def _current_root() -> RequestRoot | None:

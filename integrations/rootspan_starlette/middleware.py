@@ -49,7 +49,7 @@ class RootspanMiddleware:
         """Handle one ASGI connection."""
         kind = scope["type"]
         if kind in ("http", "websocket") and _SEEN not in scope:
-            if (root := open_request(_info(scope, kind, self._options), self._options)) is not None:
+            if (root := open_request(_info(scope, kind, self._options.hooked), self._options)) is not None:
                 connection = _Connection(root, scope, receive, send)
                 try:
                     await self._call(scope, connection.receive, connection.send)
@@ -107,15 +107,13 @@ def _single(app: Any) -> ASGIApp:
     return app  # type: ignore[no-any-return]
 
 
-def _info(scope: Scope, kind: str, options: RequestOptions) -> RequestInfo:
+def _info(scope: Scope, kind: str, hooked: bool) -> RequestInfo:
     get, is_http = scope.get, kind == "http"
     client, made_with = get("client"), Request if is_http else HTTPConnection
-    path = get("path", "")
-    if options.excluded is not None and path.startswith(prefix := f"{get('root_path') or ''}/"):
-        path = path[len(prefix) - 1 :]
     return RequestInfo(
-        made_with(scope) if options.hooked else None, get("method", "GET") if is_http else "WEBSOCKET", path,
-        get("scheme", "http" if is_http else "ws"), header_of(get("headers")), client[0] if client else None,
+        made_with(scope) if hooked else None, get("method", "GET") if is_http else "WEBSOCKET",
+        get("path", ""), get("scheme", "http" if is_http else "ws"), header_of(get("headers")),
+        client[0] if client else None, get("root_path"),
     )  # fmt: skip
 
 

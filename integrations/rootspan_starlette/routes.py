@@ -24,10 +24,9 @@ def template(scope: Scope) -> str | None:
     route: Any = scope.get("route")
     if route is None:  # before Starlette 1.7 the scope names the endpoint only
         return _found(scope)
-    if "fastapi" in scope:  # of included routers
-        context = scope["fastapi"].get("effective_route_context")
-        if context is not None and context.original_route is route:
-            route = context.starlette_route or context
+    context = scope.get("fastapi", {}).get("effective_route_context")  # of included routers
+    if context is not None and context.original_route is route:
+        route = context.starlette_route or context
     own = "" if isinstance(route, Mount) else getattr(route, "path", None) or ""
     return (_mounts(scope) + own if "app_root_path" in scope else own) or None
 
@@ -35,7 +34,9 @@ def template(scope: Scope) -> str | None:
 def _mounts(scope: Scope) -> str:
     """Return the templates of the mounts that led to the route, the outermost of which set `app_root_path`."""
     mounted_at = scope.get("root_path", "")[len(scope["app_root_path"]) :]
-    found = (path for route, path in _all(_known(scope)[0]) if isinstance(route, Mount)) if mounted_at else ()
+    routes, parameters = _known(scope)
+    found = (path for route, path in _all(routes) if isinstance(route, Mount)) if mounted_at else ()
+    found = (path for path in found if parameters.keys() >= {match[1] for match in _PARAMETER.finditer(path)})
     # By their patterns: a parameter's value may be another one's of the same name, or be written in several ways.
     return next((path for path in found if re.fullmatch(_pattern(path), mounted_at)), "")
 
@@ -68,7 +69,7 @@ def _all(routes: Iterable[Any], above: str = "") -> Iterator[tuple[Any, str]]:
 
 
 def _pattern(path: str) -> str:
-    return _PARAMETER.sub(lambda match: CONVERTOR_TYPES[match[2] or "str"].regex, re.escape(path))
+    return _PARAMETER.sub(lambda match: f"(?:{CONVERTOR_TYPES[match[2] or 'str'].regex})", re.escape(path))
 
 
 def _filled(path: str, parameters: dict[str, Any]) -> str:

@@ -252,18 +252,15 @@ def _look(directory: str, screen: Screen) -> list[_Left] | None:
         fix = "--directory DIR, or ROOTSPAN_SPOOL, if the app names another one"
         screen.say(f"  There is no such directory, so nothing was recorded there.\n  Fix: {fix}")
         return None
-    except OSError as error:
-        return _unreadable(error, screen)
+    except OSError:
+        pass  # what is said below
     try:
         return [_left(directory, name) for name in sorted(names(directory))]
     except FileNotFoundError:  # pragma: no cover  (sent and deleted by a running process meanwhile)
         return []
     except OSError as error:
-        return _unreadable(error, screen)
-
-
-def _unreadable(error: OSError, screen: Screen) -> None:
-    screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
+        screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
+        return None
 
 
 def _left(directory: str, name: str) -> _Left:

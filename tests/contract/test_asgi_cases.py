@@ -239,6 +239,27 @@ def test_web_09_10_a_background_task_adds_nothing_to_the_request(captured: Captu
         assert (span.attributes["user.id"], span.links) == ("u1", [(request.trace_id, request.span_id)])
 
 
+def test_web_20_a_middleware_that_tells_of_an_exception_leaves_it_to_the_request(captured: Captured) -> None:
+    async def fails(request: Request) -> Response:
+        raise ValueError("x")
+
+    inner = Starlette(routes=[Route("/", fails)])  # which answers 500 before it lets the exception pass
+
+    async def tells(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await inner(scope, receive, send)
+        except Exception as error:
+            assert captured.tracker.current() is not None
+            captured.tracker.track_error(error)
+            raise
+
+    client = TestClient(RootspanMiddleware(tells, tracker=captured.tracker), raise_server_exceptions=False)
+    assert client.get("/").status_code == 500
+    error, root = captured.spans
+    assert error.parent_id == root.span_id
+    assert (root.attributes["error.type"], root.status_message) == ("ValueError", "x")
+
+
 @pytest.mark.parametrize("how", ["update_current", "track_ai"])
 def test_web_11_ids_set_in_a_thread_reach_the_background_task(captured: Captured, how: str) -> None:
     app = FastAPI()
@@ -604,7 +625,14 @@ class Endpoint(HTTPEndpoint):
 
 def routed() -> Starlette:
     inner = Starlette(routes=[Route("/b/{y}", plain), Route("/c/{y:int}", plain)])
-    hosted = Router([Route("/in/{k}", plain), Mount("/m", routes=[Route("/{k}", plain)])])
+    hosted = Router(
+        [
+            Route("/in/{k}", plain),
+            Mount("/m", routes=[Route("/{k}", plain)]),
+            Mount("/x/{k}", routes=[Route("/e", plain)]),
+        ]
+    )
+    other = Router([Mount("/x/{name}", routes=[Route("/e", plain)])])
     return Starlette(
         routes=[
             Route("/", plain),
@@ -620,6 +648,7 @@ def routed() -> Starlette:
             Mount("/files/{p:path}/raw", routes=[Route("/{y}", plain)]),
             Mount("/raw", app=ok),
             Host("{sub}.example.org", app=hosted),
+            Host("{sub}.example.com", app=other),
         ]
     )
 
@@ -650,9 +679,16 @@ def test_web_23_27_the_template_of_every_kind_of_route(captured: Captured, path:
     assert [span.name for span in captured.spans] == [name]
 
 
-@pytest.mark.parametrize(("path", "name"), [("/in/7", "GET /in/{k}"), ("/m/7", "GET /m/{k}")])
-def test_web_27_host_routes(captured: Captured, path: str, name: str) -> None:
-    assert fetch(wrapped(captured, routed()), path, host="shop.example.org") == (200, "ok")
+@pytest.mark.parametrize(
+    ("host", "path", "name"),
+    [
+        ("shop.example.org", "/in/7", "GET /in/{k}"),
+        ("shop.example.org", "/m/7", "GET /m/{k}"),
+        ("shop.example.com", "/x/7/e", "GET /x/{name}/e"),
+    ],
+)
+def test_web_27_host_routes(captured: Captured, host: str, path: str, name: str) -> None:
+    assert fetch(wrapped(captured, routed()), path, host=host) == (200, "ok")
     assert captured.one().name == name
 
 

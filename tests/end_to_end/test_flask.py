@@ -449,6 +449,25 @@ def test_web_71_a_receiver_of_ours_never_raises(
     assert captured.one().name == "GET /"
 
 
+def test_web_71_a_context_that_is_left_while_an_error_is_handled_ends_no_request(
+    app: Flask, tracker: Tracker, captured: Captured
+) -> None:
+    def view() -> str:
+        try:
+            raise LookupError("handled here")
+        except LookupError:
+            with app.test_request_context("/other"), app.app_context():
+                pass
+        tracker.track_ai("answer")
+        return "ok"
+
+    route(app, "/", view)
+    assert get(app).status == 200
+    root = captured.one("GET /")
+    assert (root.attributes["http.response.status_code"], root.failed) == (200, False)
+    assert captured.one("answer").parent_id == root.span_id
+
+
 def test_web_72_no_class_of_flasks_contexts_is_imported() -> None:
     code = "import rootspan_flask.following as f, rootspan_flask.extension as e; print(*vars(f), *vars(e))"
     names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -217,6 +217,11 @@ def test_nothing_is_kept_that_is_still_not_decoded(kind: str) -> None:
     assert body_of(kind, b"data: " + hidden if kind == "text/event-stream" else hidden).asked() is None
 
 
+def test_a_nul_that_a_streamed_answer_tells_of_costs_no_answer() -> None:
+    events = b'data: {"choices": [{"delta": {"content": "Hi\\u0000 there"}}]}\n\n'
+    assert body_of("text/event-stream", events).answered() == "Hi there"
+
+
 def test_what_is_over_the_limit_is_cut_and_says_so() -> None:
     cut = body_of("application/json", b'{"message": "', b"x" * 1_000, b'"}', limit=20).asked()
     assert cut == '{"message": "xxxxxxx…[cut: 1015 bytes went by]'
