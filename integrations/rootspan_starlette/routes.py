@@ -36,7 +36,7 @@ def _mounts(scope: Scope) -> str:
     mounted_at = scope.get("root_path", "")[len(scope["app_root_path"]) :]
     routes, parameters = _known(scope)
     found = (path for route, path in _all(routes) if isinstance(route, Mount)) if mounted_at else ()
-    found = (path for path in found if parameters.keys() >= {match[1] for match in _PARAMETER.finditer(path)})
+    found = (path for path in found if _named(path) <= parameters.keys())
     # By their patterns: a parameter's value may be another one's of the same name, or be written in several ways.
     return next((path for path in found if re.fullmatch(_pattern(path), mounted_at)), "")
 
@@ -50,8 +50,8 @@ def _found(scope: Scope) -> str | None:
         for route, template in (_all(routes) if endpoint is not None else ())
         if template and endpoint in (getattr(route, "endpoint", None), getattr(route, "app", None))
     ]
-    fitting = [template for template in found if path.endswith(_filled(template, parameters))]
-    return next(iter(fitting or found), None)
+    fits = (one for one in found if _named(one) <= parameters.keys() and re.search(rf"{_pattern(one)}\Z", path))
+    return next(fits, next(iter(found), None))
 
 
 def _known(scope: Scope) -> tuple[Iterable[Any], dict[str, Any]]:
@@ -72,5 +72,5 @@ def _pattern(path: str) -> str:
     return _PARAMETER.sub(lambda match: f"(?:{CONVERTOR_TYPES[match[2] or 'str'].regex})", re.escape(path))
 
 
-def _filled(path: str, parameters: dict[str, Any]) -> str:
-    return _PARAMETER.sub(lambda match: str(parameters.get(match[1], match[0])), path)
+def _named(path: str) -> set[str]:
+    return {match[1] for match in _PARAMETER.finditer(path)}
