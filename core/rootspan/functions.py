@@ -254,6 +254,43 @@ def _wrapped(
     """Return `function`, of whichever kind, with `around` around a call or `follow` along a generator."""
     inner: Callable[..., Any] = function
 
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        with around(args, kwargs) as entered:
+            result = await inner(*args, **kwargs)
+            keep(entered, result)
+            return result
+
+    # Plain functions that return generators: the call, not the first item, decides the scope.
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        return steps(inner(*args, **kwargs), follow(args, kwargs))
+
+    def agenerate(*args: Any, **kwargs: Any) -> Any:
+        return asteps(inner(*args, **kwargs), follow(args, kwargs))
+
+    of_object: Any = type(function).__call__ if callable(function) else None
+
+    def kind(is_kind: Callable[[Any], bool]) -> bool:
+        return is_kind(inner) or is_kind(of_object)
+
+    wrapper: Any = _called(inner, around, keep, settle)
+    if kind(inspect.isasyncgenfunction):
+        wrapper = _GeneratorFunction(agenerate, _any_async.__code__)
+    elif kind(inspect.isgeneratorfunction):
+        wrapper = _GeneratorFunction(generate, _any.__code__)
+    elif kind(inspect.iscoroutinefunction):
+        wrapper = acall
+    result: Callable[P, R] = functools.wraps(function)(wrapper)
+    return result
+
+
+def _called(
+    inner: Callable[..., Any],
+    around: Callable[[Any, Any], Step | Activation],
+    keep: Callable[[Any, Any], None],
+    settle: Callable[[Any, Any], None],
+) -> Callable[..., Any]:
+    """Return a plain function whose call is followed, and with it the coroutine or the future that it returns."""
+
     def call(*args: Any, **kwargs: Any) -> Any:
         block = around(args, kwargs)
         block.__enter__()
@@ -274,33 +311,7 @@ def _wrapped(
         block.leave(None)
         return result
 
-    async def acall(*args: Any, **kwargs: Any) -> Any:
-        with around(args, kwargs) as entered:
-            result = await inner(*args, **kwargs)
-            keep(entered, result)
-            return result
-
-    # Plain functions that return generators: the call, not the first item, decides the scope.
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        return steps(inner(*args, **kwargs), follow(args, kwargs))
-
-    def agenerate(*args: Any, **kwargs: Any) -> Any:
-        return asteps(inner(*args, **kwargs), follow(args, kwargs))
-
-    of_object: Any = type(function).__call__ if callable(function) else None
-
-    def kind(is_kind: Callable[[Any], bool]) -> bool:
-        return is_kind(inner) or is_kind(of_object)
-
-    wrapper: Any = call
-    if kind(inspect.isasyncgenfunction):
-        wrapper = _GeneratorFunction(agenerate, _any_async.__code__)
-    elif kind(inspect.isgeneratorfunction):
-        wrapper = _GeneratorFunction(generate, _any.__code__)
-    elif kind(inspect.iscoroutinefunction):
-        wrapper = acall
-    result: Callable[P, R] = functools.wraps(function)(wrapper)
-    return result
+    return call
 
 
 def _any(*args: Any, **kwargs: Any) -> Generator[None]:

@@ -110,15 +110,22 @@ class Recorder(Arguments):
         cost: Any,
         error: object,
         more: dict[str, Any] | None,
-    ) -> tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None]:
-        """Return the fields of an event's record from `start` on."""
-        return (
+    ) -> tuple[tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None], int]:
+        """Return the fields of an event's record from `start` on, and the bytes that `weigh` will say they hold."""
+        told = None if error is None else failure(error)
+        size = 0 if told is None else len(told[1] or "")
+        if more is not None:
+            for name in more:
+                if type(more[name]) is str:
+                    size += len(more[name])
+        fields = (
             None if duration is None else now - self.nanoseconds(duration),
             tokens_in if tokens_in is None or type(tokens_in) is int else self.number(tokens_in),
             tokens_out if tokens_out is None or type(tokens_out) is int else self.number(tokens_out),
             cost if cost is None or type(cost) is float else self.number(cost),
-            None if error is None else "failure", None if error is None else failure(error), more,
+            None if told is None else "failure", told, more,
         )  # fmt: skip
+        return fields, size
 
     def look_up_with(self, look_up: ScopeLookup) -> None:
         """Ask an adapter as well where the running code is; once for each look-up."""

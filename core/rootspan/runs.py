@@ -135,7 +135,7 @@ class _Forest:
         tracker = self.tracker()
         if tracker is None or not self.left:
             return None
-        return self.left_behind(tracker._recorder.variable.get())  # pyright: ignore[reportPrivateUsage]  # as below
+        return self.left_behind(tracker._recorder.variable.get())  # pyright: ignore[reportPrivateUsage]  # part of core
 
     def left_behind(self, scope: Scope | None) -> OpenSpan | None:
         """Return the span of the run that left the code behind when its invocation ended.

@@ -146,7 +146,8 @@ class Tracking:
                 prompt_tokens is not None or completion_tokens is not None or estimated_cost is not None
                 or rare is not None or duration is not None or error is not None
             ):  # fmt: skip
-                rest = recorder.rest(now, duration, prompt_tokens, completion_tokens, estimated_cost, error, rare)
+                rest, more = recorder.rest(now, duration, prompt_tokens, completion_tokens, estimated_cost, error, rare)
+                size += more
             link: SpanContext | str | None
             scope = self._pinned or recorder.scope()
             if scope is None:
@@ -163,12 +164,6 @@ class Tracking:
             )  # fmt: skip
             if rest is not None:
                 record += rest
-                if rare is not None:
-                    for name in rare:  # what `weigh` will say of them
-                        if type(rare[name]) is str:
-                            size += len(rare[name])
-                if rest[5] is not None:
-                    size += len(rest[5][1] or "")
             pipeline = recorder.pipeline
             if pipeline.spools:
                 pipeline.put(record, size)

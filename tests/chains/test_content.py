@@ -214,6 +214,7 @@ def test_lc_52_what_another_model_answered_is_no_answer_of_the_cache(
     async def acall(text: str, config: Any) -> Any:
         return await model.ainvoke(text, config)
 
+    # LangChain's overloads tell a function of an input and a config from none of their own.
     chain = RunnableLambda(lambda text, config: model.invoke(text, config), afunc=acall)  # type: ignore[arg-type, call-overload]
     for runnable in (model, chain):
         asyncio.run(runnable.ainvoke("x", config(handler))) if is_async else runnable.invoke("x", config(handler))
@@ -330,7 +331,7 @@ def test_lc_57_one_bad_value_costs_itself_only(handler: RootspanCallbackHandler,
 class Incomparable:
     """Like an array: a comparison with it has no one truth."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as of any class that only says when it is equal
 
     def __eq__(self, other: object) -> bool:
         raise RuntimeError("no comparison")

@@ -236,7 +236,7 @@ def test_delivery_10_a_log_that_raises_costs_nothing(
     heard: list[int] = []
     logger = logging.getLogger("rootspan")
     handler = logging.NullHandler()
-    handler.handle = down  # type: ignore[method-assign]
+    handler.handle = down  # type: ignore[method-assign]  # the log server is down
     monkeypatch.setattr(logger, *(("handlers", [handler]) if place == "handler" else ("filters", [down])))
     sink.script([503, 400])
     tracker.track_ai("refused")

@@ -155,7 +155,7 @@ def test_an_endless_stream_does_not_grow_its_step(tracker: Tracker, sink: Sink) 
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 50_000
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()  # type: ignore[attr-defined]  # an Iterator to the types, and a generator
     assert tracker.flush(5)
     assert sink.one("beats").attributes["output.value"] == "a"
 
@@ -383,9 +383,9 @@ def test_a_generator_function_stays_one() -> None:
     assert not inspect.isgeneratorfunction(awords)
     shop: Any = Shop()
     assert list(shop.words("b")) == [shop, "b"]
-    assert list(shop.of_all()) == list(Shop.of_all()) == [Shop]  # type: ignore[arg-type]
+    assert list(shop.of_all()) == list(Shop.of_all()) == [Shop]  # type: ignore[arg-type]  # bound twice over for mypy
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
-        words()  # type: ignore[call-arg]
+        words()  # type: ignore[call-arg]  # the mistake that is tested
 
 
 def test_a_generator_function_is_a_function_in_all_else(tracker: Tracker) -> None:
@@ -517,7 +517,7 @@ def test_what_a_call_returns_to_be_awaited_is_part_of_it(
     async def main() -> None:
         with tracker.begin("turn") as turn:
             later = asked("x")
-            assert tracker.current().span_id == turn.span_id  # type: ignore[union-attr]
+            assert tracker.current().span_id == turn.span_id  # type: ignore[union-attr]  # or it fails
             assert await later == "X"
             with pytest.raises(LookupError, match="nothing to look for"):
                 await asked("")
@@ -576,7 +576,7 @@ def test_nothing_is_awaited_that_the_host_does_not_await(tracker: Tracker, sink:
 
 
 class Hashless(type):
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # a class that no set and no dict takes
 
     def __eq__(cls, other: object) -> bool:
         return cls is other

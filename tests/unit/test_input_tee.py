@@ -25,7 +25,7 @@ class Root:
     "ways", ["read", "read1", "readline", "readlines", "iterate", "next", "with", "readinto", "readinto1", "as text"]
 )
 def test_every_way_to_read_is_noted(ways: str) -> None:
-    root, stream = Root(), io.BufferedReader(io.BytesIO(b"one\ntwo\n"))  # type: ignore[arg-type]
+    root, stream = Root(), io.BufferedReader(io.BytesIO(b"one\ntwo\n"))  # type: ignore[arg-type]  # Root stands in
     tee = InputTee(stream, root)  # type: ignore[arg-type]
     buffer = bytearray(5)
     read = {
@@ -34,7 +34,7 @@ def test_every_way_to_read_is_noted(ways: str) -> None:
         "next": lambda: next(tee),
         "with": lambda: read_in_a_block(tee),
         "readinto1": lambda: bytes(buffer[: tee.readinto1(buffer)]),
-        "as text": lambda: io.TextIOWrapper(tee).read().encode(),  # type: ignore[type-var]
+        "as text": lambda: io.TextIOWrapper(tee).read().encode(),  # type: ignore[type-var]  # by shape
         "readline": lambda: tee.readline(),
         "readlines": lambda: b"".join(tee.readlines()),
         "iterate": lambda: b"".join(tee),
@@ -55,7 +55,7 @@ def test_what_the_servers_own_has_not_is_refused_as_without_us() -> None:
         def read(self) -> bytes:
             return b"one"
 
-    tee = InputTee(Server(), Root())  # type: ignore[arg-type]
+    tee = InputTee(Server(), Root())  # type: ignore[arg-type]  # Root stands in
     with pytest.raises(TypeError, match="'Server' object is not an iterator"):
         next(tee)
     with pytest.raises(AttributeError, match="__enter__"), tee:

@@ -776,7 +776,7 @@ class TestIdentity:
             thread.join()
         background.run(tracker.track_ai, "background")
         if ends != "collected":
-            turn.track_ai("by its handle")  # pyright: ignore[reportPossiblyUnboundVariable]
+            turn.track_ai("by its handle")  # pyright: ignore[reportPossiblyUnboundVariable]  # unless collected
         assert tracker.current() is None
         with tracker.context(tags=["t"]):
             tracker.track_ai("in a context")
