@@ -18,6 +18,7 @@ from rootspan_flask.following import current_request, following, last_followed, 
 __all__ = ["Rootspan"]
 
 _NAME: Final = "rootspan"  # in `app.extensions`
+_TEARDOWN: Final = "rootspan.teardown"  # likewise, where teardown functions are looked after
 _ARGUMENTS: Final = GroupedSettings("Rootspan(...)")  # under the same names; only read here
 
 
@@ -68,7 +69,6 @@ class Rootspan:
         flask.request_finished.connect(_finished, app)
         flask.got_request_exception.connect(_failed, app)
         flask.request_tearing_down.connect(_torn_down, app)
-        flask.appcontext_tearing_down.connect(_context_torn_down, app)
 
 
 def _receiver(function: Callable[..., None]) -> Callable[..., None]:
@@ -86,6 +86,9 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 @_receiver
 def _started(app: Flask, request: Request | None, **_: Any) -> None:
     start(request, app.extensions[_NAME])
+    if app.teardown_request_funcs and _TEARDOWN not in app.extensions:  # a signal more costs each request 2 µs
+        flask.appcontext_tearing_down.connect(_context_torn_down, app)
+        app.extensions[_TEARDOWN] = True
 
 
 @_receiver

@@ -117,8 +117,7 @@ class Followed:
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
         # A file goes out as it is, and the answer to a HEAD is never stepped.
         is_file = response.direct_passthrough and not isinstance(body, Generator)
-        is_head = self.request is not None and self.request.method == "HEAD"
-        self._streams = response.is_streamed and not is_file and not is_head
+        self._streams = response.is_streamed and not is_file and proxy.method != "HEAD"
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
             response.response = _Body(body, self.root, self.end, response.content_length)
@@ -152,8 +151,7 @@ class Followed:
         """Record it, once."""
         request, self.request = self.request, None
         if request is not None:
-            rule = request.url_rule
-            self.root.set_route(None if rule is None else rule.rule)
+            self.root.set_route(getattr(request.url_rule, "rule", None))
             if self._status:
                 self.root.set_status(self._status)
             self.root.finish()
