@@ -102,7 +102,8 @@ def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured
         'u1'
     """
     collected: list[CapturedSpan] = []
-    fixed: dict[str, Any] = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0}
+    # Whatever the environment says that is meant for what goes out.
+    fixed = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0, "spool": False}
     tracker = Tracker(**{**fixed, **settings})
     try:
         with default_tracker.lent(tracker.configured()) if default else nullcontext():

@@ -45,6 +45,7 @@ def test_trackers_see_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ROOTSPAN_DISABLED", "true")
     monkeypatch.setenv("ROOTSPAN_SAMPLE_RATE", "0")
     monkeypatch.setenv("ROOTSPAN_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("ROOTSPAN_SPOOL", "/nowhere")
     with captured_spans() as one, captured_spans() as other:
         with one.tracker.begin("one"):
             other.tracker.track_ai("other")
