@@ -159,14 +159,10 @@ class Body:
         text = kept[: self._limit].decode(encoding, "replace")
         if not text or "\0" in text:  # what is still not decoded hides its secrets from every pattern
             return None
+        if self._kind == "form" and not (text := _chat_in(text)):
+            return None
         if len(kept) > self._limit or (kept is self._buffer and self._size > len(kept)):
             return f"{text}…[cut: {self._size} bytes went by]"
-        if self._kind == "form":
-            try:
-                fields = {name: values[0] for name, values in parse_qs(text, max_num_fields=1_000).items()}
-            except ValueError:  # more fields than any chat has
-                return None
-            return fields if any(name in fields for name in _ASKED) else None
         if self._kind == "json":
             try:
                 return orjson.loads(text)
@@ -183,6 +179,15 @@ _KINDS: Final = {
     "application/x-ndjson": "lines",
     "application/jsonl": "lines",
 }
+
+
+def _chat_in(form: str) -> str:
+    """Return the chat in a form, nothing where there is none; its other fields are nobody's business."""
+    try:
+        fields = parse_qs(form, max_num_fields=1_000)
+    except ValueError:  # more fields than any chat has
+        return ""
+    return next((fields[name][0] for name in _ASKED if name in fields), "")
 
 
 def asked(value: Any) -> Any:

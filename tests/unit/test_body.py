@@ -173,6 +173,12 @@ def test_a_form_counts_where_a_chat_is_in_it() -> None:
     assert body_of(form, b"&".join(b"message=%d" % number for number in range(2_000))).asked() is None
 
 
+def test_a_form_that_is_cut_counts_likewise() -> None:
+    form = "application/x-www-form-urlencoded"
+    assert body_of(form, b"street=Main+Street&phone=5550100", limit=20).asked() is None
+    assert body_of(form, b"question=Why+not%3F&csrf=abc", limit=16).asked() == "Why not…[cut: 28 bytes went by]"
+
+
 @pytest.mark.parametrize("chunk", ["text", b"text", bytearray(b"text"), memoryview(b"text")])
 def test_chunks_of_every_kind(chunk: Any) -> None:
     assert body_of("text/plain", chunk).answered() == "text"
