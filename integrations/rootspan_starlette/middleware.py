@@ -144,7 +144,7 @@ class _Connection:
             self._root.message_received(message.get("text") or message.get("bytes") or b"")
         elif kind in ("http.disconnect", "websocket.disconnect"):
             self._gone = True
-            if kind == "websocket.disconnect":
+            if kind == "websocket.disconnect" and self._started:  # else it left before its handshake
                 self._root.close(message.get("code", 1005))
         return message
 
@@ -199,7 +199,7 @@ class _Connection:
         self._scope.pop(_SEEN, None)  # who calls the application again has that recorded, too
         if self._root.finished:
             return
-        if error is None and self._scope["type"] == "websocket":
+        if error is None and self._started and self._scope["type"] == "websocket":
             self._root.end()  # the server closes what the application left open
         if error is not None and not (self._gone and isinstance(sole(error), _LEFT)):
             self._root.fail(error)

@@ -937,6 +937,18 @@ def test_web_34_an_exception_in_a_socket_is_an_error(captured: Captured, when: s
     assert [name for name, _ in root.events] == ["exception"]
 
 
+def test_a_client_that_leaves_before_its_handshake_is_cancelled_and_not_refused(captured: Captured) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    received = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006}]
+    run(wrapped(captured, app), {"type": "websocket", "path": "/", "headers": []}, received)
+    root = captured.one()
+    assert (root.attributes["rootspan.outcome"], root.failed) == ("cancelled", False)
+    assert "http.response.status_code" not in root.attributes
+
+
 def test_a_socket_that_is_left_open_is_complete(captured: Captured) -> None:
     with TestClient(socket_app(captured)).websocket_connect("/open"):
         pass
