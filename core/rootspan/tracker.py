@@ -74,7 +74,7 @@ class Tracker(Sessions, Decorating):
         """Return what records, configured from the environment where nothing else did."""
         if self._lent is not None:
             return self._lent[0].configured()
-        with SETTING_UP:  # two threads may make their first call at once
+        with SETTING_UP:  # two threads may make their first call at once, or one while another configures
             if isinstance(self._recorder, _Unconfigured):
                 self._recorder = from_environment()
         return self._recorder
@@ -90,12 +90,13 @@ class Tracker(Sessions, Decorating):
             fixed = beneath.reconfigure(settings)
             along.enter_context(fixed.lent(self._recorder))
             return fixed
-        before, self._recorder = self._recorder, record_with(settings)
-        if not isinstance(before, _Unconfigured):
-            self._recorder.past = before.past
-            self._retired = tuple(old for old in (*self._retired, before) if old.open)
         fixed = type(self).default()
-        fixed._recorder = self._recorder
+        with SETTING_UP:
+            before, self._recorder = self._recorder, record_with(settings)
+            if not isinstance(before, _Unconfigured):
+                self._recorder.past = before.past
+                self._retired = tuple(old for old in (*self._retired, before) if old.open)
+            fixed._recorder = self._recorder
         return fixed
 
     @contextmanager

@@ -19,6 +19,9 @@ import pytest
 
 import rootspan
 from rootspan import ConfigurationError, Tracker
+from rootspan.process import record_with
+from rootspan.recorder import Recorder
+from rootspan.settings import Settings, resolve
 from sinks import Sink, Span
 
 
@@ -1110,6 +1113,30 @@ def test_what_calculate_cost_returns_can_be_passed_on(sink: Sink) -> None:
     assert sink.one("chat").attributes["gen_ai.usage.cost"] == 0.0125
     assert sink.one("turn").attributes["gen_ai.usage.cost"] == 0.5
     tracker.shutdown()
+
+
+def test_settings_hold_although_another_thread_makes_the_first_call_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker, settings = Tracker.default(), Tracker(disabled=True).settings
+    looking, configured = threading.Event(), threading.Event()
+    thread = threading.Thread(target=tracker.track_ai, args=("first",))
+
+    def slow_recorder(settings: Settings) -> Recorder:
+        made = record_with(settings)
+        thread.start()
+        looking.wait(0.3)
+        return made
+
+    def slow_environment() -> Recorder:
+        looking.set()
+        configured.wait(5)
+        return record_with(resolve({}, disabled=True))
+
+    monkeypatch.setattr("rootspan.tracker.record_with", slow_recorder)
+    monkeypatch.setattr("rootspan.tracker.from_environment", slow_environment)
+    tracker.reconfigure(settings)
+    configured.set()
+    thread.join()
+    assert tracker.settings is settings
 
 
 def test_threads_that_make_their_first_call_at_once_share_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
