@@ -129,8 +129,8 @@ class RequestRoot:
         """Let a framework that knows which request the running code is in tell so, in place of an activation.
 
         Args:
-            current: returns the root of the current request, or None; a function of the adapter's module, for it is
-                kept as long as the tracker.
+            current: returns the root of the current request; None, or any exception, where there is none. A function of
+                the adapter's module, for it is kept as long as the tracker.
         """
         recorder = self._recorder
         for known in recorder.enclosing.look_ups:

@@ -37,7 +37,10 @@ class ContextLookUp:
 
     def named(self) -> OpenSpan | None:
         """Return the request that the context names, unless another tracker records it: they share nothing."""
-        root = self.current()
+        try:
+            root = self.current()
+        except Exception:  # a framework may raise where it has no context
+            return None
         return None if root is None else root.span_for(self.variable)
 
 

@@ -228,6 +228,20 @@ def test_a_method_of_ones_own_and_a_header_that_raises(captured: Captured) -> No
     assert span.attributes["http.request.method_original"] == "BREW"
 
 
+def test_a_framework_that_cannot_tell_its_request_costs_no_record(captured: Captured) -> None:
+    def current() -> RequestRoot | None:
+        raise LookupError("no context here")
+
+    root, tracker = opened(captured), captured.tracker
+    root.look_up_with(current)
+    tracker.begin("turn").finish()
+    with tracker.tool_span("search"), tracker.context(user_id="u1"):
+        tracker.track_ai("event")
+    root.finish()
+    assert {span.name for span in captured.spans} == {"turn", "search", "event", "GET"}
+    assert captured.one("event").attributes["user.id"] == "u1"
+
+
 def test_a_mistake_of_our_own_costs_one_counted_record(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     root = opened(captured, event="chat")
     monkeypatch.setattr(RequestRoot, "_described", lambda self, name, fields: 1 / 0)
