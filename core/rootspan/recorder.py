@@ -359,11 +359,11 @@ class Recorder(Arguments):
         if span.parent is not None and span.holder is span.parent.holder:
             span.holder = holding(span.holder.identity)
 
-    def identity_scope(
-        self, span: OpenSpan | None, outer: Identity | None, identity: Identity, scope: Scope | None
-    ) -> Scope:
-        """Return a scope in the same span with an identity of its own."""
-        return inside(span, holding(merged(outer or NOBODY, identity)), scope)
+    def identity_scope(self, identity: Identity) -> Scope:
+        """Return a scope where the running code is, in the same span, with an identity beside what holds there."""
+        scope = self.here()
+        outer = self.place(scope)[1]
+        return inside(None if scope is None else scope.span, holding(merged(outer or NOBODY, identity)), scope)
 
     def holders(self, scope: Scope) -> list[Holder]:
         """Return every identity from a scope up to its root, each once."""

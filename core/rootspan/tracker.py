@@ -125,10 +125,12 @@ class Tracker(Sessions, Decorating):
     def current(self) -> Step | None:
         """Return the enclosing interaction or step, or None outside of any."""
         recorder = self._recorder
-        scope = recorder.scope()
-        if scope is None:
+        try:
+            scope = recorder.scope()
+            span = None if scope is None else recorder.place(scope)[0]
+        except Exception:
+            recorder.own_error()
             return None
-        span = recorder.place(scope)[0]
         if span is None:
             return None
         kind = Interaction if span.kind in (Kind.INTERACTION, Kind.REQUEST, Kind.SESSION) else Step
@@ -159,15 +161,17 @@ class Tracker(Sessions, Decorating):
             ...     span_id = rootspan.track_ai("greeting", input="Hi")
         """
         recorder = self._recorder
-        scope = recorder.here()
-        _, outer, _ = recorder.place(scope)
-        identity = recorder.identity(user_id, convo_id, agent_name, tags, properties)
-        inside = recorder.identity_scope(None if scope is None else scope.span, outer, identity, scope)
-        inside.token = recorder.variable.set(inside)
+        try:
+            inside = recorder.identity_scope(recorder.identity(user_id, convo_id, agent_name, tags, properties))
+            inside.token = recorder.variable.set(inside)
+        except Exception:
+            recorder.own_error()
+            inside = None
         try:
             yield
         finally:
-            recorder.enclosing.leave(inside, block=True)
+            if inside is not None:
+                recorder.enclosing.leave(inside, block=True)
 
     def update_current(
         self,

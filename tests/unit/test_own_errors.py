@@ -75,14 +75,23 @@ def test_it_is_counted_and_nothing_is_raised(
     assert sink.one("still there")
 
 
-def test_update_current_raises_nothing_either(
-    tracker: Tracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_update_current_raises_nothing_either(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     """delivery 10"""
     with tracker.begin("turn"):
         monkeypatch.setattr(Recorder, "holders", broken)
         tracker.update_current(user_id="u1")
     assert tracker.stats()["dropped"] == {"internal_error": 1}
+
+
+def test_neither_do_current_and_context(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delivery 10"""
+    with tracker.begin("turn"):
+        monkeypatch.setattr(Recorder, "place", broken)
+        assert tracker.current() is None
+        with tracker.context(user_id="u1"):
+            monkeypatch.undo()
+            tracker.track_ai("inside")
+    assert tracker.stats()["dropped"] == {"internal_error": 2}
 
 
 class OddSpan:
