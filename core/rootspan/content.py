@@ -29,7 +29,6 @@ __all__ = [
     "write_input",
     "write_output",
     "write_session_name",
-    "write_system_instructions",
     "write_tool",
 ]
 
@@ -38,10 +37,6 @@ USER_HEAD: Final = '[{"role":"user","parts":[{"type":"text","content":'
 USER_END: Final = "}]}]"
 ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
 ASSISTANT_END: Final = '}],"finish_reason":'
-_TOOL_TEXTS: Final = (
-    ("tool_type", semconv.GEN_AI_TOOL_TYPE),
-    ("tool_description", semconv.GEN_AI_TOOL_DESCRIPTION),
-)
 
 
 def write_input(draft: Draft) -> None:
@@ -103,7 +98,7 @@ def _write_input_messages(draft: Draft, value: Any) -> None:
         if len(text) <= slack:
             attributes[semconv.GEN_AI_INPUT_MESSAGES] = text
             return
-    elif is_object(value) and "role" not in value and "system_instructions" not in draft.more:
+    elif is_object(value) and "role" not in value:
         separate = first(value, "system", "system_instruction", "instructions")
         if separate and unwrapped(value, "user"):
             attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(instructions(separate))
@@ -134,25 +129,13 @@ def _json_text(draft: Draft, value: Any) -> str:
     return draft.json(value)
 
 
-def write_system_instructions(draft: Draft) -> None:
-    """Write the system prompt that was given apart from the messages."""
-    given = draft.more.get("system_instructions")
-    if given is not None and draft.plan.capture:
-        parts = instructions(draft.reveal("system_instructions", given))
-        draft.attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
-
-
 def write_tool(draft: Draft) -> None:
     """Write which tool it was; on an error, which tool failed."""
-    more, attributes = draft.more, draft.attributes
-    name = more.get("tool_name")
-    if name is None and draft.record.kind == Kind.TOOL:
-        name = draft.record.name.removeprefix("execute_tool ")
-    if name is not None:
+    record, more, attributes = draft.record, draft.more, draft.attributes
+    if (name := record.name if record.kind == Kind.TOOL else more.get("tool_name")) is not None:
         attributes[semconv.GEN_AI_TOOL_NAME] = label(name)
-    for field, attribute in _TOOL_TEXTS:
-        if (value := more.get(field)) is not None:
-            attributes[attribute] = label(value)
+    if (description := more.get("tool_description")) is not None:
+        attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = label(description)
 
 
 def write_call(draft: Draft) -> None:
@@ -182,9 +165,7 @@ def write_session_name(draft: Draft) -> None:
 def write_feedback(draft: Draft) -> None:
     """Write what somebody thought of another span."""
     more, attributes = draft.more, draft.attributes
-    name = more.get("evaluation_name") or draft.record.name
-    if name != semconv.GEN_AI_EVALUATION_RESULT:
-        attributes[semconv.GEN_AI_EVALUATION_NAME] = label(name)
+    attributes[semconv.GEN_AI_EVALUATION_NAME] = label(draft.record.name)
     if isinstance(target := more.get("target"), str) and len(target) >= 16:
         attributes[semconv.ROOTSPAN_TARGET_SPAN_ID] = target[-16:]
         if len(target) == 48:

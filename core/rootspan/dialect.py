@@ -3,9 +3,9 @@
 `to_span` is pure and never raises: each part of a record is shaped on its own, and one that cannot be shaped costs that
 part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` may hold these keys, all optional:
 `tags`, `agent_name`, `operation`, `response_model`, `finish_reasons`, `cache_read_tokens`, `cache_creation_tokens`,
-`reasoning_tokens`, `system_instructions`, `call_id`, `tool_name`, `tool_type`, `tool_description`, `reasoning`,
-`alternatives`, `confidence`, `session_name`, `custom_metrics`, `has_children`, `tokens_below`, `cost_below`,
-`evaluation_name`, `score`, `label`, `comment`, `target`, `links`, `attributes`, `host_attributes` and `events`.
+`reasoning_tokens`, `call_id`, `tool_name`, `tool_description`, `reasoning`, `alternatives`, `confidence`,
+`session_name`, `custom_metrics`, `has_children`, `tokens_below`, `cost_below`, `score`, `label`, `comment`, `target`,
+`links`, `attributes`, `host_attributes` and `events`.
 """
 
 # Host values are told apart at run time, so what they hold is unknown by nature:
@@ -202,7 +202,7 @@ _LAST: Final[tuple[_Part, ...]] = (
     _write_model, _write_usage, _write_cost, _write_identity, content.write_input, content.write_output,
 )  # fmt: skip
 RARE: Final[tuple[_Part, ...]] = (
-    content.write_system_instructions, content.write_call, content.write_decision, content.write_session_name,
+    content.write_call, content.write_decision, content.write_session_name,
     properties.write_metrics, properties.write_attributes, properties.write_host_attributes,
 )  # fmt: skip
 """What writes the fields that most records do not have, all but those that `shortcut` keeps."""

@@ -33,12 +33,10 @@ _LABELS: Final = frozenset(
     {
         "agent_name",
         "call_id",
-        "evaluation_name",
         "finish_reasons",
         "response_model",
         "tool_description",
         "tool_name",
-        "tool_type",
     }
 )
 """The rare fields of a record that name something."""

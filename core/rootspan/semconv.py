@@ -54,7 +54,6 @@ GEN_AI_USAGE_COST: Final = "gen_ai.usage.cost"
 
 # GenAI: tools and evaluation
 GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
-GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
 GEN_AI_TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
 GEN_AI_TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
@@ -83,7 +82,6 @@ HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
 HTTP_REQUEST_HEADER: Final = "http.request.header"  # a prefix
 HTTP_RESPONSE_HEADER: Final = "http.response.header"  # a prefix
 URL_SCHEME: Final = "url.scheme"
-URL_PATH: Final = "url.path"
 URL_QUERY: Final = "url.query"
 URL_FULL: Final = "url.full"
 

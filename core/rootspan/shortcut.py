@@ -41,7 +41,7 @@ _KINDS: Final = _TEXTS | {Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL}
 _LABELS: Final = frozenset(
     {
         "tags", "agent_name", "response_model", "finish_reasons", "operation", "has_children",
-        "tokens_below", "cost_below", "tool_name", "tool_type", "tool_description",
+        "tokens_below", "cost_below", "tool_name", "tool_description",
     }
 )  # fmt: skip
 _RARE: Final = frozenset(

@@ -91,7 +91,6 @@ STEP = st.fixed_dictionaries(
     {},
     optional={
         "tool_name": st.one_of(TEXT, SCALAR),
-        "tool_type": st.just("function"),
         "tool_description": st.one_of(TEXT, SCALAR),
         "call_id": st.one_of(TEXT, SCALAR),
         "reasoning": VALUE,
