@@ -12,8 +12,9 @@ from typing import Any, Final
 import orjson
 
 from rootspan import semconv
+from rootspan.description import valid
 from rootspan.draft import Draft
-from rootspan.lengths import dumps, fit_messages, is_array, is_object, label, valid
+from rootspan.lengths import dumps, fit_messages, is_array, is_object, label
 from rootspan.messages import first, instructions, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 

@@ -13,7 +13,7 @@ import types
 import uuid
 from typing import Any, Final
 
-__all__ = ["cut", "described", "integer", "is_numpy", "mark", "mend", "named", "noted"]
+__all__ = ["cut", "described", "integer", "is_numpy", "mark", "named", "noted", "valid"]
 
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
 _NOTED: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
@@ -24,9 +24,15 @@ _WRITTEN: Final = (datetime.timedelta, decimal.Decimal, uuid.UUID, complex)
 _ALSO_WRITTEN: Final = (("fractions", "Fraction"), ("pathlib", "PurePath"))  # whoever has one has imported them
 
 
-def mend(text: str) -> str:
+def valid(text: str) -> str:
     """Return `text` as valid Unicode: lone surrogates become U+FFFD, surrogate pairs the character they mean."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def noted(size: int | str, of: str = "characters") -> str:
@@ -56,8 +62,8 @@ def integer(number: int) -> str:
 def named(value: object) -> str:
     """Return `<module.Class>`, running none of the value's own code."""
     kind: Any = type(value)
-    module, name = _MODULE.__get__(kind), mend(_QUALNAME.__get__(kind))
-    return f"<{mend(module)}.{name}>" if type(module) is str else f"<{name}>"
+    module, name = _MODULE.__get__(kind), valid(_QUALNAME.__get__(kind))
+    return f"<{valid(module)}.{name}>" if type(module) is str else f"<{name}>"
 
 
 def is_numpy(value: object) -> bool:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan import content, properties, semconv
+from rootspan.description import valid
 from rootspan.draft import Draft, Plan, Redactor
 from rootspan.freeze import LONGEST_ID, identifier
-from rootspan.lengths import dumps, label, valid
+from rootspan.lengths import dumps, label
 from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import orjson
 
 from rootspan import semconv
+from rootspan.description import integer, valid
 from rootspan.freeze import freeze
-from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes, valid
+from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes
 from rootspan.record import AttributeValue, Chat, Kept, Record
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Draft:
             scalar: bool | int | float = value
             return scalar
         if kind is int:
-            return str(value)
+            return integer(value)
         if kind is list or kind is tuple:
             kinds: set[Any] = set(map(type, value))
             if len(kinds) == 1 and not kinds.isdisjoint((str, bool, int, float)):

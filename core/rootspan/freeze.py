@@ -20,10 +20,10 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.description import cut, described, integer, is_numpy, mend, named
+from rootspan.description import cut, described, integer, is_numpy, named, valid
 from rootspan.record import Chat, Frozen, Kept
 
-__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "mend", "room", "thaw", "weight", "written"]
+__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "room", "thaw", "weight", "written"]
 
 LABEL: Final = 1_000
 """Characters of a name, a model or another label."""
@@ -288,11 +288,7 @@ class _Walk:
         limit, self.left = self.left, self.left - len(text) - 8
         if len(text) > limit:
             text = cut(text, max(limit, 0))
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            text = mend(text)
-        return text
+        return valid(text)
 
     def _nested(self, value: Any, depth: int) -> Any:
         if depth > _DEPTH:

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.description import mark
-from rootspan.freeze import LABEL, freeze, mend
+from rootspan.description import mark, valid
+from rootspan.freeze import LABEL, freeze
 
 __all__ = [
     "DATA",
@@ -26,7 +26,6 @@ __all__ = [
     "is_array",
     "is_object",
     "label",
-    "valid",
 ]
 
 DATA: Final = ("data", "file_data", "b64_json", "base64", "bytes")
@@ -48,17 +47,6 @@ def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
 def is_array(value: Any) -> TypeGuard[list[Any]]:
     """Return whether a JSON-like value is an array."""
     return isinstance(value, list)
-
-
-def valid(text: str) -> str:
-    """Return the text without lone surrogates, which no exporter can encode."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return mend(text)
-    return text
 
 
 def label(value: Any) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Final, cast
 
 import orjson
 
-from rootspan.lengths import DATA, digest, dumps, is_array, is_object, valid
+from rootspan.description import valid
+from rootspan.lengths import DATA, digest, dumps, is_array, is_object
 
 __all__ = ["first", "instructions", "last_words", "messages", "unwrapped"]
 

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from rootspan import semconv
+from rootspan.description import valid
 from rootspan.draft import Draft
-from rootspan.lengths import dumps, is_object, valid
+from rootspan.lengths import dumps, is_object
 from rootspan.record import Kept
 
 __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_properties"]

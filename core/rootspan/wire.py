@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final, TypeAlias, cast
 
+from rootspan.description import integer, valid
 from rootspan.record import Link, SpanData, SpanEvent
 
 __all__ = [
@@ -41,23 +42,12 @@ def plain_text(value: object) -> str:
         text = str.__str__(value if isinstance(value, str) else str(value))
     except (Exception, SystemExit):  # whatever a foreign `__str__` does; KeyboardInterrupt is the user's
         return UNPRINTABLE
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return valid(text)
 
 
 def _whole(value: int) -> int | str:
     number = int.__int__(value)
-    if -(2**63) <= number < 2**63:
-        return number
-    try:
-        return str(number)
-    except ValueError:  # Python refuses to write more than 4300 decimal digits
-        return hex(number)
+    return number if -(2**63) <= number < 2**63 else integer(number)
 
 
 def _scalar(value: object) -> Scalar:

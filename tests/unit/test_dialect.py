@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from typing import Any
 
 import orjson
@@ -720,6 +721,11 @@ def test_what_the_hook_takes_away_is_gone() -> None:
 
 def test_feedback_about_what_is_no_span_names_none() -> None:
     assert "rootspan.target.span_id" not in attributes(Kind.FEEDBACK, more={"target": "short"})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10, 7), reason="an older Python writes every digit")
+def test_an_integer_that_python_refuses_to_write_is_its_size() -> None:
+    assert attributes(more={"attributes": {"mine": 1 << 20_000}})["mine"] == "<int of 20001 bits>"
 
 
 def test_an_adapters_attributes_and_events_pass_through() -> None:

@@ -29,7 +29,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootspan.freeze import freeze, identifier, keep, mend, thaw, weight
+from rootspan.description import valid
+from rootspan.freeze import freeze, identifier, keep, thaw, weight
 from rootspan.record import Chat
 
 LIMIT = 100_000
@@ -711,15 +712,15 @@ def test_a_long_identifier_is_cut_and_ends_in_a_stable_hash(value: Any) -> None:
         ("\ud83d", "\ufffd"),
     ],
 )
-def test_mended_text_is_unicode(text: str, expected: str) -> None:
-    assert mend(text) == expected
+def test_valid_text_is_unicode(text: str, expected: str) -> None:
+    assert valid(text) == expected
 
 
 @given(st.text(st.characters()))
-def test_mended_text_can_always_be_encoded(text: str) -> None:
-    mended = mend(text)
-    mended.encode()
-    assert mend(mended) == mended
+def test_valid_text_can_always_be_encoded(text: str) -> None:
+    found = valid(text)
+    found.encode()
+    assert valid(found) == found
 
 
 def test_numpy_and_pydantic_are_not_imported() -> None:
