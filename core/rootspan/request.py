@@ -24,8 +24,8 @@ from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
 from rootspan.scope import Scope, inside
-from rootspan.streamed import ContextLookUp, WholeBody
-from rootspan.traffic import Streamed, Traffic
+from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
+from rootspan.traffic import Traffic
 
 __all__ = ["RequestRoot"]
 
@@ -264,7 +264,7 @@ class RequestRoot:
 
     def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""
-        return asteps(chunks, Streamed(self))
+        return asteps(chunks, AsyncBody(self))
 
     def finish(self) -> None:
         """Record the request; a second call changes nothing, whatever thread it comes from."""

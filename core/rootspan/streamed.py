@@ -7,13 +7,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rootspan.functions import Activation
 from rootspan.open_span import OpenSpan
 from rootspan.scope import Scope
 
 if TYPE_CHECKING:
     from rootspan.request import RequestRoot
 
-__all__ = ["ContextLookUp", "StreamedBody", "WholeBody"]
+__all__ = ["AsyncBody", "ContextLookUp", "StreamedBody", "WholeBody"]
 
 _stepping: ContextVar[tuple[OpenSpan, OpenSpan | None] | None] = ContextVar("rootspan_stepping", default=None)
 """The request whose body is being stepped, and the one that the framework's context named when the step began."""
@@ -138,6 +139,29 @@ class WholeBody(StreamedBody):
             super().close()
         finally:
             self._root.finish()
+
+
+class AsyncBody:
+    """Follows an async streamed body for `asteps`; the request ends with it."""
+
+    def __init__(self, root: RequestRoot) -> None:
+        self._root = root
+
+    def start(self) -> Activation:
+        """Return what each step of the body runs in."""
+        return self._root.activate()
+
+    def item(self, item: Any) -> None:
+        """Count a piece."""
+        self._root.write(item)
+
+    def end(self, error: BaseException | None) -> None:
+        """Finish the request; a body that was closed early is a client that left."""
+        if isinstance(error, GeneratorExit):
+            self._root.cancel()
+        elif error is not None:
+            self._root.fail(error)
+        self._root.finish()
 
 
 def _nothing() -> None:

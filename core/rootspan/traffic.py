@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from time import perf_counter, time_ns
-from typing import Any, Protocol
 
 from rootspan import semconv
-from rootspan.functions import Activation
 from rootspan.record import AttributeValue
 
-__all__ = ["Messages", "Streamed", "Traffic"]
+__all__ = ["Messages", "Traffic"]
 
 
 class Messages:
@@ -75,36 +73,3 @@ class Traffic:
             found[semconv.WEBSOCKET_SENT] = self.sent.count
             found[semconv.WEBSOCKET_BYTES_SENT] = self.sent.size
         return found
-
-
-class Request(Protocol):
-    """What a streamed body tells about itself, and where its code runs."""
-
-    def activate(self) -> Activation: ...
-    def write(self, body: Any) -> None: ...
-    def cancel(self) -> None: ...
-    def fail(self, error: BaseException) -> None: ...
-    def finish(self) -> None: ...
-
-
-class Streamed:
-    """Follows the body of a streamed response; the request ends with it."""
-
-    def __init__(self, root: Request) -> None:
-        self._root = root
-
-    def start(self) -> Activation:
-        """Return what each step of the body runs in."""
-        return self._root.activate()
-
-    def item(self, item: Any) -> None:
-        """Count a piece."""
-        self._root.write(item)
-
-    def end(self, error: BaseException | None) -> None:
-        """Finish the request; a body that was closed early is a client that left."""
-        if isinstance(error, GeneratorExit):
-            self._root.cancel()
-        elif error is not None:
-            self._root.fail(error)
-        self._root.finish()
