@@ -26,7 +26,7 @@ class Serving:
         raise NotImplementedError
 
     def template(self, path: str) -> str:
-        """Return a route of the list above as the adapter writes it into `http.route`."""
+        """Return a route that `WebContract` lists as the adapter writes it into `http.route`."""
         return path
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Spans gathered into traces: when a trace is finished, what comes late, and what a number of traces adds up to."""
+"""Spans gathered into traces: when a trace is finished, and what comes late."""
 
 from __future__ import annotations
 
