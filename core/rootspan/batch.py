@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from rootspan.delivery import Attempt
     from rootspan.record import SpanData
-    from rootspan.transport import Attempt
 
 __all__ = ["Batch", "Sink"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rootspan.settings import Settings
 
-__all__ = ["Line", "Reply", "quiet"]
+__all__ = ["Line", "quiet"]
 
 codecs.lookup("idna")  # looking up a name wants it: imported here, and not while the host may fork
 _SLICE: Final = 16_384  # bytes handed to the socket at a time, so that a slow reader cannot stretch the deadline

@@ -188,7 +188,7 @@ class Segment:
 
     def frames(self, at: int = 0) -> Iterator[Frame]:
         """Yield every record from an offset on; leaves `take` alone."""
-        while found := self._window(at, complete=True)[0]:
+        while found := self._window(at, complete=True):
             at = found[-1].end
             yield from found
 
@@ -242,27 +242,27 @@ class Segment:
 
     def _refill(self) -> bool:
         complete = self.complete  # asked before reading: what was written until then is seen
-        found, _ = self._window(self._read_to, complete)
+        found = self._window(self._read_to, complete)
         self._ready.extend(found)
         if found:
             self._read_to = found[-1].end
         return bool(found)
 
-    def _window(self, at: int, complete: bool) -> tuple[list[Frame], bool]:
-        """Return the records from `at` on, about a megabyte of them, and whether that is all there is."""
+    def _window(self, at: int, complete: bool) -> list[Frame]:
+        """Return the records from `at` on, about a megabyte of them."""
         data = b""
         if (descriptor := self._descriptor) is None:
             try:
                 descriptor = self._descriptor = Descriptor(os.open(self.path, READING))
             except FileNotFoundError:
-                return [], True
+                return []
         for size in (_WINDOW, 3 * LARGEST):  # the second time for a very large record, or a very large damage
             data = os.pread(descriptor.fd, size, at)
             ends = len(data) < size
             found = list(_parse(data, at, complete and ends))
             if found or ends:
-                return found, ends
-        return [Frame(SegmentKind.DAMAGED, b"", b"", at + len(data))], False
+                return found
+        return [Frame(SegmentKind.DAMAGED, b"", b"", at + len(data))]
 
 
 def reading(counter: count[int]) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rootspan.record import AttributeValue
 
-__all__ = ["DEFAULT_ENDPOINT", "Headers", "SecretKey", "Settings", "resolve"]
+__all__ = ["DEFAULT_ENDPOINT", "Settings", "is_loopback", "resolve"]
 
 DEFAULT_ENDPOINT: Final = "http://localhost:4318/v1/traces"
 Getter: TypeAlias = "Callable[[], Any]"

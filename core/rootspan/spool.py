@@ -17,7 +17,7 @@ from rootspan.journal import Chunk, Journal, names
 from rootspan.log import log
 from rootspan.segment import LARGEST, Pen, SegmentKind, frame
 
-__all__ = ["Chunk", "Found", "Spool", "default_directory"]
+__all__ = ["Found", "Spool", "default_directory", "read_about"]
 
 _SEGMENT: Final = 8 << 20  # bytes after which the next segment begins
 _DEAD_LETTERS: Final = 16 << 20  # bytes of events that a collector refused, kept for people

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.delivery import Delivery
+from rootspan.exporting import package_version
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
 from rootspan.log import log
@@ -21,7 +22,7 @@ from rootspan.record import Record, SpanData
 from rootspan.segment import reading
 from rootspan.settings import Settings
 from rootspan.spool import Spool, default_directory
-from rootspan.transport import delivery, package_version
+from rootspan.transport import delivery
 
 __all__ = ["SpoolingPipeline"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from rootspan.answer import Answer, Outcome, read_answer
-from rootspan.delivery import Attempt, Backoff, Delivery
+from rootspan.delivery import Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
 from rootspan.exporting import ExporterSink, Suppressed, package_version
@@ -20,18 +20,7 @@ if TYPE_CHECKING:
     from rootspan.connection import Line
     from rootspan.settings import Settings
 
-__all__ = [
-    "Answer",
-    "Attempt",
-    "Backoff",
-    "Delivery",
-    "ExporterSink",
-    "Outcome",
-    "Transport",
-    "delivery",
-    "package_version",
-    "sinks",
-]
+__all__ = ["Transport", "delivery", "sinks"]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
 

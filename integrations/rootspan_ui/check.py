@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from rootspan import semconv
+from rootspan.answer import Answer, Outcome
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
 from rootspan.exporting import package_version
@@ -21,7 +22,7 @@ from rootspan.record import SpanData
 from rootspan.secret import SECRET_HEADER
 from rootspan.settings import Settings, is_loopback, resolve
 from rootspan.spool import default_directory
-from rootspan.transport import Answer, Outcome, Transport
+from rootspan.transport import Transport
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
 

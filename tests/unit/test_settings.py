@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from rootspan.errors import ConfigurationError
 from rootspan.options import OPTIONS
-from rootspan.settings import Headers, SecretKey, Settings, is_loopback, resolve
+from rootspan.secret import Headers, SecretKey
+from rootspan.settings import Settings, is_loopback, resolve
 
 KEY = "rs-secret-0123456789abcd"
 
