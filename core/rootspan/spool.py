@@ -295,7 +295,8 @@ class Spool:
             time.sleep(_PAUSE)
         about = read_about(journal.about)
         if not about:  # every copy of the header is damaged: nobody knows how to send the rest
-            return Found(0, damaged + sum(segment.drop() for segment in journal.segments))
+            lost, journal.unfinished = len(journal.unfinished), []
+            return Found(0, damaged + lost + sum(segment.drop() for segment in journal.segments))
         if about.get("fingerprint") != self.fingerprint:
             journal.release()
             self._strangers.add(journal.name)
