@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -254,10 +255,12 @@ def _look(directory: str, screen: Screen) -> list[_Left] | None:
         return None
     except OSError:
         pass  # what is said below
+    found: list[_Left] = []
     try:
-        return [_left(directory, name) for name in sorted(names(directory))]
-    except FileNotFoundError:  # pragma: no cover  (sent and deleted by a running process meanwhile)
-        return []
+        for name in sorted(names(directory)):
+            with suppress(FileNotFoundError):  # sent and deleted by a running process meanwhile
+                found.append(_left(directory, name))
+        return found
     except OSError as error:
         screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
         return None

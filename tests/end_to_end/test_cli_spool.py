@@ -75,6 +75,12 @@ def test_status_of_what_a_dead_process_left(box: Box) -> None:
     assert not box.sink.spans
 
 
+def test_what_a_process_deletes_meanwhile_hides_nothing_else(box: Box) -> None:
+    box.record("for n in range(3): rootspan.track_ai('event')")
+    (box.directory / f"{'0' * 16}-{'0' * 16}-000001.segment").symlink_to("deleted")
+    assert "3 events, of shop" in box.say(status, 0)
+
+
 def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) -> None:
     for command in (status, replay, purge):
         said = box.say(command, 2)
