@@ -6,10 +6,9 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from decimal import Decimal
 from typing import Any, cast
 
-from rootspan import cost
+from rootspan.cost import calculate_cost
 from rootspan.decorators import Decorating
 from rootspan.forks import SETTING_UP
 from rootspan.interaction import Interaction, Step, handle
@@ -207,11 +206,9 @@ class Tracker(Sessions, Decorating):
         except Exception:
             recorder.own_error()
 
-    # The pipeline
+    calculate_cost = staticmethod(calculate_cost)
 
-    def calculate_cost(self, model: Any, usage: Any = None, *, provider: str | None = None) -> Decimal | None:
-        """Return what a model call cost in US dollars, None where the price is unknown; see `rootspan.cost`."""
-        return cost.calculate_cost(model, usage, provider=provider)
+    # The pipeline
 
     def stats(self) -> dict[str, Any]:
         """Return what became of everything recorded: recorded = delivered + queued + spooled + dropped."""

@@ -40,7 +40,7 @@ def calls(tracker: Tracker) -> Iterator[Callable[[Any], object]]:
 
 
 NOT_CALLED = {
-    "default", "reconfigure", "lent", "calculate_cost", "flush", "shutdown", "stats", "current", "carry", "activate",
+    "default", "reconfigure", "lent", "flush", "shutdown", "stats", "current", "carry", "activate",
     "leave", "snapshot", "start_step", "tool", "interaction",
 }  # fmt: skip
 

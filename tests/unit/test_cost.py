@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rootspan import Tracker
 from rootspan.cost import calculate_cost
 from rootspan.errors import MissingExtraError
 
@@ -143,6 +144,10 @@ def test_a_service_tier_is_priced_as_that_tier_or_not_at_all() -> None:
     assert flex is None or flex < standard
     batch = calculate_cost({"model": "claude-3-5-sonnet-20241022", "usage": {**OPENAI, "service_tier": "batch"}})
     assert batch is None or batch < Decimal("0.0045")
+
+
+def test_a_tracker_has_the_very_same(tracker: Tracker) -> None:
+    assert tracker.calculate_cost is calculate_cost
 
 
 def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
