@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedEvent, ReceivedLink, ReceivedSpan
 from rootspan_ui.terminal import tail
-from rootspan_ui.totals import Summary, summary
+from rootspan_ui.totals import Summary
 from rootspan_ui.traces import Trace, Traces
 from rootspan_ui.tree import render
 
@@ -18,6 +18,5 @@ __all__ = [
     "Trace",
     "Traces",
     "render",
-    "summary",
     "tail",
 ]

@@ -116,19 +116,6 @@ class Receiver:
             door.server_close()
             door.hang_up()
 
-    def serve_forever(self) -> None:
-        """Listen until `stop()` is called from another thread, or until Ctrl-C.
-
-        Raises:
-            ConfigurationError: as `start()` does.
-        """
-        thread = self.start()._thread
-        try:
-            while thread is not None and thread.is_alive():
-                thread.join(_POLL)
-        finally:
-            self.stop()
-
     def __enter__(self) -> Self:
         return self.start()
 

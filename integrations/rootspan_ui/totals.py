@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from rootspan_ui import fields
 from rootspan_ui.text import dollars, number
 from rootspan_ui.traces import Trace
 
-__all__ = ["Summary", "summary"]
+__all__ = ["Summary"]
 
 _LISTED: Final = 100_000  # sessions, users and traces told apart
 
@@ -80,21 +79,6 @@ class Summary:
 
     def __str__(self) -> str:
         return self.line()
-
-
-def summary(traces: Iterable[Trace]) -> Summary:
-    """Add up traces.
-
-    Args:
-        traces: as `Traces.finished()` and `Traces.flush()` hand them out.
-
-    Returns:
-        The totals; `str()` makes one line of them.
-    """
-    total = Summary()
-    for trace in traces:
-        total.add(trace)
-    return total
 
 
 def _remember(seen: set[int], name: str | None) -> None:

@@ -545,17 +545,6 @@ def test_stopping_hangs_up_and_answers_what_is_in_the_works() -> None:
     idle.close()
 
 
-def test_serve_forever_ends_with_stop() -> None:
-    receiver = Receiver(port=0)
-    thread = threading.Thread(target=receiver.serve_forever)
-    thread.start()
-    until(lambda: receiver.port != 0)
-    assert post(receiver, request())[0] == 200
-    receiver.stop()
-    thread.join(10)
-    assert not thread.is_alive()
-
-
 def test_a_port_in_use_is_one_clear_error(receiver: Receiver) -> None:
     with pytest.raises(ConfigurationError, match=f"Port {receiver.port} .* in use.*\n.*--port {receiver.port + 1}"):
         Receiver(port=receiver.port).start()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rootspan_ui import ReceivedEvent, ReceivedLink, ReceivedSpan, Summary, Trace, Traces, summary
+from rootspan_ui import ReceivedEvent, ReceivedLink, ReceivedSpan, Summary, Trace, Traces
 
 
 class Clock:
@@ -139,6 +139,13 @@ def used(number: int, parent: int | None, tokens: int | None = None, **more: Any
     return span(1, number, parent, attributes={**attributes, **more.pop("attributes", {})}, **more)
 
 
+def summary(*traces: Trace) -> Summary:
+    total = Summary()
+    for trace in traces:
+        total.add(trace)
+    return total
+
+
 def test_the_summary_counts_usage_and_failures_once() -> None:
     failed = {"status_code": 2}
     trace = Trace(
@@ -150,7 +157,7 @@ def test_the_summary_counts_usage_and_failures_once() -> None:
             used(4, 3),
         ),
     )
-    total = summary([trace, Trace("b" * 32, ())])
+    total = summary(trace, Trace("b" * 32, ()))
     assert (total.traces, total.spans, total.sessions, total.users) == (2, 4, 1, 2)
     assert (total.input_tokens, total.output_tokens, total.cost, total.errors) == (30, 3, 0.5, 1)
     assert str(total) == "2 traces · 4 spans · 1 session · 2 users · 30 → 3 tokens · $0.5000 · 1 error"
@@ -159,11 +166,11 @@ def test_the_summary_counts_usage_and_failures_once() -> None:
 
 def test_the_summary_survives_parents_in_a_circle() -> None:
     trace = Trace("a" * 32, (used(1, 2, 5), used(2, 1, 7), used(3, 3, 11)))
-    assert summary([trace]).input_tokens == 0
+    assert summary(trace).input_tokens == 0
     assert str(Summary()) == "0 traces · 0 spans · 0 sessions · 0 errors"
 
 
 def test_the_summary_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rootspan_ui.totals._LISTED", 2)
-    total = summary(Trace(str(number), (span(number, 1),)) for number in range(5))
+    total = summary(*(Trace(str(number), (span(number, 1),)) for number in range(5)))
     assert (total.traces, total.spans) == (2, 5)
