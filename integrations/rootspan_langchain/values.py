@@ -24,7 +24,7 @@ STATE: Final = 65_536
 _ONLY_MESSAGES: Final = frozenset({"messages", "jump_to", "__interrupt__"})
 
 
-def frozen_value(value: Any, limit: int = STATE, nodes: int = NODES) -> Frozen:
+def frozen_value(value: Any, limit: int = STATE) -> Frozen:
     """Return an input, an output or a state as it is now; of a long list of messages the newest are kept."""
     if value is None or type(value) is str:
         return freeze(value, limit)
@@ -35,7 +35,7 @@ def frozen_value(value: Any, limit: int = STATE, nodes: int = NODES) -> Frozen:
         found = written(value, SHORT)
         if type(found) is bytes and b'"configurable"' not in found:  # else it may be LangChain's own configuration
             return found
-    budget = Budget(limit, nodes)
+    budget = Budget(limit)
     return budget.frozen(budget.plain(value))
 
 
