@@ -171,6 +171,13 @@ class RequestRoot:
         """Set the matched route's template."""
         self.route = route or None
 
+    def look_up_route(self, look_up: Callable[[Any], str | None], where: Any) -> None:
+        """Set the template that a function finds in something of the framework's, none where it raises."""
+        try:
+            self.route = look_up(where) or None
+        except Exception:  # there are routers of all kinds
+            self.route = None
+
     def set_status(self, status: int) -> None:
         """Set the response status; the first one was sent, so it stays."""
         if self.status is None and isinstance(status, int):

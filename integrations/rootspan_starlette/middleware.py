@@ -210,6 +210,5 @@ class _Connection:
         self._finish()
 
     def _finish(self) -> None:
-        with contextlib.suppress(Exception):  # there are routers of all kinds
-            self._root.set_route(template(self._scope))
+        self._root.look_up_route(template, self._scope)
         self._root.finish()

@@ -24,9 +24,10 @@ def template(scope: Scope) -> str | None:
     route: Any = scope.get("route")
     if route is None:  # before Starlette 1.7 the scope names the endpoint only
         return _found(scope)
-    context = scope.get("fastapi", {}).get("effective_route_context")  # of included routers
-    if context is not None and context.original_route is route:
-        route = context.starlette_route or context
+    if "fastapi" in scope:  # of included routers
+        context = scope["fastapi"].get("effective_route_context")
+        if context is not None and context.original_route is route:
+            route = context.starlette_route or context
     own = "" if isinstance(route, Mount) else getattr(route, "path", None) or ""
     return (_mounts(scope) + own if "app_root_path" in scope else own) or None
 
