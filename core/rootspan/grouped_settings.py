@@ -12,6 +12,7 @@ from typing import Any, Final
 from rootspan import default_tracker
 from rootspan.errors import ConfigurationError
 from rootspan.options import OPTIONS
+from rootspan.process import from_environment
 from rootspan.request_options import RequestOptions
 from rootspan.settings import Settings, resolve
 
@@ -35,7 +36,7 @@ class GroupedSettings:
         self.options: RequestOptions | None = None
         self._source = source
         self._tracking: dict[str, Any] = {}
-        self._before: Settings | None = None
+        self._before: Settings | None = None  # None: what the environment says
 
     def apply(self, given: Any, **defaults: Any) -> RequestOptions:
         """Configure the default tracker as the group says; without any such setting it is as it was before.
@@ -89,9 +90,9 @@ class GroupedSettings:
     def _configure(self, tracking: dict[str, Any]) -> None:
         if tracking == self._tracking:
             return
-        if self._before is None:
-            self._before = default_tracker.own.settings
-        default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
-        if not tracking:
-            self._before = None
+        if not self._tracking:
+            own = default_tracker.own
+            self._before = own.settings if own.is_configured else None
+        found = resolve(os.environ, **tracking) if tracking else self._before or from_environment()
+        default_tracker.reconfigure(found)
         self._tracking = tracking

@@ -82,13 +82,13 @@ def record_with(settings: Settings) -> Recorder:
     return recorder
 
 
-def from_environment() -> Recorder:
-    """Return a recorder as the environment says; one that records nothing where that is wrong."""
+def from_environment() -> Settings:
+    """Return the settings that the environment describes; where it is wrong, those that record nothing."""
     try:
-        return record_with(resolve(os.environ))
+        return resolve(os.environ)
     except ConfigurationError as error:
         log(logging.ERROR, "rootspan is disabled because its environment is wrong. %s", error)
-        return record_with(resolve({}, disabled=True))
+        return resolve({}, disabled=True)
 
 
 def _outlive_multiprocessing(_: object = None) -> None:

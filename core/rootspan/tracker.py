@@ -75,7 +75,7 @@ class Tracker(Sessions, Decorating):
             return self._lent[0].configured()
         with SETTING_UP:  # two threads may make their first call at once, or one while another configures
             if isinstance(self._recorder, _Unconfigured):
-                self._recorder = from_environment()
+                self._recorder = record_with(from_environment())
         return self._recorder
 
     def reconfigure(self, settings: Settings) -> Tracker:
@@ -113,6 +113,11 @@ class Tracker(Sessions, Decorating):
     def own(self) -> Tracker:
         """This tracker as it is when it is not lent."""
         return self if self._lent is None else self._lent[0].own
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether its settings are known, and not still to be taken from the environment."""
+        return not isinstance(self._recorder, _Unconfigured)
 
     @property
     def settings(self) -> Settings:

@@ -28,6 +28,22 @@ def test_it_is_divided_and_taken_back() -> None:
     assert rootspan.default_tracker.settings is before
 
 
+def test_the_environment_is_read_only_where_the_group_leaves_it_to_that(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Tracker.default()
+    monkeypatch.setattr("rootspan.grouped_settings.default_tracker", tracker)
+    monkeypatch.setenv("ROOTSPAN_TIMEOUT", "never")
+    group = GroupedSettings("app.settings")
+    group.apply({"timeout": 5, "disabled": True})
+    assert tracker.settings.timeout == 5
+    assert not caplog.records
+    group.apply({"timeout": 6, "disabled": True})
+    group.apply(None)
+    assert tracker.settings.disabled
+    assert "its environment is wrong. ROOTSPAN_TIMEOUT" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

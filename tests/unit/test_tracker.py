@@ -1116,27 +1116,28 @@ def test_what_calculate_cost_returns_can_be_passed_on(sink: Sink) -> None:
 
 
 def test_settings_hold_although_another_thread_makes_the_first_call_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker, settings = Tracker.default(), Tracker(disabled=True).settings
+    tracker, chosen = Tracker.default(), Tracker(disabled=True).settings
     looking, configured = threading.Event(), threading.Event()
     thread = threading.Thread(target=tracker.track_ai, args=("first",))
 
     def slow_recorder(settings: Settings) -> Recorder:
         made = record_with(settings)
-        thread.start()
-        looking.wait(0.3)
+        if settings is chosen:
+            thread.start()
+            looking.wait(0.3)
         return made
 
-    def slow_environment() -> Recorder:
+    def slow_environment() -> Settings:
         looking.set()
         configured.wait(5)
-        return record_with(resolve({}, disabled=True))
+        return resolve({}, disabled=True)
 
     monkeypatch.setattr("rootspan.tracker.record_with", slow_recorder)
     monkeypatch.setattr("rootspan.tracker.from_environment", slow_environment)
-    tracker.reconfigure(settings)
+    tracker.reconfigure(chosen)
     configured.set()
     thread.join()
-    assert tracker.settings is settings
+    assert tracker.settings is chosen
 
 
 def test_threads_that_make_their_first_call_at_once_share_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
