@@ -95,7 +95,7 @@ def _phrases(keys: Collection[str]) -> frozenset[str]:
     phrases: set[str] = set()
     for key in (keys,) if isinstance(keys, str) else keys:
         if not words(key):
-            raise ConfigurationError(f"The denied key {key!r} has no letters. Give a key such as 'customer number'.")
+            raise ConfigurationError(f"The denied key {key!r} has no letters. Fix: give one such as 'customer number'.")
         parts = _with_numbers(key)
         phrases |= {" ".join(parts), " ".join(_WORD_OR_NUMBER.findall("".join(parts)))}
     return frozenset(phrases)

@@ -88,7 +88,9 @@ class Redactor:
         secrets: Collection[str] = (),
     ) -> None:
         if hook is not None and not callable(hook):
-            raise ConfigurationError(f"The redact hook {hook!r} cannot be called. Give a function of (path, value).")
+            raise ConfigurationError(
+                f"The redact hook {hook!r} cannot be called. Fix: give a function of (path, value)."
+            )
         self._text = text
         self._pii = tuple(_chosen(pii))
         self._denied = DeniedKeys(keys)
@@ -358,7 +360,7 @@ def _chosen(pii: Collection[str]) -> Iterator[Callable[[str], str]]:
     unknown = sorted(map(str, chosen - PERSONAL_DATA.keys()))
     if unknown:
         choices = ", ".join(sorted(PERSONAL_DATA))
-        raise ConfigurationError(f"Unknown personal data to redact: {', '.join(unknown)}. Choose from: {choices}.")
+        raise ConfigurationError(f"Unknown personal data to redact: {', '.join(unknown)}. Fix: choose from {choices}.")
     return (scrub for name, scrub in PERSONAL_DATA.items() if name in chosen)
 
 

@@ -41,7 +41,7 @@ def request_type() -> Any:
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     except ImportError as error:
         raise MissingExtraError(
-            "The receiver needs the package opentelemetry-proto.\nInstall it: pip install 'rootspan[ui]'"
+            "The receiver needs the package opentelemetry-proto.\nFix: pip install 'rootspan[ui]'"
         ) from error
     return ExportTraceServiceRequest
 

@@ -136,15 +136,15 @@ class Receiver:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigurationError(
                     f"Port {self._port} on {self._address} is in use, perhaps by another receiver.\n"
-                    f"Take a free one: rootspan tail --port {self._port + 1}"
+                    f"Fix: rootspan tail --port {self._port + 1}"
                 ) from None
             raise ConfigurationError(
                 f"Cannot listen on {self._address} port {self._port}: {error.strerror}.\n"
-                "Take an address of this machine and a port above 1023, such as: rootspan tail --port 4318"
+                "Fix: take an address of this machine and a port above 1023, such as rootspan tail --port 4318"
             ) from None
         except OverflowError:
             raise ConfigurationError(
-                f"The port {self._port} is not between 0 and 65535.\nTake the usual one: rootspan tail --port 4318"
+                f"The port {self._port} is not between 0 and 65535.\nFix: rootspan tail --port 4318"
             ) from None
 
 
@@ -154,15 +154,15 @@ def _resolve(host: str) -> tuple[int, str]:
     try:
         family, _, _, _, address = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        raise ConfigurationError(
-            f"The host {host!r} is unknown here.\nTake this machine: rootspan tail --host 127.0.0.1"
-        ) from None
+        raise ConfigurationError(f"The host {host!r} is unknown here.\nFix: rootspan tail --host 127.0.0.1") from None
     return family, str(address[0]).partition("%")[0]
 
 
 def _checked_token(token: str | None, host: str, loopback: bool) -> str | None:
     if token is not None and re.fullmatch(r"[\x21-\x7e]{1,4096}", token) is None:
-        raise ConfigurationError("The token has to be visible ASCII without spaces.\nMake one: openssl rand -hex 32")
+        raise ConfigurationError(
+            "The token has to be visible ASCII without spaces.\nFix: make one with openssl rand -hex 32"
+        )
     if token is None and not loopback:
         raise ConfigurationError(
             f"Others can reach {host or '0.0.0.0'}, so a token is needed.\n"

@@ -529,8 +529,8 @@ def test_odd_text_does_not_raise(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pii": ["email", "address"]}, "address. Choose from: card, email, iban, ip, phone, ssn"),
-        ({"pii": "mail"}, "mail. Choose from"),
+        ({"pii": ["email", "address"]}, "address. Fix: choose from card, email, iban, ip, phone, ssn"),
+        ({"pii": "mail"}, "mail. Fix: choose from"),
         ({"keys": ["--"]}, "'--' has no letters"),
         ({"hook": "no"}, "cannot be called"),
     ],
