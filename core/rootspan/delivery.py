@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from rootspan.answer import Answer, Outcome
 from rootspan.log import log
@@ -16,8 +16,7 @@ from rootspan.log import log
 if TYPE_CHECKING:
     from rootspan.record import SpanData
 
-__all__ = ["Attempt", "Backoff", "Delivery", "Encoder", "Sender"]
-
+__all__ = ["Attempt", "Backoff", "Delivery", "Encoder", "Sender", "flat", "halves"]
 
 _random: Final = SystemRandom()  # the host's own generator, and whoever seeded it, must not notice us
 
@@ -131,11 +130,11 @@ class Delivery:
         while groups:
             group = groups.pop()
             if len(group) > 1 and sum(map(len, group)) >= self._too_large:
-                groups += _halves(group)
+                groups += halves(group)
                 continue
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
-                return Attempt(delivered, +dropped, _flat([*groups, group]), 0.0)
+                return Attempt(delivered, +dropped, flat([*groups, group]), 0.0)
             answer = self._send(group, left)
             if answer.outcome == Outcome.DELIVERED:
                 rejected = self._rejected(answer, len(group))
@@ -143,9 +142,9 @@ class Delivery:
                 delivered += len(group) - rejected
             elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
                 wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
-                return Attempt(delivered, +dropped, _flat([*groups, group]), wait, answer.detail)
+                return Attempt(delivered, +dropped, flat([*groups, group]), wait, answer.detail)
             elif len(group) > 1:
-                groups += _halves(group)
+                groups += halves(group)
             else:
                 dropped[self._give_up(group[0], answer)] += 1
         return Attempt(delivered, +dropped, [], None)
@@ -221,11 +220,12 @@ class Delivery:
             self._log(level, line)
 
 
-def _halves(group: list[Any]) -> list[list[Any]]:
+def halves(group: list[T]) -> list[list[T]]:
     """Return the second half, then the first, which is the order of a stack."""
     middle = len(group) // 2
     return [group[middle:], group[:middle]]
 
 
-def _flat(groups: Sequence[list[bytes]]) -> list[bytes]:
+def flat(groups: Sequence[list[T]]) -> list[T]:
+    """Return what is in the groups of a stack, in order."""
     return [span for group in reversed(groups) for span in group]

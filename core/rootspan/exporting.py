@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rootspan.delivery import Attempt, Backoff
+from rootspan.delivery import Attempt, Backoff, flat, halves
 from rootspan.encode import readable_span
 from rootspan.log import log
 
@@ -92,13 +92,14 @@ class ExporterSink:
                 fine = contextvars.Context().run(self._export, group)
             except Exception as error:
                 self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
-                dropped += len(group) == 1
-                middle = len(group) // 2
-                groups += [group[middle:], group[:middle]] if middle else []
+                if len(group) > 1:
+                    groups += halves(group)
+                else:
+                    dropped += 1
                 continue
             if not fine:
                 self._say("failed; its spans are kept and tried again")
-                rest = [span for left in reversed([*groups, group]) for span in left]
+                rest = flat([*groups, group])
                 return Attempt(delivered, _counted(dropped), rest, self._backoff.wait(), "the exporter failed")
             self._backoff.reset()
             delivered += len(group)
