@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "MissingExtraError", "RootspanError"]
+from typing import NoReturn
+
+__all__ = ["ConfigurationError", "MissingExtraError", "RootspanError", "fail"]
 
 
 class RootspanError(Exception):
@@ -22,3 +24,8 @@ class ConfigurationError(RootspanError, ValueError):
 
 class MissingExtraError(ConfigurationError, ImportError):
     """A part of rootspan was imported without the packages that it needs."""
+
+
+def fail(what: str, fix: str) -> NoReturn:
+    """Raise a ConfigurationError that says what happened, then the line that fixes it."""
+    raise ConfigurationError(f"{what}\nFix: {fix}" + ("" if fix.endswith("?") else "."))

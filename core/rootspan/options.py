@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 from uuid import UUID
 
-from rootspan.errors import ConfigurationError
-from rootspan.secret import Headers, SecretKey, fail
+from rootspan.errors import ConfigurationError, fail
+from rootspan.secret import Headers, SecretKey
 
 __all__ = ["OPTIONS", "PAIRS", "Option", "Sources", "checked"]
 

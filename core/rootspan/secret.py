@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, NoReturn
+from typing import Final
 
-from rootspan.errors import ConfigurationError
+from rootspan.errors import fail
 
-__all__ = ["SECRET_HEADER", "Headers", "SecretKey", "fail"]
+__all__ = ["SECRET_HEADER", "Headers", "SecretKey"]
 
 SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-
-
-def fail(what: str, fix: str) -> NoReturn:
-    """Raise a ConfigurationError that says what happened, then the line that fixes it."""
-    raise ConfigurationError(f"{what}\nFix: {fix}" + ("" if fix.endswith("?") else "."))
 
 
 class SecretKey:

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from rootspan.errors import fail
 from rootspan.options import OPTIONS, PAIRS, Sources, checked
-from rootspan.secret import SECRET_HEADER, Headers, SecretKey, fail
+from rootspan.secret import SECRET_HEADER, Headers, SecretKey
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
