@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from hashlib import blake2b
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 from rootspan import default_tracker
@@ -107,6 +107,10 @@ class Run:
         return run is other
 
 
+_Overdue: TypeAlias = "tuple[Run, str, int | None]"
+"""A run, why it is closed, and as of when in nanoseconds since the epoch."""
+
+
 class _Forest:
     """Every run of one tracker that has not ended, or whose root has not."""
 
@@ -159,6 +163,7 @@ class _Forest:
         """Keep a run, within the bounds of count and age."""
         invocation, invocations = run.invocation, self.invocations
         most = run.recorder.settings.max_open_sessions
+        overdue: list[_Overdue] = []
         with self.lock:
             self.runs[run.run_id] = run
             invocation.members[run] = None
@@ -167,65 +172,75 @@ class _Forest:
             invocations[invocation] = None
             invocations.move_to_end(invocation)
             if len(invocations) > 1 or len(self.runs) > most:
-                self._bound(invocation, most, int(run.recorder.settings.session_timeout * 1e9))
+                overdue = self._forget_overdue(invocation, most, int(run.recorder.settings.session_timeout * 1e9))
+        for other, reason, end in overdue:  # outside the lock: the host's own code may run in there
+            self.cut(other, reason, "abandoned", end)
 
-    def _bound(self, newest: Invocation, most: int, longest: int) -> None:
+    def _forget_overdue(self, newest: Invocation, most: int, longest: int) -> list[_Overdue]:
+        """Forget what is beyond the bounds, and return it: it is still to be closed."""
+        overdue: list[_Overdue] = []
         while (oldest := next(iter(self.invocations))) is not newest:
             if newest.touched - oldest.touched > longest:
-                self._drop(oldest, "closed_by_age")
+                reason = "closed_by_age"
             elif len(self.runs) > most:
-                self._drop(oldest, "closed_by_count")
+                reason = "closed_by_count"
             else:
-                return
+                return overdue
+            # As of the last that was heard of it.
+            overdue += [(run, reason, oldest.touched) for run in reversed(oldest.members)]
+            self._release(oldest)
         if len(self.runs) > most:  # all of one invocation
             for run in [run for run in newest.members if run.ended]:
                 self._forget(run)
             for run in list(newest.members)[1:]:
                 if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
                     break
-                self.cut(run, "closed_by_count", "abandoned")
+                overdue.append((run, "closed_by_count", None))
                 self._forget(run)
+        return overdue
 
     def _forget(self, run: Run) -> None:
         run.invocation.members.pop(run, None)
         if self.runs.get(run.run_id) is run:
             del self.runs[run.run_id]
 
-    def _drop(self, invocation: Invocation, reason: str) -> None:
-        """Close what is open, as of the last that was heard of it, and forget it."""
-        for run in reversed(list(invocation.members)):
-            self.cut(run, reason, "abandoned", invocation.touched)
-        self._release(invocation)
-
     def cut(self, run: Run, reason: str, outcome: str | None, end: int | None = None) -> None:
         """Close a run that no event will end."""
-        if not run.ended:
+        if self._ends(run, reason):
             try:
                 if run.on_close is not None:
                     run.on_close(run)
             except Exception:
                 run.recorder.own_error()
-            run.owner.counts[reason] += 1
-            self.close(run, outcome, None, end, below=False)
+            self._record(run, outcome, None, end)
 
-    def close(
-        self, run: Run, outcome: str | None, error: Error | None = None, end: int | None = None, below: bool = True
-    ) -> None:
+    def close(self, run: Run, outcome: str | None, error: Error | None = None) -> None:
         """End a run and record it; what is open below one that did not end well ends with it."""
+        if self._ends(run):
+            if outcome in _SCATTERED:
+                with self.lock:
+                    below = [other for other in reversed(run.invocation.members) if other.is_below(run)]
+                for other in below:
+                    self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome)
+            self._record(run, outcome, error)
+
+    def _ends(self, run: Run, reason: str | None = None) -> bool:
+        """Note that a run ends now, and why where no event tells; return False where it had ended before."""
         invocation = run.invocation
         with self.lock:
             if run.ended:
-                return
+                return False
             run.ended = True
-            if below and outcome in _SCATTERED:
-                for other in reversed(list(invocation.members)):
-                    if not other.ended and other.is_below(run):
-                        self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome, end)
+            if reason is not None:
+                run.owner.counts[reason] += 1
             invocation.open -= 1
             if run.parent is None:
                 invocation.ended = True
             if invocation.open == 0 and invocation.ended:
                 self._release(invocation)
+        return True
+
+    def _record(self, run: Run, outcome: str | None, error: Error | None, end: int | None = None) -> None:
         if run.span is not None:
             run.recorder.finish(run.span, outcome, error, end)
             # Recorded; only the place in the tree is kept.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,4 +146,33 @@ def test_an_adapter_that_fails_to_close_a_run_costs_that_runs_notes_only(tracker
     assert tracker.flush(20)
     assert sink.one("below").parent_id == sink.one("top").span_id
     assert tracker.stats()["dropped"] == {"internal_error": 1}
+    tracker.shutdown()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_delivery_12_no_lock_is_held_while_the_hosts_own_code_runs(sink: Sink, tmp_path: Path, bounded: bool) -> None:
+    """Beside a spool a `redact` hook runs where a run is recorded; what it waits for may start a run as well."""
+    waited: list[bool] = []
+
+    def redact(path: str, value: Any) -> Any:
+        if value == "wait":
+            thread = threading.Thread(target=hook.start, args=("elsewhere", None, "elsewhere"))
+            thread.start()
+            thread.join(3)
+            waited.append(thread.is_alive())
+        return value
+
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path), redact=redact, max_open_sessions=2)
+    hook = Hook(tracker, "u1", None)
+    hook.start("top", None, "top")
+    hook.start("below", "top", "below")
+    below = hook.tree.find("below")
+    assert below is not None
+    assert below.span is not None
+    below.span.input = "wait"
+    if bounded:
+        hook.start("one more", None, "one more")
+    else:
+        hook.end("top", ValueError("broken"))
+    assert waited == [False]
     tracker.shutdown()
