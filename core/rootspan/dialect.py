@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rootspan.settings import Settings
 
-__all__ = ["RARE", "TOKENS", "Redactor", "link_to", "to_span"]
+__all__ = ["RARE", "TOKENS", "link_to", "to_span"]
 
 _MOST_PLANS: Final = 64
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
