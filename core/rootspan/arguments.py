@@ -251,7 +251,7 @@ def sole(error: BaseException) -> BaseException:
     """Return the exception in a group of one, which is all that a task group says of it; any other as it is."""
     while type(error).__name__ in _GROUPS:  # by name: before Python 3.11 they are a library's
         inside: Any = getattr(error, "exceptions", ())
-        if len(inside) != 1:
+        if type(inside) not in (tuple, list) or len(inside) != 1:
             break
         error = inside[0]
     return error
@@ -261,7 +261,7 @@ def outcome_of(error: BaseException) -> tuple[str, Error | None]:
     """Return the outcome that an exception leaving a span means, and the failure if it is one."""
     error = sole(error)
     for kind in type(error).__mro__:  # by name: asyncio costs its import, trio may not be there
-        if (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS:
+        if (str(kind.__module__).partition(".")[0], kind.__name__) in _CANCELLATIONS:
             return "cancelled", None
     if isinstance(error, GeneratorExit):
         return "abandoned", None

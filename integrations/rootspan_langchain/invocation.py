@@ -95,7 +95,12 @@ def operation(metadata: Mapping[str, Any]) -> str:
 
 
 def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((metadata[name] for name in names if metadata.get(name) is not None), None)
+    return given(*map(metadata.get, names))
+
+
+def given(*values: Any) -> Any:
+    """Return the first that is neither None nor an empty text; 0 is a user like any other."""
+    return next((value for value in values if value is not None and not (type(value) is str and not value)), None)
 
 
 def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ class Opening:
         if metadata is not None:
             thread = metadata.get("thread_id")
             properties = {**(self._properties or {}), **invocation.properties(metadata)}
-        user, convo = told.user_id or own.user_id, told.convo_id or own.convo_id or thread
+        user = invocation.given(told.user_id, own.user_id)
+        convo = invocation.given(told.convo_id, own.convo_id, thread)
         tags = recorder.tags(self._tags) + labels
         return recorder.identity(user, convo, told.agent_name, tags or None, properties or None)
 

@@ -432,9 +432,11 @@ def test_lc_42_identity_in_its_order(sink: Sink) -> None:
         chain.invoke("x", config(plain))
         chain.invoke("x", config(own))
         chain.invoke("x", config(own, metadata={"user_id": 42}))
+        chain.invoke("x", config(own, metadata={"user_id": 0}))
+        chain.invoke("x", config(own, metadata={"user_id": ""}))
     found = Trees(tracker, sink)
     users = [root.attributes["user.id"] for root in found.roots]
-    assert users == ["from configure", "from scope", "own", "42"]
+    assert users == ["from configure", "from scope", "own", "42", "0", "own"]
     tracker.shutdown()
 
 

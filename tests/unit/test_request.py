@@ -7,6 +7,7 @@ import http
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -303,6 +304,14 @@ def test_a_group_of_one_is_the_exception_in_it() -> None:
     assert sole(outer) is error
     assert sole(two) is two
     assert sole(error) is error
+
+
+def test_exceptions_of_odd_classes_are_failures_by_their_names(captured: Captured) -> None:
+    group = type("ExceptionGroup", (Exception,), {"exceptions": 1, "__module__": None})
+    with suppress(group), captured.tracker.begin("turn"):
+        raise group("odd")
+    assert captured.one("turn").attributes["error.type"] == "None.ExceptionGroup"
+    assert captured.tracker.stats()["dropped"] == {}
 
 
 def test_a_contract_without_an_app_says_so(captured: Captured) -> None:
