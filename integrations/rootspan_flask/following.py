@@ -40,8 +40,14 @@ def current_request() -> Request | None:
         return None
 
 
-def start(request: Request | None, options: RequestOptions) -> None:
-    """Follow a request from now on, unless that is done already."""
+def start(request: Request | None, options: RequestOptions, remembered: object = False) -> None:
+    """Follow a request from now on, unless that is done already.
+
+    Args:
+        request: Flask's.
+        options: the extension's.
+        remembered: whether `last_followed` may be asked for it.
+    """
     environ = {} if request is None else request.environ
     known: Followed | None = environ.get(_KEY)
     if request is None or (known is not None and known.request is not None):  # else it is over, and handled again
@@ -51,7 +57,8 @@ def start(request: Request | None, options: RequestOptions) -> None:
     if root is not None:
         root.look_up_with(_current_root)
         followed = environ[_KEY] = Followed(root, request)
-        _latest.set(ref(followed))
+        if remembered:
+            _latest.set(ref(followed))
         if root.request_body is not None and "wsgi.input" in environ:
             environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
 
@@ -67,11 +74,10 @@ def last_followed() -> Followed | None:
     return _latest.get()()
 
 
-def _current_root() -> RequestRoot | None:
-    """Return the request that Flask's context names; a copy of the context takes it into a thread."""
-    request = current_request()
-    followed: Followed | None = None if request is None else request.environ.get(_KEY)
-    return None if followed is None else followed.root
+def _current_root() -> RequestRoot:
+    """Return the request that Flask's context names, or raise; a copy of the context takes it into a thread."""
+    followed: Followed = _request().environ[_KEY]
+    return followed.root
 
 
 class _Body(StreamedBody):
