@@ -127,11 +127,12 @@ def close() -> Reply:
     return Reply(0, act=lambda handler: None)
 
 
-def cut() -> Reply:
-    """Promise 100 bytes of a 200's body, send 10, close."""
+def cut(in_header: bool = False) -> Reply:
+    """Promise 100 bytes of a 200's body, send 10, or not even all headers, close."""
 
     def act(handler: _Handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10))
+        rest = b"Date: Su" if in_header else b"Content-Length: 100\r\n\r\n" + bytes(10)
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
 
     return Reply(0, act=act)
 

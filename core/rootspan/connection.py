@@ -61,7 +61,13 @@ class Reply(NamedTuple):
 
 
 class _Reader(io.RawIOBase):
-    """A socket's reading end whose every wait ends at its connection's deadline."""
+    """A socket's reading end whose every wait ends at its connection's deadline.
+
+    Attributes:
+        ended: whether it was read to its end.
+    """
+
+    ended = False
 
     def __init__(self, sock: Any, connection: _Timed) -> None:
         self._sock = sock
@@ -77,6 +83,7 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._connection.remaining())
         count: int | None = self._raw.readinto(buffer)
+        self.ended = count == 0
         return count
 
     def close(self) -> None:
@@ -86,6 +93,7 @@ class _Reader(io.RawIOBase):
 
 class _Timed(http.client.HTTPConnection):
     deadline = 0.0  # monotonic seconds
+    reader: _Reader  # of the latest answer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,7 +116,8 @@ class _Timed(http.client.HTTPConnection):
             super().send(view[start : start + _SLICE])
 
     def _timed_response(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-        return http.client.HTTPResponse(_Reader(sock, self), *args, **kwargs)  # type: ignore[arg-type]
+        self.reader = _Reader(sock, self)
+        return http.client.HTTPResponse(self.reader, *args, **kwargs)  # type: ignore[arg-type]
 
 
 class _Plain(_Timed, urllib3.connection.HTTPConnection):
@@ -197,6 +206,8 @@ class Line:
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", self._target, body=body, headers=headers, preload_content=False)
         response = connection.getresponse()
+        if connection.reader.ended:  # before the blank line: http.client takes that for the end of the headers
+            raise http.client.IncompleteRead(b"")
         taken = b""
         while len(taken) <= BODY_LIMIT and (part := response.read(BODY_LIMIT + 1 - len(taken), decode_content=False)):
             taken += part

@@ -379,7 +379,7 @@ def test_nobody_listens(sink: Sink, transport: Transport) -> None:
     assert transport.send(body()).outcome == "delivered"
 
 
-@pytest.mark.parametrize("fault", [reset(), close(), cut()])
+@pytest.mark.parametrize("fault", [reset(), close(), cut(), cut(in_header=True)])
 def test_broken_connections_are_retried(sink: Sink, transport: Transport, fault: Reply) -> None:
     """delivery 3"""
     sink.script([fault, fault])
