@@ -68,9 +68,12 @@ def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
         return text if len(text) <= limit else cut(text, limit)
     if kind is dict or kind is list:
         return _container(value, limit, nodes)
-    if value is None or kind is bool or kind is float:
-        scalar: bool | float | None = value
-        return scalar
+    if value is None or kind is bool:
+        flag: bool | None = value
+        return flag
+    if kind is float:
+        real: float = value
+        return real if real - real == 0.0 else _not_finite(real)  # which JSON would write as null
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)

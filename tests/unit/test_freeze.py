@@ -232,11 +232,18 @@ def test_every_value_becomes_something(number: int) -> None:
 
 
 def test_a_scalar_of_its_own_type_is_the_same_object() -> None:
-    """delivery 11: the receiver decides about a NaN of its own, which is a float after all"""
+    """delivery 11"""
     text = "x" * 100
     assert freeze(text, LIMIT) is text
     assert freeze("\ud800", LIMIT) == "\ud800"
-    assert math.isnan(freeze(math.nan, LIMIT))  # type: ignore[arg-type]
+    assert freeze(0.5, LIMIT) == 0.5
+
+
+@pytest.mark.parametrize(("number", "text"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")])
+def test_a_number_that_json_cannot_write_is_readable_by_itself_too(number: float, text: str) -> None:
+    """delivery 11"""
+    assert freeze(number, LIMIT) == text
+    assert kept([number]) == [text]
 
 
 def test_a_socket_and_a_module_keep_working() -> None:
