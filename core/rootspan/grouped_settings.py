@@ -12,7 +12,6 @@ from typing import Any, Final
 from rootspan import default_tracker
 from rootspan.errors import ConfigurationError
 from rootspan.options import OPTIONS
-from rootspan.process import from_environment
 from rootspan.request_options import RequestOptions
 from rootspan.settings import Settings, resolve
 
@@ -93,6 +92,5 @@ class GroupedSettings:
         if not self._tracking:
             own = default_tracker.own
             self._before = own.settings if own.is_configured else None
-        found = resolve(os.environ, **tracking) if tracking else self._before or from_environment()
-        default_tracker.reconfigure(found)
+        default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
         self._tracking = tracking

@@ -22,7 +22,7 @@ from rootspan.settings import Settings, resolve
 if TYPE_CHECKING:
     from rootspan.record import Record, SpanData
 
-__all__ = ["from_environment", "record_with"]
+__all__ = ["from_environment", "record_with", "tell"]
 
 _ALL_THE_REST: Final = (
     0.5  # seconds that the interpreter itself may take to end; each tracker has that long in any case
@@ -82,13 +82,18 @@ def record_with(settings: Settings) -> Recorder:
     return recorder
 
 
-def from_environment() -> Settings:
-    """Return the settings that the environment describes; where it is wrong, those that record nothing."""
+def from_environment() -> tuple[Settings, ConfigurationError | None]:
+    """Return the settings that the environment describes; where it is wrong, those that record nothing, and why."""
     try:
-        return resolve(os.environ)
+        return resolve(os.environ), None
     except ConfigurationError as error:
+        return resolve({}, disabled=True), error
+
+
+def tell(error: ConfigurationError | None) -> None:
+    """Log what is wrong with the environment, if anything is."""
+    if error is not None:
         log(logging.ERROR, "rootspan is disabled because its environment is wrong. %s", error)
-        return resolve({}, disabled=True)
 
 
 def _outlive_multiprocessing(_: object = None) -> None:

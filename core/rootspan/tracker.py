@@ -12,7 +12,7 @@ from rootspan.cost import calculate_cost
 from rootspan.decorators import Decorating
 from rootspan.forks import SETTING_UP
 from rootspan.interaction import Interaction, Step, handle
-from rootspan.process import from_environment, record_with
+from rootspan.process import from_environment, record_with, tell
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
@@ -73,13 +73,19 @@ class Tracker(Sessions, Decorating):
         """Return what records, configured from the environment where nothing else did."""
         if self._lent is not None:
             return self._lent[0].configured()
+        error = None
         with SETTING_UP:  # two threads may make their first call at once, or one while another configures
             if isinstance(self._recorder, _Unconfigured):
-                self._recorder = record_with(from_environment())
+                settings, error = from_environment()
+                self._recorder = record_with(settings)
+        tell(error)  # only now: a log handler may track, or wait for a thread that does
         return self._recorder
 
-    def reconfigure(self, settings: Settings) -> Tracker:
+    def reconfigure(self, settings: Settings | None) -> Tracker:
         """Let new settings hold from now on; what is queued or open goes out with the old ones.
+
+        Args:
+            settings: the new ones; None for what the environment says.
 
         Returns:
             A tracker that stays with these settings when others are set later.
@@ -89,13 +95,16 @@ class Tracker(Sessions, Decorating):
             fixed = beneath.reconfigure(settings)
             along.enter_context(fixed.lent(self._recorder))
             return fixed
-        fixed = type(self).default()
+        fixed, error = type(self).default(), None
+        if settings is None:
+            settings, error = from_environment()
         with SETTING_UP:
             before, self._recorder = self._recorder, record_with(settings)
             if not isinstance(before, _Unconfigured):
                 self._recorder.past = before.past
                 self._retired = tuple(old for old in (*self._retired, before) if old.open)
             fixed._recorder = self._recorder
+        tell(error)
         return fixed
 
     @contextmanager

@@ -1127,10 +1127,10 @@ def test_settings_hold_although_another_thread_makes_the_first_call_meanwhile(mo
             looking.wait(0.3)
         return made
 
-    def slow_environment() -> Settings:
+    def slow_environment() -> tuple[Settings, None]:
         looking.set()
         configured.wait(5)
-        return resolve({}, disabled=True)
+        return resolve({}, disabled=True), None
 
     monkeypatch.setattr("rootspan.tracker.record_with", slow_recorder)
     monkeypatch.setattr("rootspan.tracker.from_environment", slow_environment)
@@ -1138,6 +1138,31 @@ def test_settings_hold_although_another_thread_makes_the_first_call_meanwhile(mo
     configured.set()
     thread.join()
     assert tracker.settings is chosen
+
+
+def test_delivery_12_a_log_handler_that_tracks_may_be_told_of_a_wrong_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROOTSPAN_TIMEOUT", "never")
+    tracker, said, waited = Tracker.default(), list[str](), list[bool]()
+
+    class Tracking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            thread = threading.Thread(target=tracker.track_ai, args=("elsewhere",))
+            thread.start()
+            thread.join(3)
+            waited.append(thread.is_alive())
+            tracker.track_ai("here")
+
+    handler = Tracking()
+    logging.getLogger("rootspan").addHandler(handler)
+    try:
+        tracker.track_ai("first")
+    finally:
+        logging.getLogger("rootspan").removeHandler(handler)
+    assert (len(said), waited) == (1, [False])
+    assert tracker.stats()["dropped"] == {"disabled": 3}
 
 
 def test_threads_that_make_their_first_call_at_once_share_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
