@@ -125,6 +125,11 @@ class RequestCases(Serving):
         assert root.events[0][1]["exception.message"] == "no such thing"
         assert captured.one("before").parent_id == root.span_id
 
+    def test_a_view_that_raises_has_its_template(self) -> None:
+        with self._served() as (client, captured):
+            client.request("GET", "/raise").close()
+        assert captured.one().attributes["http.route"] == self.template("/raise")
+
     # Streamed bodies
 
     def test_a_streamed_body_belongs_to_the_request_and_is_measured(self) -> None:
