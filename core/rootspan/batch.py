@@ -29,7 +29,7 @@ class Sink(Protocol):
 class Batch:
     """Encoded spans on their way, and which sinks still have to take which of them."""
 
-    __slots__ = ("bytes", "dropped", "settled", "size", "todo")
+    __slots__ = ("bytes", "dropped", "later", "settled", "size", "todo")
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
@@ -37,6 +37,7 @@ class Batch:
         self.bytes = 0
         self.settled = 0
         self.dropped: Counter[str] = Counter()
+        self.later = False  # whether the last attempt left something that a server may take soon
 
     def add(self, data: SpanData) -> None:
         encoded = [sink.encode(data) for sink, _ in self.todo]
@@ -61,6 +62,7 @@ class Batch:
             What became settled, the drops among it, and the wait in seconds.
         """
         wait: float | None = None
+        self.later = False
         todo: list[tuple[Sink, list[Any]]] = []
         for sink, items in self.todo:
             result = sink.attempt(items, until)
@@ -68,6 +70,7 @@ class Batch:
             if result.rest:
                 todo.append((sink, list(result.rest)))
                 wait = max(wait or 0.0, result.wait or 0.0)
+                self.later |= result.later
         self.todo = todo
         settled = self.size - max((len(items) for _, items in todo), default=0)
         newly, self.settled = settled - self.settled, settled

@@ -80,6 +80,7 @@ class Attempt(Generic[T]):
     rest: list[T]  # not sent, or not taken for now, in order
     wait: float | None  # seconds before the rest is worth another attempt; None without a rest
     detail: str = ""
+    later: bool = False  # a server answered that it takes no more for now, so it may do so soon
 
 
 class Delivery:
@@ -142,7 +143,8 @@ class Delivery:
                 delivered += len(group) - rejected
             elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
                 wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
-                return Attempt(delivered, +dropped, flat([*groups, group]), wait, answer.detail)
+                later = answer.outcome == Outcome.RETRY and answer.status is not None
+                return Attempt(delivered, +dropped, flat([*groups, group]), wait, answer.detail, later)
             elif len(group) > 1:
                 groups += halves(group)
             else:

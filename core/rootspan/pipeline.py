@@ -359,7 +359,7 @@ class Pipeline:
             self._discard_batch("internal_error")
 
     def _turn(self) -> None:
-        """Send what was recorded up to now, in a hurry or while closing all there is, or until one attempt failed then.
+        """Send what was recorded up to now, in a hurry or while closing all there is, or until nobody takes it then.
 
         What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
         """
@@ -376,9 +376,12 @@ class Pipeline:
             self._hurry = False
             wait = self._attempt(batch)
             if wait is not None:
-                if self._closed is not None:
+                if self._closed is None:
+                    self._pause(wait)
+                elif batch.later and self._until is not None and time.monotonic() + wait < self._until:
+                    time.sleep(wait)
+                else:
                     return
-                self._pause(wait)
             elif not (self._hurry or self._closed or self._is_behind(goal)):
                 return
 

@@ -86,6 +86,24 @@ def test_an_exit_with_a_refusing_endpoint_is_quick(sink: Sink, tmp_path: Path) -
     assert b"1 shutdown" in errors
 
 
+def test_an_exit_tries_again_where_the_server_takes_nothing_for_the_moment(sink: Sink, tmp_path: Path) -> None:
+    """delivery 2"""
+    sink.script([503, 429])
+    _, errors = run("rootspan.track_ai('event')", sink, tmp_path).communicate(timeout=30)
+    assert b"shutdown" not in errors
+    assert sink.one("event")
+
+
+@pytest.mark.parametrize("answer", [Reply(503, {"retry-after": "20"}), 404], ids=["later than that", "never"])
+def test_an_exit_does_not_wait_for_what_will_not_come(answer: Any, sink: Sink, tmp_path: Path) -> None:
+    """delivery 14"""
+    sink.script(lambda request: answer)
+    started = time.monotonic()
+    _, errors = run("rootspan.track_ai('event')", sink, tmp_path).communicate(timeout=30)
+    assert time.monotonic() - started < 4.9
+    assert b"1 shutdown" in errors
+
+
 def test_what_atexit_handlers_emit_is_delivered(sink: Sink, tmp_path: Path) -> None:
     """delivery 15: registered before the import they run after ours, afterwards before it."""
     script = tmp_path / "program.py"
