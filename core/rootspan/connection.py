@@ -117,7 +117,7 @@ class _Timed(http.client.HTTPConnection):
 
     def _timed_response(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
         self.reader = _Reader(sock, self)
-        return http.client.HTTPResponse(self.reader, *args, **kwargs)  # type: ignore[arg-type]
+        return http.client.HTTPResponse(self.reader, *args, **kwargs)  # type: ignore[arg-type]  # asks for makefile only
 
 
 class _Plain(_Timed, urllib3.connection.HTTPConnection):
