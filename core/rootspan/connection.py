@@ -91,6 +91,14 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
+class _Response(http.client.HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        its: Any = super()  # its stubs do not tell of this method
+        version, status, reason = its._read_status()
+        # Any of these may come before the answer, yet http.client skips none but 100; 101 is an answer.
+        return version, 100 if 101 < status < 200 else status, reason
+
+
 class _Timed(http.client.HTTPConnection):
     deadline = 0.0  # monotonic seconds
     reader: _Reader  # of the latest answer
@@ -117,7 +125,7 @@ class _Timed(http.client.HTTPConnection):
 
     def _timed_response(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
         self.reader = _Reader(sock, self)
-        return http.client.HTTPResponse(self.reader, *args, **kwargs)  # type: ignore[arg-type]  # asks for makefile only
+        return _Response(self.reader, *args, **kwargs)  # type: ignore[arg-type]  # asks for makefile only
 
 
 class _Plain(_Timed, urllib3.connection.HTTPConnection):

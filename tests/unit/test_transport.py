@@ -210,6 +210,17 @@ def test_an_unknown_informational_status_is_held() -> None:
     assert read_answer(199, {}, b"", whole=True).outcome == "hold"
 
 
+@pytest.mark.parametrize("early", ["102 Processing", "103 Early Hints\r\nLink: </a>", "100 Continue", "199 Odd"])
+def test_the_answer_behind_an_informational_one_counts(sink: Sink, transport: Transport, early: str) -> None:
+    """delivery 4"""
+    body_of_it = partial(1, "no name").body
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: {len(body_of_it)}\r\n\r\n"
+    raw = 2 * f"HTTP/1.1 {early}\r\n\r\n".encode() + head.encode() + body_of_it
+    sink.script([Reply(0, act=lambda handler: handler.wfile.write(raw))])
+    answer = transport.send(body(2))
+    assert (answer.outcome, answer.rejected) == ("delivered", 1)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_never_followed(sink: Sink, transport: Transport, status: int) -> None:
     """delivery 4: the log names the Location's host only"""
