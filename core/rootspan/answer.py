@@ -111,6 +111,8 @@ def _partial_success(content_type: str, body: bytes) -> tuple[int, str]:
 
 
 def _partial_json(answer: Any) -> tuple[int, str]:
+    if not isinstance(answer, dict):  # every message of OTLP is one
+        raise ValueError("is no JSON object")
     part = _member(answer, "partialSuccess", "partial_success")
     rejected = _member(part, "rejectedSpans", "rejected_spans") or 0
     try:

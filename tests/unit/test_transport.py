@@ -255,6 +255,12 @@ def test_odd_redirects(sink: Sink, transport: Transport) -> None:
         ("application/json", b"{"),
         ("application/json", b"[" * 60_000),
         ("application/json", b'{"partialSuccess": {"rejectedSpans": "many"}}'),
+        ("application/json", b"null"),
+        ("application/json", b"[]"),
+        ("application/json", b'["partialSuccess"]'),
+        ("application/json", b'"quota exceeded"'),
+        ("application/json", b"false"),
+        ("text/plain", b"0"),
     ],
 )
 def test_a_200_that_cannot_be_decoded_is_a_failure(
@@ -275,7 +281,6 @@ def test_a_200_that_cannot_be_decoded_is_a_failure(
         ("application/json", b'{"partialSuccess": null}'),
         ("application/json", b'{"partialSuccess": {}}'),
         ("application/json", b'{"partialSuccess": []}'),
-        ("application/json", b"[]"),
         ("text/plain", b'{"partialSuccess": {}}'),
         ("application/x-protobuf", b"\x0a\x00"),
         ("application/x-protobuf", b"\x11" + bytes(8) + b"\x1d" + bytes(4) + b"\x20\x05"),  # fields of a later OTLP
