@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import rootspan
 from rootspan_ui.check import check
@@ -43,11 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options as they are written: `--y` deletes nothing. A command does not inherit that from its parent."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rootspan",
         description="Tracking for AI products on OpenTelemetry: see what arrives, and find out what is wrong.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"rootspan {rootspan.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

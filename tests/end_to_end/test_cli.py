@@ -306,7 +306,13 @@ def test_the_version() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [([], "usage: rootspan"), (["nonsense"], "invalid choice"), (["tail", "--port", "many"], "invalid int value")],
+    [
+        ([], "usage: rootspan"),
+        (["nonsense"], "invalid choice"),
+        (["tail", "--port", "many"], "invalid int value"),
+        (["tail", "--p", "many"], "unrecognized arguments: --p many"),
+        (["spool", "purge", "--directory", os.devnull, "--y"], "unrecognized arguments: --y"),
+    ],
 )
 def test_a_command_that_does_not_exist(arguments: list[str], said: str) -> None:
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
