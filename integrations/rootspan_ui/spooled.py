@@ -68,8 +68,8 @@ def status(directory: str | None = None, environ: Mapping[str, str] | None = Non
         )
     dead = _dead_letters(where)
     for path in dead:
-        lines = path.read_bytes().count(b"\n")
-        screen.say(f"  refused   {_size(path.stat().st_size):>9}  {_events(lines)} that a collector never took: {path}")
+        size, events = _size(path.stat().st_size), _events(_lines(path))
+        screen.say(f"  refused   {size:>9}  {events} that a collector never took: {clean(str(path))}")
     if not found and not dead:
         screen.say("  nothing: everything that was recorded is delivered")
     elif any(not left.alive for left in found):
@@ -159,11 +159,11 @@ def purge(
     if not dead and not letters:
         screen.say("  nothing to delete")
         return 0
-    events = _events(sum(left.events for left in dead))
-    if not sure and not sys.stdin.isatty():
+    events = _events(sum(left.events for left in dead) + sum(map(_lines, letters)))
+    if not sure and not (sys.stdin and sys.stdin.isatty()):  # there is none under some schedulers
         screen.say(f"  {events} would be lost. Fix: say `rootspan spool purge --yes`.")
         return 2
-    if not sure and ask(f"Delete {events} that nobody received, for good? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not sure and not _agreed(ask, f"Delete {events} that nobody received, for good? [y/N] "):
         screen.say("  nothing was deleted")
         return 1
     for left in dead:
@@ -173,6 +173,13 @@ def purge(
         path.unlink()
     screen.say(f"  deleted {events}")
     return 0
+
+
+def _agreed(ask: Callable[[str], str], question: str) -> bool:
+    try:
+        return ask(question).strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _watch(tracker: Tracker, total: int, patience: float, screen: Screen) -> int:
@@ -286,6 +293,10 @@ def _files(directory: str, name: str) -> Iterator[Path]:
 
 def _dead_letters(directory: str) -> list[Path]:
     return sorted(Path(directory).glob("*.dead.jsonl"))
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
 
 
 def _service(left: _Left) -> str:

@@ -154,7 +154,7 @@ def test_replay_counts_what_is_refused(box: Box) -> None:
     assert "5 of 6 delivered, 1 refused" in box.say(replay, 0)
     said = box.say(status, 0)
     assert "1 event that a collector never took" in said
-    assert "deleted 0 events" in box.say(purge, 0, sure=True)
+    assert "deleted 1 event\n" in box.say(purge, 0, sure=True)
     assert "everything" in box.say(status, 0)
 
 
@@ -180,6 +180,25 @@ def test_purge_asks_first(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "deleted 1,201 events" in box.say(purge, 0, ask=ask)
     assert not list(box.directory.iterdir())
     assert not box.sink.spans
+
+
+def test_purge_counts_what_was_refused_and_takes_no_answer_for_a_no(
+    box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.directory.mkdir()
+    letter = box.directory / "\x1b[2J.dead.jsonl"
+    letter.write_text("{}\n{}\n")
+    assert "\x1b" not in box.say(status, 0)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "2 events would be lost" in box.say(purge, 2)
+    ours, theirs = os.openpty()
+    with open(theirs) as terminal:
+        os.write(ours, b"\x04")  # Ctrl-D
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert "nothing was deleted" in box.say(purge, 1)
+    os.close(ours)
+    assert "Delete 2 events" in capsys.readouterr().out
+    assert letter.exists()
 
 
 def test_the_default_directory_is_the_one_of_the_library(
