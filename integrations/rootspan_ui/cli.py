@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import rootspan
 from rootspan_ui.check import check
 from rootspan_ui.demo import demo
 from rootspan_ui.spooled import purge, replay, status
-from rootspan_ui.terminal import tail
+from rootspan_ui.terminal import Screen, tail
 
 __all__ = ["main"]
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (none was given, and this one stays open)
     try:
         if options.command == "tail":
             return tail(options.host, options.port, options.token, options.json)
@@ -40,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _spool(options)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # `rootspan spool status | head` needs no words
+            print(f"rootspan {options.command}: {error}", file=sys.stderr)
+        Screen(sys.stdout).silence()
+        return 1
     parser.print_help(sys.stderr)
     return 2
 

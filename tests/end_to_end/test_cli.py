@@ -368,3 +368,26 @@ def test_ctrl_c_is_no_traceback(sink: Sink) -> None:
         _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert errors == ""
+
+
+@pytest.mark.parametrize("arguments", [["check", "--endpoint", "http://127.0.0.1:1"], ["spool", "status"]])
+def test_output_into_a_pipe_that_nobody_reads(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        done = subprocess.run([*COMMAND, *arguments], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_without_any_output(tmp_path: Any) -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "spool", "status", "--directory", str(tmp_path)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Any) -> None:
+    (tmp_path / "0.dead.jsonl").mkdir()
+    command = [*COMMAND, "spool", "status", "--directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"rootspan spool: \[Errno \d+\] Is a directory: '.*'\n", done.stderr)
