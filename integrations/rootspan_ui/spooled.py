@@ -280,6 +280,8 @@ def _left(directory: str, name: str) -> _Left:
         return _Left(name, True, size, since)
     try:
         counts = list(journal.survey())
+        if not (journal.segments or journal.about):  # its owner deleted it meanwhile, and to lock it was to make it
+            journal.delete()
     finally:
         journal.release()
     events = sum(spans for spans, _ in counts) + len(journal.unfinished)

@@ -81,6 +81,15 @@ def test_what_a_process_deletes_meanwhile_hides_nothing_else(box: Box) -> None:
     assert "3 events, of shop" in box.say(status, 0)
 
 
+def test_status_leaves_no_file_of_a_journal_that_is_deleted_meanwhile(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.directory.mkdir()
+    monkeypatch.setattr(spooled, "names", lambda directory: {f"{'0' * 16}-{'0' * 16}"})  # seen a moment ago
+    assert "everything that was recorded is delivered" in box.say(status, 0)
+    assert not list(box.directory.iterdir())
+
+
 def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) -> None:
     for command in (status, replay, purge):
         said = box.say(command, 2)
