@@ -87,8 +87,7 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 def _started(app: Flask, request: Request | None, **_: Any) -> None:
     start(request, app.extensions[_NAME], app.teardown_request_funcs)
     if app.teardown_request_funcs and _TEARDOWN not in app.extensions:  # a signal more costs each request 2 µs
-        flask.appcontext_tearing_down.connect(_context_torn_down, app)
-        app.extensions[_TEARDOWN] = True
+        app.extensions[_TEARDOWN] = flask.appcontext_tearing_down.connect(_context_torn_down, app)
 
 
 @_receiver

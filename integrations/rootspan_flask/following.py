@@ -27,7 +27,6 @@ __all__ = ["Followed", "current_request", "following", "last_followed", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
-
 _latest: ContextVar[Callable[[], Followed | None]] = ContextVar("rootspan_flask_latest", default=lambda: None)
 _request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
 
@@ -130,7 +129,9 @@ class Followed:
         elif self.root.response_body is not None and isinstance(body, (list, tuple)):
             for chunk in cast("list[Any]", body):
                 self.root.write(chunk, more=False)
-        response.call_on_close(self.end)
+        # Others end with their context, unless a test client keeps that: an answer that is sent again must not grow.
+        if self._streams or "werkzeug.debug.preserve_context" in proxy.environ:
+            response.call_on_close(self.end)
 
     def tear_down(self, error: BaseException | None) -> None:
         """Record it where the answer is complete, or where there will be none."""

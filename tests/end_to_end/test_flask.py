@@ -663,6 +663,21 @@ def test_web_76_a_list_stays_a_list(app: Flask, tracker: Tracker) -> None:
     assert seen[0] is body
 
 
+def test_web_76_an_answer_that_the_app_sends_again_and_again_does_not_grow(app: Flask, captured: Captured) -> None:
+    kept: list[Any] = []
+
+    class Kept(Response):
+        def call_on_close(self, func: Callable[[], Any]) -> Callable[[], Any]:
+            kept.append(func)
+            return super().call_on_close(func)
+
+    answer = Kept("always the same")
+    app.add_url_rule("/", "same", lambda: answer)
+    assert {get(app).text for _ in range(3)} == {"always the same"}
+    assert len(captured) == 3
+    assert kept == []
+
+
 def test_web_77_start_response_is_called_as_the_app_calls_it(tracker: Tracker) -> None:
     def recorded(app: Flask) -> tuple[list[Any], bytes]:
         route(app, "/", lambda: Response(iter(["a"]), headers={"x-a": "1"}))
@@ -1055,6 +1070,14 @@ def test_a_bare_begin_is_current_in_the_stream_and_gone_after_the_request(
     assert get(app, "/none").text == "True"
     turns[0].finish()
     assert captured.one("in the stream").parent_id == captured.one("turn").span_id
+
+
+def test_a_client_that_keeps_its_context_has_the_record_with_the_answer(app: Flask, captured: Captured) -> None:
+    app.add_url_rule("/", "one", lambda: "A")
+    with app.test_client() as client:
+        assert client.get("/").text == "A"
+        assert [span.name for span in captured] == ["GET /"]
+    assert len(captured) == 1
 
 
 def test_a_client_that_keeps_its_context_leaves_nothing_current_when_it_lets_it_go(
