@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from fnmatch import translate
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from rootspan import default_tracker
 from rootspan.callers import Trust, trust
@@ -21,7 +21,7 @@ from rootspan.errors import ConfigurationError
 from rootspan.recorder import Recorder
 from rootspan.tracker import Tracker
 
-__all__ = ["Hook", "RequestInfo", "RequestOptions", "environ_header", "guarded", "header_of"]
+__all__ = ["Hook", "RequestInfo", "RequestOptions", "WebOptions", "environ_header", "guarded", "header_of"]
 
 _name: Final = itemgetter(0)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -50,6 +50,24 @@ class RequestInfo:
     header: Callable[[str], str | None] = lambda name: None
     peer: str | None = None
     prefix: str | None = None
+
+
+class WebOptions(TypedDict, total=False):
+    """The options of `RequestOptions` as keywords, for type checkers: `**options: Unpack[WebOptions]`."""
+
+    tracker: Tracker | None
+    event: str | Hook | None
+    user_id: Hook | None
+    convo_id: Hook | None
+    properties: Hook | None
+    convo_header: str | None
+    exclude: Sequence[str] | Hook
+    record: str
+    capture_headers: Sequence[str]
+    capture_body: bool | int
+    trace_context: str
+    response_header: str | None
+    trusted_proxies: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from rootspan import default_tracker
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, header_of, open_request, sole
-from rootspan.tracker import Tracker
+from rootspan import Tracker, default_tracker
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, header_of, open_request, sole
 from rootspan_starlette.routes import template
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["RootspanMiddleware", "with_lifespan"]
 
@@ -40,9 +42,8 @@ class RootspanMiddleware:
         >>> app.add_middleware(RootspanMiddleware, user_id=lambda request: request.headers.get("x-user"))
     """
 
-    def __init__(self, app: ASGIApp, **options: Any) -> None:
-        self.app = app
-        self._call = _single(app)
+    def __init__(self, app: ASGIApp, **options: Unpack[WebOptions]) -> None:
+        self.app, self._call = app, _single(app)
         self._options = RequestOptions.of(options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

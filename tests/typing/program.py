@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from typing_extensions import assert_type
 
 import rootspan
 from rootspan_langchain import RootspanCallbackHandler
+from rootspan_starlette import RootspanMiddleware
 
 tracker = rootspan.configure(api_key="k", endpoint="https://collector.example.com", service_name="shop-assistant")
 assert_type(tracker, rootspan.Tracker)
@@ -80,3 +85,13 @@ async def program() -> None:
 handler = RootspanCallbackHandler(user_id="u1", convo_id=7, detail="agent", include=lambda run: run.type == "model")
 assert_type(handler.trace_id_for("0f9d3a52-7f0e-4b52-9d6c-3b1f6d0d9f11"), str)
 assert_type(handler.stats(), dict[str, int])
+
+
+def user_of(request: Request) -> str | None:
+    return request.headers.get("x-user")
+
+
+app = FastAPI()
+app.add_middleware(RootspanMiddleware, user_id=lambda request: request.headers.get("x-user"), exclude=["/health"])
+Starlette(middleware=[Middleware(RootspanMiddleware, user_id=user_of, record="tracked")])
+RootspanMiddleware(app=app, tracker=tracker, usr_id=user_of)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

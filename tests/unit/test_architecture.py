@@ -93,7 +93,7 @@ FRAMEWORKS = {
     "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
     "rootspan_flask": {"flask", "werkzeug", "rootspan_ui"},  # likewise
     "rootspan_langchain": {"langchain_core", "langgraph"},
-    "rootspan_starlette": {"starlette", "anyio"},
+    "rootspan_starlette": {"starlette", "anyio", "typing_extensions"},  # the last for type checkers only
 }
 """What an adapter may import beside the standard library and rootspan: its framework and what that one stands on."""
 

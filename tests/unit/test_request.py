@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from rootspan import ConfigurationError
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, open_request, sole
+from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, open_request, sole
 from rootspan.testing import Captured, Echo, WebContract, captured_spans
 
 
@@ -319,6 +320,11 @@ def test_a_contract_without_an_app_says_so(captured: Captured) -> None:
         WebContract().serve(captured.tracker)
     assert WebContract().template("/x") == "/x"
     assert Echo(captured.tracker).current() == ""
+
+
+def test_type_checkers_know_the_options_that_there_are() -> None:
+    said = {name: hint.__forward_arg__ for name, hint in WebOptions.__annotations__.items()}
+    assert said == {field.name: field.type for field in fields(RequestOptions) if field.init}
 
 
 def test_a_misspelt_option_is_named_with_the_right_one() -> None:
