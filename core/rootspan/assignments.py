@@ -20,7 +20,7 @@ _OPEN = r"""\\{0,15}["'`]"""
 _IN_WORD = r"[^\x00-,/:-@\[-^`{-\x7f]"  # [\w.-] and all beyond ASCII: a set that `re` decides at once
 # Keys are found backwards from the sign behind them, in the reversed text: a word on its own costs nothing then.
 # What stands between the two is looked at for denied keys only, and without groups `re` takes half the time.
-_REVERSED_KEY = rf"""[ \t\]"'`\\]{{0,48}}({_IN_WORD}{{1,64}} ?{_IN_WORD}{{0,64}})"""
+_REVERSED_KEY = rf"""[ \t\]"'`\\]{{0,48}}({_IN_WORD}{{1,64}} ?{_IN_WORD}{{0,64}}[\\%]?)"""
 _REVERSED_KEYS = (
     (":", re.compile(":" + _REVERSED_KEY)),
     ("=", re.compile("=[=:]{0,2}" + _REVERSED_KEY)),
@@ -169,7 +169,8 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
         if sign in text:
             runs = denied.among(pattern.findall(backwards))
             if runs:
-                found += [(size - m.end(1), size - m.start(1)) for m in pattern.finditer(backwards) if m[1] in runs]
+                matches = [match for match in pattern.finditer(backwards) if match[1] in runs]
+                found += [(size - len(denied.key_of(m[1])) - m.start(1), size - m.start(1)) for m in matches]
     if "<" in text:
         names = denied.among(name[::-1] for name in _CLOSING_TAG.findall(text))
         if names:

@@ -56,6 +56,7 @@ _ROOTS: Final = word_set("pass token key auth secr cook cred jwt pwd pw srf cvv 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
 _WORD_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+")
+_ESCAPE = re.compile(r"\\[nrtbf]|%[0-9A-Fa-f]{2}|\\")  # in JSON or a URL
 _CACHED: Final = 4096
 
 
@@ -123,8 +124,16 @@ class DeniedKeys:
         self._harmless: set[str] = set()
 
     def _has_run(self, reversed_run: str) -> bool:
+        return bool(self.key_of(reversed_run))
+
+    def key_of(self, reversed_run: str) -> str:
+        """Return the denied key in a reversed run, which may begin with the escape in front of it; else nothing."""
         run = reversed_run[::-1]
-        return self.has(run.rpartition(" ")[2]) or (" " in run and self.has(run))  # `API key: ...` are two words
+        whole = run.lstrip("\\%")  # `C:\token`
+        for key in (whole, _ESCAPE.sub("", run)):
+            if self.has(key.rpartition(" ")[2]) or (" " in key and self.has(key)):  # `API key: ...` are two words
+                return key
+        return ""
 
     def among(self, reversed_runs: Iterable[str]) -> set[str]:
         """Return those of the reversed runs of one or two words that are denied keys.

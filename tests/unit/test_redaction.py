@@ -230,6 +230,13 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/b\nA=b", "AWS_SECRET_ACCESS_KEY=[redacted]\nA=b"),
         ("token=abc password=token=def x=1", "token=[redacted] password=[redacted] x=1"),
         ('"msg": "password=abc\\nnext"', '"msg": "password=[redacted]\\nnext"'),
+        (
+            '"msg": "Use\\npassword=abc\\r\\tAPI key: 8f3a\\nAuthorization: Bearer abc"',
+            '"msg": "Use\\npassword=[redacted]\\r\\tAPI key: [redacted]\\nAuthorization: [redacted]"',
+        ),
+        (json.dumps(json.dumps("x\npwd: 8f3a")), json.dumps(json.dumps("x\npwd: [redacted]"))),
+        ("set C:\\token=abc D:\\name=abc", "set C:\\token=[redacted] D:\\name=abc"),
+        ("https://h/x?to=%2Fcb%3Ftoken%3Dabc", "https://h/x?to=%2Fcb%3Ftoken%3D[redacted]"),
         ("<user><password>a b</password><id>1</id></user>", "<user><password>[redacted]</password><id>1</id></user>"),
         ("<w:Password>x</w:Password> <token></token>", "<w:Password>[redacted]</w:Password> <token></token>"),
         ("<secret>\n<![CDATA[x>y]]></secret>", "<secret>\n<![CDATA[[redacted]]]></secret>"),
