@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pkgutil import resolve_name
 from typing import Any, Final
 
 from rootspan import default_tracker
-from rootspan.errors import ConfigurationError
+from rootspan.errors import ConfigurationError, meant
 from rootspan.options import OPTIONS
 from rootspan.request_options import RequestOptions
 from rootspan.settings import Settings, resolve
@@ -74,9 +73,8 @@ class GroupedSettings:
     def _value(self, name: Any, value: Any) -> Any:
         """Return a setting's value, with the function in place of its dotted path."""
         if name not in _WEB and name not in OPTIONS:
-            near = get_close_matches(str(name), [*_WEB, *OPTIONS], n=1)
-            meant = f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(sorted({*_WEB, *OPTIONS}))}"
-            raise ConfigurationError(f"There is no setting {name!r} for {self._source}. Fix: {meant}")
+            fix = meant(name, {*_WEB, *OPTIONS}, "'{}'")
+            raise ConfigurationError(f"There is no setting {name!r} for {self._source}. Fix: {fix}")
         if name not in _DOTTED or not isinstance(value, str) or value.startswith(("/", "*")):
             return value
         try:

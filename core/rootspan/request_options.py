@@ -9,7 +9,6 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from fnmatch import translate
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -17,7 +16,7 @@ from typing import Any, Final, TypedDict
 
 from rootspan import default_tracker
 from rootspan.callers import Trust, trust
-from rootspan.errors import ConfigurationError
+from rootspan.errors import ConfigurationError, meant
 from rootspan.recorder import Recorder
 from rootspan.tracker import Tracker
 
@@ -138,9 +137,7 @@ class RequestOptions:
         names = [field.name for field in fields(cls) if field.init]
         for name in given:
             if name not in names:
-                near = get_close_matches(name, names, 1)
-                fix = f"did you mean {near[0]}=" if near else f"the options are {', '.join(names)}"
-                raise ConfigurationError(f"{name}= is no option of a web adapter. Fix: {fix}.")
+                raise ConfigurationError(f"{name}= is no option of a web adapter. Fix: {meant(name, names, '{}=')}")
         return cls(**given)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from rootspan.errors import fail
+from rootspan.errors import fail, meant
 from rootspan.options import OPTIONS, PAIRS, Sources, checked
 from rootspan.secret import SECRET_HEADER, Headers, SecretKey
 
@@ -127,7 +127,7 @@ def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
     """
     for name in arguments:
         if name not in OPTIONS:
-            _unknown(name)
+            fail(f"There is no option {name}=.", meant(name, OPTIONS, "{}="))
     sources = Sources(arguments, environ)
     values = _plain_values(sources)
     values |= _connection(sources, values)
@@ -141,14 +141,6 @@ def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
     if values.get("capture_content") is None and _genai_content_off(sources):
         values["capture_content"] = False
     return Settings(**{name: value for name, value in values.items() if value is not None})
-
-
-def _unknown(name: str) -> None:
-    from difflib import get_close_matches  # only on the way to an error
-
-    near = get_close_matches(name, OPTIONS, n=1)
-    meant = f"did you mean {near[0]}=?" if near else f"the options are {', '.join(sorted(OPTIONS))}"
-    fail(f"There is no option {name}=.", meant)
 
 
 def _plain_values(sources: Sources) -> dict[str, Any]:

@@ -538,7 +538,7 @@ def test_a_mistake_in_the_environment_names_the_variable(variable: str, text: st
 
 def test_an_unknown_option_asks_what_was_meant() -> None:
     assert mistake(end_point="https://a.test").endswith("Fix: did you mean endpoint=?")
-    assert "the options are agent_name, api_key" in mistake(zzz=1)
+    assert "the names are agent_name, api_key" in mistake(zzz=1)
 
 
 def test_extras_lists_its_choices() -> None:
