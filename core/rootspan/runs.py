@@ -112,7 +112,10 @@ _Overdue: TypeAlias = "tuple[Run, str, int | None]"
 
 
 class _Forest:
-    """Every run of one tracker that has not ended, or whose root has not."""
+    """Every run of one tracker that has not ended, or whose root has not.
+
+    What is walked is copied first: garbage collection may close a stream that was left behind, and end runs anywhere.
+    """
 
     def __init__(self, tracker: Tracker, current: Callable[[], Hashable]) -> None:
         self.tracker = ref(tracker)
@@ -187,11 +190,12 @@ class _Forest:
             else:
                 return overdue
             # As of the last that was heard of it.
-            overdue += [(run, reason, oldest.touched) for run in reversed(oldest.members)]
+            overdue += [(run, reason, oldest.touched) for run in reversed(list(oldest.members))]
             self._release(oldest)
         if len(self.runs) > most:  # all of one invocation
-            for run in [run for run in newest.members if run.ended]:
-                self._forget(run)
+            for run in list(newest.members):
+                if run.ended:
+                    self._forget(run)
             for run in list(newest.members)[1:]:
                 if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
                     break
@@ -218,10 +222,9 @@ class _Forest:
         """End a run and record it; what is open below one that did not end well ends with it."""
         if self._ends(run):
             if outcome in _SCATTERED:
-                with self.lock:
-                    below = [other for other in reversed(run.invocation.members) if other.is_below(run)]
-                for other in below:
-                    self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome)
+                for other in reversed(list(run.invocation.members)):
+                    if other.is_below(run):
+                        self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome)
             self._record(run, outcome, error)
 
     def _ends(self, run: Run, reason: str | None = None) -> bool:
@@ -250,15 +253,15 @@ class _Forest:
         run.on_close = run.unwatch = None
 
     def _release(self, invocation: Invocation) -> None:
-        runs = self.runs
-        for run in invocation.members:
+        runs, members = self.runs, list(invocation.members)
+        invocation.members.clear()
+        self.invocations.pop(invocation, None)
+        for run in members:
             if runs.get(run.run_id) is run:
                 del runs[run.run_id]
                 if (span := run.nearest()) is not None:
                     with suppress(TypeError):  # an id that nothing can refer to weakly, such as a text
                         self.left[run.run_id] = span
-        invocation.members.clear()
-        self.invocations.pop(invocation, None)
 
 
 def _encloses(outer: Scope, scope: Scope) -> bool:
@@ -425,7 +428,7 @@ class RunTree:
         """Return how many runs are open, and how many were closed for which reason without an end event."""
         reasons = ("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task")
         with self._forest.lock:
-            own = [run for run in self._forest.runs.values() if run.owner is self]
+            own = [run for run in list(self._forest.runs.values()) if run.owner is self]
         return {
             "open": sum(not run.ended for run in own),
             "kept": len(own),

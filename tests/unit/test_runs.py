@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from rootspan import Tracker
+from rootspan import Tracker, runs
 from rootspan.adapter import RunTree, trace_id_for
 from rootspan.arguments import outcome_of
 from rootspan.record import Kind
-from rootspan.testing import RunTreeContract
+from rootspan.testing import RunTreeContract, captured_spans
 from sinks import Sink
 
 RUNNING: ContextVar[tuple[str, Any] | None] = ContextVar("tiny_framework", default=None)
@@ -176,3 +177,54 @@ def test_delivery_12_no_lock_is_held_while_the_hosts_own_code_runs(sink: Sink, t
         hook.end("top", ValueError("broken"))
     assert waited == [False]
     tracker.shutdown()
+
+
+def interrupted(at: int, work: Callable[[], object], instead: Callable[[], object]) -> bool:
+    """Do the work, and something else before the `at`-th line of the run tree's; return whether it has so many."""
+    left = at
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != runs.__file__:
+            return None
+        left -= event == "line"
+        if left == 0 and event == "line":
+            sys.settrace(None)
+            instead()
+            sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+@pytest.mark.parametrize("work", ["fails", "is beyond the bound", "is counted"])
+def test_a_run_may_end_anywhere_between(work: str) -> None:
+    """Garbage collection closes a stream that was left behind, wherever it runs, and LangChain tells the end of it."""
+
+    def end_all() -> None:
+        for name in ("inner", "below", "top"):
+            hook.end(name, GeneratorExit())
+
+    works: dict[str, Callable[[], object]] = {
+        "fails": lambda: hook.end("top", ValueError("broken")),
+        "is beyond the bound": lambda: hook.start("next", None, "next"),
+        "is counted": lambda: hook.tree.stats(),
+    }
+    for at in itertools.count(1):
+        with captured_spans(max_open_sessions=3) as captured:
+            hook = Hook(captured.tracker, "u1", None)
+            for name, above in (("top", None), ("below", "top"), ("inner", "below")):
+                hook.start(name, above, name)
+            reached = interrupted(at, works[work], end_all)
+            end_all()
+            hook.end("next", None)
+            assert {span.name for span in captured.spans} >= {"inner", "below", "top"}
+            assert hook.tree.stats()["kept"] == 0
+        if not reached:
+            break
