@@ -150,6 +150,9 @@ _SHAPES: Final[tuple[tuple[str, re.Pattern[str] | None, list[tuple[str, _Scrub]]
     ("9", None, _shape("google_token", "ya29.", rf"{_RUN}{{20,}}(?:\.{_RUN}{{4,}})*")),
     ("/", None, _shape("slack_webhook", "hooks.slack.com", r"(?:\\?/[A-Za-z0-9_-]+){2,}")),
 )
+_LITERALS = "|".join(re.escape(literal) for _, _, shapes in _SHAPES for literal, _ in shapes)
+_CUT = re.compile(rf"(?<![A-Za-z0-9])(?:{_LITERALS})[A-Za-z0-9._/-]{{8,}}\Z")
+_LONGEST_CUT: Final = 200  # characters in front of the mark that are looked at; so much of any secret has its shape
 _BEARER = re.compile(r"((?:bearer(?:[ \t]|%20|\+)+)+)([A-Za-z0-9._~+/=-]+)", re.IGNORECASE | re.ASCII)
 _BASIC = re.compile(r"((?:basic(?:[ \t]|%20|\+)+)+)([A-Za-z0-9+/_-]+={0,2})", re.IGNORECASE | re.ASCII)
 _USERINFO = re.compile(r"""(:(?:\\?/){2})([^\s/?#"'<>\\]+)@""")
@@ -165,6 +168,13 @@ def without_userinfo(text: str) -> str:
     return _USERINFO.sub(_userinfo, text) if "@" in text and ("://" in text or ":\\/\\/" in text) else text
 
 
+def _without_cut(text: str) -> str:
+    """Replace the beginning of a secret whose rest was cut, and with it the shape."""
+    at = text.rfind("…[cut")
+    begun = _CUT.search(text, max(at - _LONGEST_CUT, 0), at) if at > 0 else None
+    return f"{text[: begun.start()]}{mark('cut')}{text[at:]}" if begun else text
+
+
 def without_shapes(text: str) -> str:
     """Return `text` with the secrets that are known by their shape replaced; the sentence around them stays."""
     for sign, gate, shapes in _SHAPES:
@@ -175,4 +185,6 @@ def without_shapes(text: str) -> str:
     capital = "B" in text
     if "earer" in text or (capital and "EARER" in text):
         text = _BEARER.sub(_bearer, text)
-    return _BASIC.sub(_basic, text) if "asic" in text or (capital and "ASIC" in text) else text
+    if "asic" in text or (capital and "ASIC" in text):
+        text = _BASIC.sub(_basic, text)
+    return _without_cut(text) if text.endswith("]") else text

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rootspan.errors import ConfigurationError
+from rootspan.freeze import freeze
 from rootspan.redaction import DROPPED, REDACTED, TOO_DEEP, Redactor
 from samples import B62, PEM_LINES, SHAPES, pieces
 
@@ -48,6 +49,17 @@ def test_a_secret_disappears_wherever_it_is_nested(secret: str) -> None:
     assert not [piece for piece in pieces(secret) if piece in json.dumps(out)]
     assert json.loads(out["text"])["x"]["y"].startswith(("[redacted:", "hooks"))
     assert secret in value  # the caller's own is as it was
+
+
+@shapes
+def test_a_secret_that_was_cut_anywhere_disappears(secret: str) -> None:
+    shown = secret[: 52 if secret.startswith("-----") else min(25, len(secret) - 1)]
+    for size in range(len(shown), len(secret)):
+        text = freeze(f"Use {secret} now" + "x" * 400, size + 4)
+        out = Redactor().text("input", str(text))
+        assert shown not in out
+        assert out.startswith("Use ")
+    assert Redactor().text("input", "to disk-management…[cut from 99 characters]").startswith("to disk-management…")
 
 
 @shapes
