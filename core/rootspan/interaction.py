@@ -62,7 +62,21 @@ class Opening(Tracking):
         session_id: str | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> Step:
-        """Open a step of any kind in `rootspan.record.Kind`; `tool_span` is the one for tools."""
+        """Open a step that is no tool; use it like that of `tool_span`.
+
+        Args:
+            kind: `retrieval`, `model` or `step`.
+            name: the span name, low in cardinality.
+            input: the query, the messages, or whatever went in.
+            session_id: what `create_session` returned; without it the enclosing interaction is meant.
+            properties: custom dimensions of the step.
+
+        Example:
+            >>> import rootspan
+            >>> with rootspan.begin(event="user_turn") as turn:
+            ...     with turn.start_step("retrieval", "handbook", input="holidays") as step:
+            ...         step.set_output(["page 7"])
+        """
         scope = self._pinned or self._recorder.scope()
         return self._open_step(scope, kind, name, input, session_id, properties)
 

@@ -148,7 +148,7 @@ def cut(text: bytes, longest: int) -> bytes:
 
     Example:
         >>> cut(b"x" * 100, 32).decode()
-        'xxxxxxxx…[cut from 100 bytes]'
+        'xxxxxxxxx…[cut from 100 bytes]'
     """
     if len(text) <= longest:
         return text

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rootspan.testing import Echo, WebContract, WsgiClient
+from rootspan.testing import Echo, WebContract, WsgiClient, captured_spans
 
 PAGE = Path(__file__).parents[2] / "docs" / "write-an-integration.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -71,7 +71,7 @@ def echo_app(echo: Echo) -> Callable[..., Any]:
 
 
 PRINTED: dict[str, Any] = {"Request": request, "echo_app": echo_app, "__name__": "printed"}
-for block in BLOCKS:
+for block in BLOCKS[:2]:
     exec(compile(block, str(PAGE), "exec"), PRINTED)
 
 
@@ -81,7 +81,22 @@ class TestToy(PRINTED["TestToy"]):  # type: ignore[misc]
 
 def test_the_page_is_one_page() -> None:
     assert len(PAGE.read_text("utf-8").splitlines()) < 120
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
+
+
+def test_the_step_of_the_page() -> None:
+    with captured_spans() as captured, captured.tracker.begin("turn", input="Hi"):
+        exec(BLOCKS[2], {"tracker": captured.tracker, "query": "holidays", "documents": [{"id": "7", "score": 0.5}]})
+        step = captured.one("handbook")
+    assert (
+        step.attributes.items()
+        >= {
+            "gen_ai.operation.name": "retrieval",
+            "gen_ai.retrieval.query.text": "holidays",
+            "gen_ai.retrieval.documents": '[{"id":"7","score":0.5}]',
+            "index": "staff",
+        }.items()
+    )
 
 
 def test_a_case_is_left_out_by_name_and_reason_only() -> None:

@@ -797,6 +797,18 @@ class TestIdentity:
         assert all(not span.links for name, span in spans.items() if name not in known)
         assert spans["background"].links == [(spans["turn"].trace_id, spans["turn"].span_id)]
 
+    def test_a_step_that_is_no_tool(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1", input="q") as turn:
+            with tracker.start_step("model", "answer", input="Hi") as step:
+                step.update(model="gpt-4o", provider="openai", prompt_tokens=3, output="Hello!")
+            turn.start_step("step", "tidy").finish()
+        spans = arrived(tracker, sink)
+        answer, tidy = spans["answer"], spans["tidy"]
+        assert answer.parent_id == tidy.parent_id == spans["turn"].span_id
+        assert answer.attributes["openinference.span.kind"] == "LLM"
+        assert answer.attributes["gen_ai.usage.input_tokens"] == 3
+        assert (tidy.attributes["openinference.span.kind"], tidy.attributes["user.id"]) == ("CHAIN", "u1")
+
     def test_a_root_without_input_adopts_what_it_lacks(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn"), tracker.tool_span("tool", input="not adopted") as step:
             tracker.track_ai("first", input="question", output="draft", user_id="u1", convo_id="c1", agent_name="a1")
