@@ -88,8 +88,6 @@ class Arguments:
 
     def id(self, name: str, value: object) -> str | None:
         """Return a user or conversation id as text."""
-        if value is None:
-            return None
         try:
             text = identifier(value)
         except Exception:

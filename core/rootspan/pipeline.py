@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -69,19 +70,19 @@ class Pipeline:
         shape: Callable[[Record], SpanData],
         sinks: Sequence[Sink],
         *,
-        limit: int = 32 << 20,
-        interval: float = 0.2,
-        batch_size: int = 512,
-        sample_rate: float = 1.0,
-        on_loss: Callable[[str, int], object] | None = None,
-        on_start: Callable[[], None] | None = None,
-        shorten: Callable[[Sequence[Sink]], Short | None] | None = None,
-        disabled: bool = False,
-        unchosen: bool = False,
+        limit: int,
+        interval: float,
+        batch_size: int,
+        sample_rate: float,
+        on_loss: Callable[[str, int], object] | None,
+        on_start: Callable[[], None],
+        shorten: Callable[[Sequence[Sink]], Short | None],
+        disabled: bool,
+        unchosen: bool,
     ) -> None:
         self._shape = shape
         self._sinks = sinks
-        self._short = None if shorten is None else shorten(sinks)
+        self._short = shorten(sinks)
         self._limit = limit
         self._interval = interval
         self._batch_size = batch_size
@@ -170,8 +171,7 @@ class Pipeline:
                 self.end()
                 self._refuse("exit")
             return  # otherwise there are too many threads just now: the next record tries again
-        if self._on_start is not None:
-            self._on_start()
+        self._on_start()
 
     def _refuse(self, reason: str) -> None:
         """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""
@@ -189,16 +189,16 @@ class Pipeline:
 
     def _discard(self, reason: str) -> None:
         lost = 0
-        while self.records:
-            try:
+        with suppress(IndexError):
+            while True:
                 self.records.popleft()
-            except IndexError:
-                break
-            lost += 1
+                lost += 1
         batch, self._batch = self._batch, None
         if batch is not None:
-            lost += batch.size - batch.settled
-            self._held -= batch.size - batch.settled
+            size = batch.size  # once: the worker may still be filling it, and counts what comes after this
+            lost += size - batch.settled
+            self._held -= size - batch.settled
+            batch.settled = size
         self.size = 0
         if lost:
             with self._settled:
@@ -371,7 +371,9 @@ class Pipeline:
                 if not self.records:
                     return
                 continue
-            if self._batch is not batch:  # given up and counted by `shutdown` meanwhile
+            if self._batch is not batch:  # given up by `shutdown` meanwhile, which counted what was in it then
+                late = batch.size - batch.settled
+                self._settle(late, {"shutdown": late})
                 return
             self._hurry = False
             wait = self._attempt(batch)
@@ -415,9 +417,6 @@ class Pipeline:
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
         size = weigh(record)  # before `self.size` is read: another thread may run in there
         self.size -= size
-        if self._batch is not batch:  # given up by `shutdown` meanwhile
-            self._settle(1, {"shutdown": 1})
-            return
         trace = record[1] or new_trace_id()
         if self._sample_below is not None and int(trace[:8], 16) >= self._sample_below:
             self._settle(1, {"sampled": 1})

@@ -405,7 +405,7 @@ class Recorder(Arguments):
         """Keep a session addressable by id, within the bounds of count and age."""
         self.sessions[span.ids] = span
         oldest_start = span.start - int(self.settings.session_timeout * 1e9)
-        while self.sessions:
+        while True:
             try:
                 ids, oldest = next(iter(self.sessions.items()))
             except (StopIteration, RuntimeError):  # another thread was faster

@@ -1,0 +1,252 @@
+"""The queue and its worker where threads, collections, forks and the end of the process meet in the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rootspan import Tracker, forks, pipeline, process
+from rootspan.adapter import RequestInfo, RequestOptions, open_request
+from rootspan.pipeline import Pipeline
+from sinks import Sink
+
+
+def pipeline_of(tracker: Tracker) -> Pipeline:
+    return tracker._recorder.pipeline
+
+
+def names(sink: Sink) -> list[str]:
+    return sorted(span.name for span in sink.spans)
+
+
+class Lock:
+    """A lock that something comes in between at one of its ends."""
+
+    def __init__(self, entered: Callable[[], object], left: Callable[[], object]) -> None:
+        self._lock, self._entered, self._left = threading.Lock(), [entered], [left]
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._entered:
+            self._entered.pop()()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._left and not self._entered:
+            self._left.pop()()
+        self._lock.release()
+
+
+def nothing() -> None:
+    return None
+
+
+REQUEST = RequestInfo(None, "GET", "/")
+FIRST_CALLS: dict[str, Callable[[Tracker, Any, Any], object]] = {
+    "an event": lambda tracker, turn, request: tracker.track_ai("first"),
+    "a step that is over": lambda tracker, turn, request: tracker.track_decision("because"),
+    "a step below": lambda tracker, turn, request: turn.tool_span("first"),
+    "a request": lambda tracker, turn, request: open_request(REQUEST, RequestOptions(tracker=tracker)),
+    "the end of a turn": lambda tracker, turn, request: turn.finish(),
+    "the end of a request": lambda tracker, turn, request: request.finish(),
+    "feedback": lambda tracker, turn, request: tracker.track_feedback("0123456789abcdef", score=1),
+    "stats": lambda tracker, turn, request: tracker.stats(),
+    "flush": lambda tracker, turn, request: tracker.flush(5),
+    "shutdown": lambda tracker, turn, request: tracker.shutdown(5),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_CALLS)
+def test_web_80_whatever_is_called_first_notices_a_fork_that_ran_no_hook(
+    name: str, tracker: Tracker, sink: Sink
+) -> None:
+    turn, request = tracker.begin("turn"), open_request(REQUEST, RequestOptions(tracker=tracker))
+    assert request is not None
+    parents = {turn.trace_id, request.trace_id}
+    assert pipeline_of(tracker).worker is None  # no thread of this process goes on in the child
+    forks.home[0] = 0  # as the kernel leaves it there
+    FIRST_CALLS[name](tracker, turn, request)
+    assert forks.home[0] == 1
+    tracker.shutdown()
+    recorded = {span.trace_id for span in sink.spans if span.parent_id is None}
+    assert not parents & recorded, "that is for the parent to record"
+
+
+def test_a_callback_that_fails_after_a_fork_stops_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def nested() -> None:
+        forks.forked()  # a logging handler that tracks
+        called.append("nested")
+        raise RuntimeError("a mistake of our own")
+
+    monkeypatch.setattr(forks, "_callbacks", [nested, lambda: called.append("next")])
+    forks.home[0] = 0
+    forks.forked()
+    assert called == ["nested", "next"]
+    assert forks.home[0] == 1
+    assert "could not start afresh" in caplog.text
+    forks.forked()
+    assert len(called) == 2
+
+
+def test_where_the_kernel_wipes_no_pages_pids_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = forks._ComparedPid()
+    assert page[0]
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert not page[0]
+    page[0] = 1
+    assert page[0]
+
+
+def test_a_fork_does_not_wait_for_an_import_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_FORK_SECONDS", 0.01)
+    holds, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with forks.SETTING_UP:
+            holds.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(30)
+    process._before_fork()
+    process._after_fork()  # releases nothing that another thread holds
+    assert not forks.SETTING_UP.acquire(blocking=False)
+    done.set()
+    thread.join()
+
+
+def test_a_record_while_another_one_starts_the_worker_is_left_to_that(tracker: Tracker, sink: Sink) -> None:
+    with pipeline_of(tracker)._lock:  # a signal's handler may record while this very thread is in there
+        tracker.track_ai("in the midst")
+    assert pipeline_of(tracker).worker is None
+    tracker.track_ai("next")
+    assert tracker.flush(10)
+    assert names(sink) == ["in the midst", "next"]
+
+
+def test_a_record_of_a_collection_within_a_start_starts_the_only_worker(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init, started = threading.Thread.__init__, list[threading.Thread]()
+
+    def made(thread: threading.Thread, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("name") == "rootspan-worker":
+            started.append(thread)
+            if len(started) == 1:
+                tracker.track_ai("collected")
+        init(thread, *args, **kwargs)
+
+    monkeypatch.setattr(threading.Thread, "__init__", made)
+    tracker.track_ai("outer")
+    assert [thread.is_alive() for thread in started] == [False, True]
+    assert tracker.flush(10)
+    assert names(sink) == ["collected", "outer"]
+
+
+def test_where_the_interpreter_starts_no_thread_any_more_a_record_is_sent_at_once(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def starts(thread: threading.Thread) -> None:
+        if thread.name == "rootspan-worker":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    tracker.track_ai("last")
+    assert names(sink) == ["last"]
+    monkeypatch.setattr(pipeline_of(tracker), "_turn", lambda: 1 / 0)
+    tracker.track_ai("lost")
+    assert tracker.stats()["dropped"] == {"shutdown": 1}
+
+
+def test_a_flush_in_a_callback_of_the_worker_waits_for_nothing(sink: Sink) -> None:
+    answers: list[bool] = []
+    tracker = Tracker(endpoint=sink.url, on_loss=lambda reason, number: answers.append(tracker.flush(30)))
+    sink.script([400])
+    tracker.track_ai("refused")
+    assert tracker.flush(10)
+    tracker.shutdown()
+    assert answers == [True]
+
+
+def test_stats_that_do_not_add_up_are_told_all_the_same(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = {"delivered": 7, "queued": 0, "spooled": 0, "dropped": {}}
+    monkeypatch.setattr(pipeline_of(tracker), "_counters", lambda: odd)
+    assert tracker.stats() == {"recorded": 0, **odd}
+
+
+@pytest.mark.parametrize("moment", ["before it says so", "after it said so"])
+def test_a_record_that_comes_while_the_worker_ends_does_not_wait_for_the_next(
+    moment: str, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_IDLE", 0.0)
+    queue = pipeline_of(tracker)
+    late = tracker.begin("late")
+
+    # Its caller sees the worker that is ending, or finds the lock taken.
+    ends = (late.finish, nothing) if moment == "before it says so" else (nothing, late.finish)
+    queue._lock = Lock(*ends)  # type: ignore[assignment]
+    tracker.track_ai("first")
+    assert len(sink.wait(2)) == 2
+
+
+def test_what_is_left_out_by_the_sample_rate_makes_no_request(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = Tracker(endpoint=sink.url, sample_rate=0.0)
+    queue = pipeline_of(tracker)
+    fill, once_more = queue._fill, [lambda: tracker.track_ai("meanwhile")]
+
+    def filled() -> Any:
+        batch = fill()
+        while once_more:
+            once_more.pop()()
+        return batch
+
+    monkeypatch.setattr(queue, "_fill", filled)
+    tracker.track_ai("first")
+    assert tracker.flush(10)
+    assert tracker.stats()["dropped"] == {"sampled": 2}
+    assert not sink.requests
+    tracker.shutdown()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_what_a_hook_still_looks_at_when_the_end_gives_up_is_counted_once(sink: Sink, number: int) -> None:
+    looks, goes_on = threading.Event(), threading.Event()
+
+    def redact(path: str, value: Any) -> Any:
+        looks.set()
+        goes_on.wait(30)
+        return value
+
+    tracker = Tracker(endpoint=sink.url, redact=redact)
+    turns = [tracker.begin(f"turn {n}", input="Hi") for n in range(number)]
+    for turn in turns:
+        turn.finish()
+    assert looks.wait(30)
+    worker = pipeline_of(tracker).worker
+    assert not tracker.shutdown(0.05)
+    goes_on.set()
+    assert worker is not None
+    worker.join(30)
+    assert tracker.stats() == {
+        "recorded": number, "delivered": 0, "queued": 0, "spooled": 0, "dropped": {"shutdown": number}
+    }  # fmt: skip
+    assert not sink.spans
+
+
+def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
+    queue = pipeline_of(tracker)
+    queue.records, queue.size = deque(), 1 << 40  # threads lost steps of it
+    queue._crowded()
+    assert queue.size == 0
