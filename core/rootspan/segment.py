@@ -179,7 +179,10 @@ class Segment:
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return os.stat(self.path if self._descriptor is None else self._descriptor.fd).st_size
+        try:
+            return os.stat(self.path if self._descriptor is None else self._descriptor.fd).st_size
+        except FileNotFoundError:  # given up, or deleted by somebody
+            return 0
 
     @property
     def complete(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rootspan import segment as segment_module
 from rootspan import spool as spool_module
 from rootspan.journal import Journal, names
 from rootspan.segment import LARGEST, Pen, Segment, SegmentKind, frame
@@ -68,6 +69,10 @@ def die(spool: Spool) -> None:
     assert spool._own is not None
     spool._own.release()
     spool._pen = None
+
+
+def room_taken(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())
 
 
 def segments(path: Path) -> list[Path]:
@@ -136,6 +141,37 @@ def test_delivery_07_what_was_delivered_is_not_sent_again(tmp_path: Path) -> Non
     assert other.adopt() == Found(293)
     assert read(other) == spans[7:]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_segment_that_was_delivered_and_not_deleted_is_not_sent_again(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 4_000
+    spans = write(dead, range(300))
+    first = segments(tmp_path)[0]
+    content, settled = first.read_bytes(), 0
+    while first.exists():
+        chunk = dead.take(10, 1 << 20)
+        assert chunk is not None
+        chunk.settle(len(chunk.spans))
+        settled += len(chunk.spans)
+    first.write_bytes(content)  # as if it was killed just before
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(300 - settled)
+    assert not first.exists()
+    assert read(other) == spans[settled:]
+
+
+def test_a_finish_in_front_of_its_beginning_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(1))
+    assert dead._pen is not None
+    dead._pen.write(frame(SegmentKind.FORGET, ids(7), b""))  # as a rotation in another thread may have it
+    dead._pen.write(frame(SegmentKind.BEGIN, ids(7), b"begun"))
+    die(dead)
+    other = make(tmp_path)
+    assert other.adopt() == Found(1)
+    assert len(read(other)) == 1
 
 
 def test_a_position_that_cannot_be_read_costs_a_second_sending(tmp_path: Path) -> None:
@@ -445,6 +481,25 @@ def test_delivery_08_dead_processes_records_go_first(tmp_path: Path) -> None:
     assert len(found) + sum(number for _, number in lost) == 1_600
 
 
+def test_delivery_08_all_of_the_dead_goes_before_any_of_the_living(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    write(dead, range(10), size=1_000)
+    die(dead)
+    lost = Lost()
+    spool = make(tmp_path, most=20_000, on_lost=lost)
+    assert spool.adopt() == Found(10)
+    spool._segment_bytes = 8_000
+    spans = write(spool, range(100, 200), size=1_000)
+    assert lost[0] == (False, 10)
+    assert room_taken(tmp_path) <= 20_000 + 2 * 8_000
+    segments(tmp_path)[0].unlink()  # somebody makes room by hand
+    spans += write(spool, range(200, 300), size=1_000)
+    assert room_taken(tmp_path) <= 20_000 + 2 * 8_000
+    found = read(spool)
+    assert found == spans[-len(found) :]
+    assert len(found) + sum(number for own, number in lost if own) == 200
+
+
 def test_delivery_08_directory_and_files_are_private(spool: Spool) -> None:
     old = os.umask(0)
     try:
@@ -510,6 +565,54 @@ def test_a_lock_that_is_taken_in_the_first_moment_costs_a_name(tmp_path: Path, m
     refusals += [BlockingIOError()] * 1000
     assert not make(tmp_path).append(ids(1), b"span")
     refusals.clear()
+
+
+def test_an_owner_file_that_is_made_anew_in_the_midst_is_not_the_locked_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rootspan import journal
+
+    dead = make(tmp_path)
+    spans = write(dead, range(3))
+    die(dead)
+    (owner,) = tmp_path.glob("*.owner")
+    real, first = journal.fcntl.flock, [True]
+
+    def flock(fd: int, how: int) -> None:
+        real(fd, how)
+        if first:  # another process was faster
+            first.clear()
+            owner.write_bytes((content := owner.read_bytes()) and content)
+            owner.with_suffix(".new").write_bytes(content)
+            owner.with_suffix(".new").replace(owner)
+
+    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    other = make(tmp_path)
+    assert other.adopt() == Found()
+    assert other.adopt() == Found(3)
+    assert read(other) == spans
+
+
+def test_a_segment_that_could_not_be_made_is_made_with_a_later_record(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "open_segment", broken(errno.ENOSPC))
+        assert not spool.append(ids(1), b"to memory")
+    spool._retry_at = 0.0
+    assert write(spool, range(3)) == read(spool)
+
+
+def test_a_very_large_damage_is_passed_in_steps(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(spool, range(2))
+    pen = spool._pen
+    assert pen is not None
+    monkeypatch.setattr(segment_module, "_WINDOW", 64)
+    monkeypatch.setattr(segment_module, "LARGEST", 400)
+    hollow = segment_module._MAGIC + b"no record behind it"
+    os.write(pen.descriptor.fd, b"\x00" * 900 + hollow + b"\x00" * 900)
+    write(spool, range(2, 4))
+    assert [span[:6] for span in read(spool)] == [b"span 0", b"span 1", b"span 2", b"span 3"]
 
 
 def broken(number: int) -> Callable[..., Any]:
