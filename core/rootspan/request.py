@@ -113,8 +113,7 @@ class RequestRoot:
         """Make it current once, for code that has a `try` of its own; return what `detach` takes."""
         variable = self._recorder.variable
         before = variable.get()
-        if before is None or not self._encloses(before):
-            variable.set(self._scope)
+        variable.set(self._scope)
         return before
 
     def detach(self, before: Scope | None) -> None:

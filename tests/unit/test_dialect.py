@@ -714,9 +714,10 @@ def test_without_content_no_text_of_anyone_is_left(kind: str) -> None:
 
 def test_what_the_hook_takes_away_is_gone() -> None:
     redactor = Redactor(hook=lambda path, value: None)
-    poor = record(input=5, output=5, properties={"a": "x"}, more={"attributes": {"mine": "x"}})
+    more = {"attributes": {"mine": "x"}, "host_attributes": {"http.request.header.x-mine": "x"}}
+    poor = record(input=5, output=5, properties={"a": "x"}, more=more)
     found = to_span(poor, SETTINGS, redactor).attributes
-    assert not {"input.value", "output.value", "a", "mine"} & set(found)
+    assert not {"input.value", "output.value", "a", "mine", "http.request.header.x-mine"} & set(found)
 
 
 def test_feedback_about_what_is_no_span_names_none() -> None:

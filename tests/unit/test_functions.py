@@ -203,9 +203,24 @@ def test_methods_and_switches(tracker: Tracker, sink: Sink) -> None:
         def other(self, query: str) -> str:
             return query
 
+    @tracker.interaction(capture_input=False)
+    def handle(message: str) -> str:
+        return message
+
+    class Opaque:
+        __name__ = "opaque"
+        __signature__ = "not one"
+
+        def __call__(self, query: str) -> str:
+            return query
+
     assert Shop().search("x", limit=2) == "xx"
     assert Shop().other(query="secret") == "secret"
+    assert handle("secret") == "secret"
+    assert tracker.tool(Opaque())("x") == "x"
     assert tracker.flush(5)
+    assert "input.value" not in sink.one("handle").attributes
+    assert sink.one("opaque").attributes["input.value"] == '{"args":["x"]}'
     assert sink.one("search").attributes["input.value"] == '{"query":"x","limit":2}'
     assert not {"input.value", "output.value"} & sink.one("quiet").attributes.keys()
 

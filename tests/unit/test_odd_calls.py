@@ -152,3 +152,41 @@ def test_every_argument_takes_every_value(name: str) -> None:
     assert stats["recorded"] == stats["delivered"]
     assert len(neighbours) == len(arguments) * len(VALUES)
     assert {(span.attributes["user.id"], span.attributes["input.value"]) for span in neighbours} == {("u1", "whole")}
+
+
+class Interrupted:
+    def _raise(self) -> Any:
+        raise KeyboardInterrupt
+
+    __str__ = __float__ = __bool__ = _raise
+
+
+class InterruptedError_(Exception):
+    __str__ = Interrupted._raise  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tracker: tracker.track_ai("x", duration=Interrupted()),
+        lambda tracker: tracker.track_error(InterruptedError_()),
+        lambda tracker: tracker.complete_session(tracker.create_session(), success=Interrupted()),
+        lambda tracker: tracker.flush(Interrupted()),
+    ],
+    ids=["duration", "error", "success", "timeout"],
+)
+def test_a_ctrl_c_inside_a_values_own_methods_passes(call: Callable[[Tracker], object], tracker: Tracker) -> None:
+    """delivery 13"""
+    with pytest.raises(KeyboardInterrupt):
+        call(tracker)
+
+
+def test_an_id_that_cannot_be_read_is_left_out_with_a_warning(
+    tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker.track_ai("x", user_id=uuid.UUID.__new__(uuid.UUID), convo_id="c1")
+    assert tracker.flush(10)
+    span = sink.one("x")
+    assert "user.id" not in span.attributes
+    assert span.attributes["session.id"] == "c1"
+    assert "user_id has to be a str, an int or a UUID, not UUID" in caplog.text

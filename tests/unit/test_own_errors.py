@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import context, trace
 
 from rootspan import Tracker, host_span
+from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.dialect import link_to
 from rootspan.record import Link
 from rootspan.recorder import Recorder
+from rootspan.spool import Spool
+from rootspan.transport import Transport
 from sinks import Sink
 
 
@@ -106,16 +112,46 @@ class OddSpan:
         return self.context
 
 
+class OddNonRecordingSpan(trace.NonRecordingSpan):
+    get_span_context = broken
+
+
+def test_a_handle_that_is_collected_raises_nothing(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delivery 10; an exception in a `__del__` would be an unraisable one, which is an error here"""
+    handle = tracker.begin("turn")
+    request = open_request(RequestInfo(None, "GET", "/"), RequestOptions(tracker=tracker))
+    transport = Transport(tracker.settings)
+    monkeypatch.setattr(Recorder, "finish", broken)
+    monkeypatch.setattr(Transport, "close", broken)
+    with tracker.begin("around"):  # what is current would keep the other one
+        del handle, request, transport
+        gc.collect()
+
+
+def test_an_announcement_that_fails_costs_no_interaction(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """delivery 10"""
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "begin", broken)
+        turn = tracker.begin("turn")
+    turn.finish()
+    assert tracker.flush(10)
+    assert sink.one("turn")
+    assert "could not announce an interaction" in caplog.text
+    tracker.shutdown()
+
+
 @pytest.mark.parametrize("look", [host_span._public_host_span, host_span._direct_host_span])
 def test_a_host_span_is_linked_both_ways_and_an_odd_one_is_none(look: Callable[[Any], Any]) -> None:
-    from opentelemetry import context, trace
-
     valid = trace.SpanContext(1, 2, is_remote=False)
     assert link_to(look(context.get_current())) is None
     for span, link in (
         (trace.NonRecordingSpan(valid), Link(f"{1:032x}", f"{2:016x}")),
         (trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT), None),
         (OddSpan(None), None),
+        (OddNonRecordingSpan(valid), None),
     ):
         token = context.attach(context.set_value(trace.propagation._SPAN_KEY, span))
         try:

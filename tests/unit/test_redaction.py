@@ -241,6 +241,7 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
         ("Set-Cookie: a=b; Path=/; HttpOnly", "Set-Cookie: [redacted]"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/b\nA=b", "AWS_SECRET_ACCESS_KEY=[redacted]\nA=b"),
         ("token=abc password=token=def x=1", "token=[redacted] password=[redacted] x=1"),
+        ('token: ["a\\"]b", "c]"] x=1', "token: [redacted] x=1"),
         ('"msg": "password=abc\\nnext"', '"msg": "password=[redacted]\\nnext"'),
         (
             '"msg": "Use\\npassword=abc\\r\\tAPI key: 8f3a\\nAuthorization: Bearer abc"',

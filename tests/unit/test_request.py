@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 from rootspan import ConfigurationError
 from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, open_request, sole
@@ -242,6 +244,45 @@ def test_a_framework_that_cannot_tell_its_request_costs_no_record(captured: Capt
     root.finish()
     assert {span.name for span in captured.spans} == {"turn", "search", "event", "GET"}
     assert captured.one("event").attributes["user.id"] == "u1"
+
+
+def test_two_frameworks_in_one_process_each_know_their_own_request(captured: Captured) -> None:
+    current: dict[str, RequestRoot] = {}
+    look_ups = [lambda: current["one"], lambda: current["two"]]
+    roots = [opened(captured, method) for method in ("GET", "POST", "PUT")]
+    for root, look_up in zip(roots, [*look_ups, look_ups[1]], strict=True):
+        root.look_up_with(look_up)
+    assert len(captured.tracker._recorder.enclosing.look_ups) == 2
+    for name, root in zip(("one", "two", "two"), roots, strict=True):
+        current.clear()
+        current[name] = root
+        captured.tracker.track_ai(f"in {root._method}")
+        root.finish()
+    for method in ("GET", "POST", "PUT"):
+        assert captured.one(f"in {method}").parent_id == captured.one(method).span_id
+
+
+def test_the_hooks_are_asked_once_and_not_after_the_end(captured: Captured) -> None:
+    asked: list[Any] = []
+    root = opened(captured, user_id=asked.append)
+    root.finish()
+    root.identify()
+    assert len(asked) == 1
+
+
+def test_a_root_that_nobody_finished_is_recorded_although_its_hooks_are_gone(captured: Captured) -> None:
+    root = opened(captured, user_id=lambda request: "u1")
+    del root
+    gc.collect()
+    assert captured.one("GET").attributes["rootspan.outcome"] == "unfinished"
+
+
+def test_the_callers_span_is_linked_beside_the_hosts_own(captured: Captured) -> None:
+    caller = f"00-{'1' * 32}-{'2' * 16}-01"
+    host = trace.NonRecordingSpan(trace.SpanContext(3, 4, is_remote=False))
+    with trace.use_span(host):
+        opened(captured, header={"traceparent": caller}.get, trace_context="link").finish()
+    assert captured.one("GET").links == [(f"{3:032x}", f"{4:016x}"), ("1" * 32, "2" * 16)]
 
 
 def test_a_mistake_of_our_own_costs_one_counted_record(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

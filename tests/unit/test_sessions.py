@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from rootspan import Tracker
+from rootspan import recorder as recorder_module
+from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from sinks import Sink, Span
 
 
@@ -290,3 +294,45 @@ def test_tool_spans_and_decorators_may_name_a_session(tracker: Tracker, sink: Si
     assert spans["search"].parent_id == session[32:]
     assert spans["inside"].parent_id == spans["search"].span_id
     assert spans["inside"].attributes["user.id"] == "u1"
+
+
+def test_a_session_that_nobody_judges_has_no_outcome(tracker: Tracker, sink: Sink) -> None:
+    tracker.complete_session(tracker.create_session("Request", "helper"), success=None)  # type: ignore[arg-type]
+    assert "rootspan.outcome" not in arrived(tracker, sink)["invoke_agent helper"].attributes
+
+
+def test_sessions_that_are_over_are_remembered_within_a_bound(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "_REMEMBERED", 2)
+    sessions = [tracker.create_session(user_id=f"u{n}") for n in range(3)]
+    for session in sessions:
+        tracker.complete_session(session)
+    for number, session in enumerate(sessions):
+        tracker.track_decision("late", name=f"of {number}", session_id=session)
+    spans = arrived(tracker, sink)
+    assert [spans[f"of {number}"].attributes.get("user.id") for number in range(3)] == [None, "u1", "u2"]
+
+
+def test_another_thread_may_open_a_session_in_the_same_moment(tracker: Tracker, sink: Sink) -> None:
+    class Changing(OrderedDict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("OrderedDict mutated during iteration")
+
+    tracker._recorder.sessions = Changing()
+    session = tracker.create_session(user_id="u1")
+    tracker._recorder.sessions = OrderedDict(tracker._recorder.sessions.copy())
+    tracker.complete_session(session)
+    assert len(arrived(tracker, sink)) == 1
+
+
+def test_feedback_about_a_request_asks_whose_it_is(tracker: Tracker, sink: Sink) -> None:
+    options = RequestOptions(tracker=tracker, user_id=lambda request: request["user"])
+    root = open_request(RequestInfo({"user": "u1"}, "GET", "/"), options)
+    assert root is not None
+    with root.activate():
+        here = tracker.current()
+        assert here is not None
+        here.track_feedback(here, name="thumbs", score=1)
+    root.finish()
+    assert arrived(tracker, sink)["gen_ai.evaluation.result"].attributes["user.id"] == "u1"

@@ -131,6 +131,17 @@ class TestCurrent:
         assert spans["inner"].parent_id == spans["outer"].span_id
         assert spans["event"].parent_id == spans["inner"].span_id
 
+    def test_a_step_may_be_entered_elsewhere_than_it_was_opened(self, tracker: Tracker, sink: Sink) -> None:
+        step = tracker.tool_span("step")
+        with tracker.begin("turn") as turn:
+            with step:
+                tracker.track_ai("in the step")
+            tracker.track_ai("in the turn")
+        spans = arrived(tracker, sink)
+        assert spans["step"].parent_id is None
+        assert spans["in the step"].parent_id == step.span_id
+        assert spans["in the turn"].parent_id == turn.span_id
+
     def test_a_begin_of_a_handle_is_its_child(self, tracker: Tracker, sink: Sink) -> None:
         turn = tracker.begin("turn")
         inner = turn.begin("inner")
@@ -763,6 +774,21 @@ class TestIdentity:
         assert spans["second"].parent_id is None
         assert spans["second"].attributes["user.id"] == "u2"
 
+    def test_a_bare_begin_in_a_context_inside_the_child_of_a_bare_begin(self, tracker: Tracker, sink: Sink) -> None:
+        first = tracker.begin("first", user_id="u1")
+        child = first.begin("child")
+        with tracker.context(user_id="u2"):
+            tracker.begin("second").finish()
+        child.finish()
+        first.finish()
+        spans = arrived(tracker, sink)
+        assert (spans["second"].parent_id, spans["second"].attributes["user.id"]) == (None, "u2")
+
+    def test_empty_properties_inside_others_change_nothing(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.context(properties={"plan": "pro"}), tracker.context(properties={}):
+            tracker.track_ai("event")
+        assert arrived(tracker, sink)["event"].attributes["plan"] == "pro"
+
     @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "collected"])
     def test_a_bare_interaction_that_ends_elsewhere_is_over_where_it_began(
         self, tracker: Tracker, sink: Sink, ends: str
@@ -985,6 +1011,18 @@ class TestTrackers:
         assert tracker.flush(5)
         tracker.shutdown()
         assert len(sink.spans) == 1
+
+    def test_what_was_taken_of_a_tracker_before_it_is_lent_stays_its_own(
+        self, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ROOTSPAN_ENDPOINT", sink.url)
+        default = Tracker.default()
+        before = default._recorder
+        with default.lent(tracker._recorder):
+            assert before.settings.endpoint == f"{sink.url}/v1/traces"
+            assert default.settings is tracker.settings
+        assert default.settings is before.settings
+        default.shutdown()
 
     def test_the_module_functions_belong_to_the_default_tracker(self) -> None:
         for name in rootspan.__all__:
