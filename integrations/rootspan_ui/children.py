@@ -66,13 +66,16 @@ def run_receiver(command: Sequence[str], on_spans: Callable[[list[ReceivedSpan]]
 
 
 @contextmanager
-def run_app(command: Sequence[str], port: int, environ: Mapping[str, str]) -> Generator[Callable[[], None]]:
+def run_app(
+    command: Sequence[str], port: int, environ: Mapping[str, str], meanwhile: Callable[[], object] = lambda: None
+) -> Generator[Callable[[], None]]:
     """Run an example app until the block is left.
 
     Args:
         command: what starts it.
         port: where it will listen.
         environ: variables for it.
+        meanwhile: called while it is waited for; what it raises ends that.
 
     Yields:
         A function that raises `ChildError` when the app has ended by itself.
@@ -90,6 +93,7 @@ def run_app(command: Sequence[str], port: int, environ: Mapping[str, str]) -> Ge
         deadline = time.monotonic() + _READY
         while not _listens(port):
             check()
+            meanwhile()
             if time.monotonic() > deadline:
                 raise ChildError(f"{_shown(command)} did not listen on port {port} within {_READY:g} s.")
             time.sleep(_POLL)

@@ -163,7 +163,8 @@ class _Demo:
             for app, port in zip(self._apps, ports, strict=True):
                 arguments = [part.format(folder=self._folder, port=port) for part in app.command]
                 environ = {"ROOTSPAN_ENDPOINT": endpoint}
-                self._checks.append(stack.enter_context(run_app([sys.executable, *arguments], port, environ)))
+                running = run_app([sys.executable, *arguments], port, environ, self._look_after)
+                self._checks.append(stack.enter_context(running))
             yield [f"http://127.0.0.1:{port}" for port in ports]
 
     def _greet(self, url: str, urls: list[str]) -> None:

@@ -338,6 +338,20 @@ def test_ctrl_c_in_a_conversation_ends_everything(tiny: Callable[..., App]) -> N
     assert time.monotonic() - started < 8
 
 
+def test_ctrl_c_while_an_app_starts_ends_everything(
+    tiny: Callable[..., App], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(port: int) -> bool:
+        monkeypatch.setattr(children, "_listens", lambda port: False)
+        os.kill(os.getpid(), signal.SIGINT)
+        return False
+
+    monkeypatch.setattr(children, "_READY", 10.0)
+    monkeypatch.setattr(children, "_listens", interrupted)
+    assert run_once(tiny("hello")) == (130, "Interrupted.\n")
+    assert capsys.readouterr().err == ""
+
+
 class Following(io.StringIO):
     """An output that acts when the demo says that it keeps running, and ends it when a text was printed."""
 
