@@ -29,6 +29,7 @@ from rootspan_ui.text import clean
 __all__ = ["check"]
 
 _ENDPOINTS: Final = ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_FLAGS: Final = {"ROOTSPAN_ENDPOINT": "--endpoint", "ROOTSPAN_API_KEY": "--api-key"}
 _IN_CODE: Final = "the app's own configuration"
 _EVENT: Final = "rootspan_check"
 _INDENT: Final = "\n  "
@@ -101,7 +102,10 @@ def check(
         environ = os.environ if environ is None else environ
         way = _way({**environ, **given}, given) if settings is None else _way_of(settings, environ)
     except ConfigurationError as error:
-        _say(screen, _Verdict(str(error)))
+        said = str(error)
+        for name in given:  # which nobody has set
+            said = said.replace(name, _FLAGS[name])
+        _say(screen, _Verdict(said))
         return 2
     if api_key:
         screen.say(
@@ -121,7 +125,7 @@ def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
     settings = resolve(environ)
     sources = Sources({}, environ)
     endpoint, key = next(filter(sources.text, _ENDPOINTS), ""), sources.find("api_key")[1]
-    return _Way(settings, "--endpoint" if endpoint in given else endpoint, "--api-key" if key in given else key)
+    return _Way(settings, *(_FLAGS[name] if name in given else name for name in (endpoint, key)))
 
 
 def _way_of(settings: Settings, environ: Mapping[str, str]) -> _Way:

@@ -228,6 +228,14 @@ def test_check_of_a_configuration_that_is_wrong(run_check: Any) -> None:
     assert done.said.startswith("✗ The URL in ROOTSPAN_ENDPOINT does not begin with http:// or https://.\n  Fix: ")
 
 
+@pytest.mark.parametrize("option", ["--endpoint", "--api-key"])
+def test_check_names_the_option_that_is_wrong(run_check: Any, option: str) -> None:
+    done = run_check(option, "two words", ROOTSPAN_ENDPOINT="http://127.0.0.1:1")
+    assert done.status == 2
+    assert option in done.said
+    assert "ROOTSPAN_" not in done.said
+
+
 def test_check_while_nothing_may_be_sent(run_check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     grpc = run_check(OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
     assert grpc.status == 1
