@@ -269,7 +269,8 @@ def _look(directory: str, screen: Screen) -> list[_Left] | None:
                 found.append(_left(directory, name))
         return found
     except OSError as error:
-        screen.say(f"  It cannot be read: {error.strerror}.\nFix: run this as the user that recorded.")
+        fix = "name a directory" if isinstance(error, NotADirectoryError) else "run this as the user that recorded"
+        screen.say(f"  It cannot be read: {error.strerror}.\n  Fix: {fix}.")
         return None
 
 
