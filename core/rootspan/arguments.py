@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import orjson
 
+from rootspan.description import kind_of
 from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
 from rootspan.log import log
 from rootspan.record import NOBODY, Frozen, Identity, Kept
@@ -93,7 +94,7 @@ class Arguments:
         except Exception:
             text = None
         if text is None and type(value) is not str:
-            kind = type(value).__name__
+            kind = kind_of(value)
             self.warn(
                 name, "%s has to be a str, an int or a UUID, not %s; it is left out. Pass str(...) of it.", name, kind
             )
@@ -114,7 +115,7 @@ class Arguments:
         items = thaw(freeze(value, self.limit))  # consumes no generator and runs none of the value's own code
         if isinstance(items, list):
             return tuple(str(self.label(item)) for item in cast("Sequence[Any]", items)[:_TAGS])
-        self.warn("tags", "tags has to be a list of str, not %s; it is left out", type(value).__name__)
+        self.warn("tags", "tags has to be a list of str, not %s; it is left out", kind_of(value))
         return ()
 
     def label(self, value: object) -> str | None:
@@ -151,7 +152,7 @@ class Arguments:
         except KeyboardInterrupt:
             raise
         except BaseException:  # the value's own __float__ may raise anything
-            self.warn("duration", "duration has to be a number of seconds, not %s", type(seconds).__name__)
+            self.warn("duration", "duration has to be a number of seconds, not %s", kind_of(seconds))
             return 0
 
     def timeout(self, seconds: object, default: float) -> float:
@@ -161,7 +162,7 @@ class Arguments:
         except KeyboardInterrupt:
             raise
         except BaseException:  # likewise
-            self.warn("timeout", "timeout has to be a number of seconds, not %s", type(seconds).__name__)
+            self.warn("timeout", "timeout has to be a number of seconds, not %s", kind_of(seconds))
             return default
 
     def rare(

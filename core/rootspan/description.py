@@ -13,12 +13,13 @@ import types
 import uuid
 from typing import Any, Final
 
-__all__ = ["cut", "described", "integer", "is_numpy", "mark", "named", "noted", "valid"]
+__all__ = ["cut", "described", "integer", "is_numpy", "kind_of", "mark", "named", "noted", "valid"]
 
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
 _NOTED: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
 _LONGEST_NOTE: Final = 64
 _MODULE: Final = type.__dict__["__module__"]  # what `type` knows, whatever a metaclass says
+_NAME: Final = type.__dict__["__name__"]
 _QUALNAME: Final = type.__dict__["__qualname__"]
 _WRITTEN: Final = (datetime.timedelta, decimal.Decimal, uuid.UUID, complex)
 _ALSO_WRITTEN: Final = (("fractions", "Fraction"), ("pathlib", "PurePath"))  # whoever has one has imported them
@@ -64,6 +65,11 @@ def named(value: object) -> str:
     kind: Any = type(value)
     module, name = _MODULE.__get__(kind), valid(_QUALNAME.__get__(kind))
     return f"<{valid(module)}.{name}>" if type(module) is str else f"<{name}>"
+
+
+def kind_of(value: object) -> str:
+    """Return the name of the value's class, running none of the value's own code."""
+    return str(_NAME.__get__(type(value)))
 
 
 def is_numpy(value: object) -> bool:

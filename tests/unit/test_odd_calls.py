@@ -33,6 +33,11 @@ class Exiting:
     __str__ = __repr__
 
 
+class Nameless(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError("odd")
+
+
 class Colour(enum.Enum):
     RED = object()
 
@@ -80,6 +85,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "odd keys": lambda: {1: 2, None: 3, ("a", 1): 4},
     "raising": Raising,
     "exiting": Exiting,
+    "of a nameless class": lambda: Nameless("Odd", (), {})(),
     "endless generator": endless,
     "empty": lambda: "",
 }
