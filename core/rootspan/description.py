@@ -114,10 +114,11 @@ def _repr(text: str) -> str:
 
 
 def _of_bytes(value: bytes | bytearray | memoryview) -> str:
-    size = value.nbytes if isinstance(value, memoryview) else len(value)
+    view = memoryview(value)  # not its own `__len__` or `__index__`: a huge one would be allocated
+    size = view.nbytes
     if size > 65_536:  # hashing more would cost the caller
         return f"<{size} bytes>"
-    data = bytes(value)
+    data = view.tobytes()
     try:
         text = data.decode()
     except UnicodeDecodeError:
