@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefuncti
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.signals import got_request_exception
 from django.dispatch import receiver
-from django.http import HttpRequest
+from django.http import HttpRequest, UnreadablePostError
 
 from rootspan import default_tracker
 from rootspan.adapter import InputTee, RequestInfo, RequestRoot, environ_header, open_request
@@ -111,11 +111,11 @@ class _Handling:
                 if not streaming:
                     root.write(response.content, more=False)
         failure = error or (handled if (root.status or 0) >= 500 else None)  # below, somebody made an answer of it
-        if failure is not None:
+        if isinstance(failure, UnreadablePostError):  # the client left while it sent its body
+            root.cancel()
+        elif failure is not None:
             root.fail(failure)
-        if streaming:
-            return _follow(root, response)
-        root.finish()
+        return _follow(root, response) if streaming else root.finish()
 
 
 def _follow(root: RequestRoot, response: Any) -> None:

@@ -44,6 +44,7 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, re_path
 from django.utils.decorators import async_only_middleware, sync_only_middleware
+from django.views.decorators.csrf import csrf_exempt
 
 import django_site
 import rootspan
@@ -1076,6 +1077,27 @@ def test_a_body_that_the_view_does_not_read_is_not_recorded(captured: Captured) 
         Client().post("/x", b'{"message": "Hi"}', content_type="application/json")
         RootspanMiddleware(fine)(HttpRequest())  # which has no stream at all
     assert not any("input.value" in root.attributes for root in captured.roots)
+
+
+@pytest.mark.parametrize("reader", ["POST", "body", "read"])
+def test_web_16_a_client_that_leaves_its_own_upload(captured: Captured, reader: str) -> None:
+    """Django raises what the server's input does as an error of its own, and answers 500 to nobody."""
+
+    class Gone(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    @csrf_exempt
+    def view(request: HttpRequest) -> HttpResponse:
+        request.read() if reader == "read" else getattr(request, reader)
+        return fine(request)
+
+    with project(captured, path("x", view)):
+        form = {"CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": "9"}
+        _, said = wsgi(**{"REQUEST_METHOD": "POST", "wsgi.input": Gone(), **form})
+    assert said[0][0].startswith("500")
+    root = captured.one("POST /x")
+    assert (root.attributes["rootspan.outcome"], root.failed, root.events) == ("cancelled", False, [])
 
 
 def test_forms_are_parsed_as_before(captured: Captured) -> None:
