@@ -152,8 +152,10 @@ class RequestOptions:
             _wrong("event", "a name or a function of the request", 'event="chat"')
         if isinstance(self.capture_headers, str) or not isinstance(self.capture_headers, Collection):
             _wrong("capture_headers", "a list of names", f'capture_headers=["{self.capture_headers}"]')
-        _header_names("convo_header", self.convo_header, fix="convo_header='x-conversation-id'")
-        _header_names("response_header", self.response_header, fix="response_header='x-trace-id'")
+        if self.convo_header is not None:
+            _header_names("convo_header", self.convo_header, fix="convo_header='x-conversation-id'")
+        if self.response_header is not None:
+            _header_names("response_header", self.response_header, fix="response_header='x-trace-id'")
         _header_names("capture_headers", *self.capture_headers, fix="capture_headers=['x-team']")
         if self.response_header is not None and self.record == "tracked":
             raise ConfigurationError(
@@ -204,7 +206,7 @@ def _wrong(name: str, wanted: str, fix: str) -> None:
 
 def _header_names(name: str, *headers: Any, fix: str) -> None:
     for header in headers:
-        if header is not None and not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+        if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
             raise ConfigurationError(f"{name}= says {header!r}, which is no header name. Fix: {fix}.")
 
 

@@ -396,6 +396,7 @@ def test_what_was_captured_can_be_counted_looped_over_and_read(captured: Capture
         ({"response_header": "x trace"}, "Fix: response_header='x-trace-id'."),
         ({"convo_header": 5}, "Fix: convo_header='x-conversation-id'."),
         ({"capture_headers": ["x-a", "x b"]}, "capture_headers= says 'x b'"),
+        ({"capture_headers": ["x-a", None]}, "capture_headers= says None"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_would_be_right(given: dict[str, Any], said: str) -> None:
