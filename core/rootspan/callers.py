@@ -25,7 +25,8 @@ def trust(proxies: Sequence[str]) -> Trust:
     Raises:
         ValueError: one of them is neither an address nor a network.
     """
-    networks = [ip_network(proxy, strict=False) for proxy in proxies if proxy != "*"]
+    # As text, for a number would be an address as well.
+    networks = [ip_network(str(proxy), strict=False) for proxy in proxies if proxy != "*"]
     if "*" in proxies:
         return lambda address: True
     return lambda address: address is not None and any(address in network for network in networks)

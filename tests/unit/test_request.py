@@ -397,6 +397,8 @@ def test_what_was_captured_can_be_counted_looped_over_and_read(captured: Capture
         ({"convo_header": 5}, "Fix: convo_header='x-conversation-id'."),
         ({"capture_headers": ["x-a", "x b"]}, "capture_headers= says 'x b'"),
         ({"capture_headers": ["x-a", None]}, "capture_headers= says None"),
+        ({"trusted_proxies": [10]}, "Fix: trusted_proxies=['10.0.0.0/8']."),
+        ({"trusted_proxies": b"10.0.0.1"}, "Fix: trusted_proxies=['10.0.0.0/8']."),
     ],
 )
 def test_a_wrong_option_is_named_with_what_would_be_right(given: dict[str, Any], said: str) -> None:
