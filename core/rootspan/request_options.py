@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, TypedDict
 
 from rootspan import default_tracker
+from rootspan.arguments import outcome_of
 from rootspan.callers import Trust, trust
 from rootspan.errors import ConfigurationError, meant
 from rootspan.recorder import Recorder
@@ -247,7 +248,10 @@ def guarded(name: str, hook: Hook, request: Any, recorder: Recorder) -> Any:
             recorder.warn(f"hook {name}", "the %s= hook is async; it has to be a plain function", name)
             return None
         return value
-    except Exception as error:
+    except BaseException as error:
+        # The task of the request is cancelled at an `await`, not in here: the hook asked for what another one came to.
+        if not isinstance(error, Exception) and outcome_of(error)[0] != "cancelled":
+            raise
         recorder.warn(f"hook {name}", "the %s= hook raised %r; the field is left out", name, error)
         return None
 

@@ -1268,6 +1268,20 @@ def test_web_45_a_broken_hook_is_logged_once(captured: Captured, caplog: pytest.
     assert {message.split("=")[0].split()[-1] for message in said} == {"user_id", "convo_id", "exclude"}
 
 
+@pytest.mark.parametrize("hook", ["user_id", "convo_id", "properties", "event", "exclude"])
+def test_web_45_a_hook_may_ask_what_became_of_a_cancelled_task(captured: Captured, hook: str) -> None:
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        look_up = loop.create_future()
+        look_up.cancel()
+
+    async def view(scope: Any, receive: Any, send: Any) -> None:
+        captured.tracker.track_ai("inside")
+        await ok(scope, receive, send)
+
+    assert run(wrapped(captured, view, **{hook: lambda request: look_up.result()})) == [START, END]
+    assert [span.name for span in captured] == ["inside", "GET"]
+
+
 class Unspeakable:
     def __repr__(self) -> str:
         raise OwnError("in a serialiser")
