@@ -109,6 +109,13 @@ def test_a_wrong_option_is_one_clear_error(options: dict[str, Any]) -> None:
         RootspanMiddleware(None, **options)  # type: ignore[arg-type]
 
 
+def test_a_wrong_option_of_add_middleware_is_an_error_of_the_lifespan() -> None:
+    app = FastAPI()
+    app.add_middleware(RootspanMiddleware, usr_id=print)
+    with pytest.raises(ConfigurationError, match="Fix: did you mean user_id="), TestClient(app):
+        pytest.fail("it started")
+
+
 class TestNextToOpenTelemetry:
     """A host that traces itself: two disjoint traces, linked one way; the host's is the same with and without us."""
 
