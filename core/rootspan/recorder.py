@@ -67,7 +67,7 @@ class Recorder(Arguments):
         if scope is None:
             return None, self.fixed_defaults if self.defaults_are_fixed else self.defaults(), host_span()
         if scope.lost:
-            return self.place(scope.around())
+            return self.place(self.enclosing.around(scope))
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
@@ -79,7 +79,7 @@ class Recorder(Arguments):
         if not span.finished:
             return span, identity, None
         if self.enclosing.is_left(scope):
-            return self.place(scope.around())
+            return self.place(self.enclosing.around(scope))
         parent = open_ancestor(span)
         # What starts after its root ended is the same person's work, in a trace of its own.
         return parent, identity, None if parent is not None else root.ids
@@ -135,7 +135,9 @@ class Recorder(Arguments):
     def here(self) -> Scope | None:
         """Return the innermost scope that the running code has not lost."""
         scope = self.scope()
-        return scope if scope is None or not (scope.lost or self.enclosing.is_left(scope)) else scope.around()
+        if scope is None or not (scope.lost or self.enclosing.is_left(scope)):
+            return scope
+        return self.enclosing.around(scope)
 
     def session_scope(self, session_id: object, scope: Scope | None) -> Scope | None:
         """Return the scope of a session addressed by id, `scope` for what is no session id."""

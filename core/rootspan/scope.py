@@ -168,6 +168,10 @@ class Enclosing:
                 scope = inside(span, None, scope)
         return scope
 
+    def around(self, scope: Scope) -> Scope | None:
+        """Return what a scope that was left is in, be it only by a look-up, which adds nothing to the scope's own."""
+        return self.named(scope.around())
+
     def leave(self, scope: Scope, block: bool = False, bare: bool = False) -> bool:
         """Make current again what a scope was entered in, where it is current still.
 

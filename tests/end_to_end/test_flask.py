@@ -1072,6 +1072,32 @@ def test_a_bare_begin_is_current_in_the_stream_and_gone_after_the_request(
     assert captured.one("in the stream").parent_id == captured.one("turn").span_id
 
 
+@pytest.mark.parametrize("block", [False, True])
+@pytest.mark.parametrize("first", ["track", "begin", "update"])
+def test_what_follows_an_interaction_that_another_thread_ended_is_the_requests(
+    app: Flask, tracker: Tracker, captured: Captured, block: bool, first: str
+) -> None:
+    @app.get("/")
+    def view() -> str:
+        turn = tracker.begin(event="turn")
+        if block:
+            turn.__enter__()
+        thread = threading.Thread(target=turn.__exit__ if block else turn.finish, args=(None,) * 3 if block else ())
+        thread.start()
+        thread.join()
+        if first == "begin":
+            tracker.begin(event="next").finish()
+        elif first == "track":
+            tracker.track_ai("next")
+        tracker.update_current(user_id="u1")
+        return "A"
+
+    assert get(app).text == "A"
+    root = captured.one("GET /")
+    assert root.attributes["user.id"] == "u1"
+    assert {span.parent_id for span in captured if span is not root} == {root.span_id}
+
+
 def test_a_client_that_keeps_its_context_has_the_record_with_the_answer(app: Flask, captured: Captured) -> None:
     app.add_url_rule("/", "one", lambda: "A")
     with app.test_client() as client:
