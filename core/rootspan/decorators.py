@@ -33,7 +33,7 @@ class Decorating(Opening):
             ...     done = pool.submit(rootspan.carry(rootspan.track_decision), reasoning="in a thread")
         """
         recorder = self._recorder
-        return carried(function, recorder.variable, recorder.scope())
+        return carried(function, recorder.variable, recorder.here())
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...

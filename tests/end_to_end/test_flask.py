@@ -1073,7 +1073,7 @@ def test_a_bare_begin_is_current_in_the_stream_and_gone_after_the_request(
 
 
 @pytest.mark.parametrize("block", [False, True])
-@pytest.mark.parametrize("first", ["track", "begin", "update"])
+@pytest.mark.parametrize("first", ["track", "begin", "carry", "update"])
 def test_what_follows_an_interaction_that_another_thread_ended_is_the_requests(
     app: Flask, tracker: Tracker, captured: Captured, block: bool, first: str
 ) -> None:
@@ -1089,6 +1089,10 @@ def test_what_follows_an_interaction_that_another_thread_ended_is_the_requests(
             tracker.begin(event="next").finish()
         elif first == "track":
             tracker.track_ai("next")
+        elif first == "carry":
+            thread = threading.Thread(target=tracker.carry(tracker.track_ai), args=("next",))
+            thread.start()
+            thread.join()
         tracker.update_current(user_id="u1")
         return "A"
 
