@@ -18,7 +18,7 @@ from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import ConfigurationError
 from rootspan_langchain import graphs, invocation, options
-from rootspan_langchain.notes import attach, text_of
+from rootspan_langchain.notes import UNTOLD, attach, text_of
 from rootspan_langchain.recording import Recording, guarded
 from rootspan_langchain.values import frozen_messages, frozen_value
 
@@ -116,7 +116,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         if run is None or run.span is None:
             return
         answer = inputs.resume if graphs.is_command(inputs) else None
-        self._recording.take(run, inputs if answer is None else answer)
+        self._recording.begin_with(run, inputs if answer is None else answer)
         if answer is not None:
             attach(run.span, ROOTSPAN_INTERRUPT_ANSWER=text_of(run.span.input))
             if not graphs.HAS_EVENTS and run.parent is None:
@@ -213,15 +213,14 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     # Ends
 
     @guarded
-    def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = None, **kwargs: Any) -> None:
+    def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = UNTOLD, **kwargs: Any) -> None:
         """End a chain."""
         run = self._recording.tree.find(run_id)
         if run is None:
             return
         if run.data.is_node:
             self._recording.decide(run, "goto", graphs.goto(outputs))
-        if inputs is not None:  # of a stream, whose input is known at its end
-            self._recording.take(run, inputs)
+        self._recording.end_with(run, inputs)
         self._recording.give(run, outputs)
         if run.data.interrupted and not graphs.HAS_EVENTS:
             self._recording.pause(run)
@@ -270,7 +269,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             self._recording.tree.end(run)
 
     @guarded
-    def on_chain_error(self, error: BaseException, *, run_id: Any, inputs: Any = None, **kwargs: Any) -> None:
+    def on_chain_error(self, error: BaseException, *, run_id: Any, inputs: Any = UNTOLD, **kwargs: Any) -> None:
         """End a chain that raised, was cancelled, interrupted or handed over."""
         self._recording.fail(run_id, error, inputs=inputs)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import time_ns
-from typing import Any
+from typing import Any, Final
 
 from rootspan import semconv
 from rootspan.adapter import Run
@@ -13,7 +13,10 @@ from rootspan_langchain.invocation import Whose
 from rootspan_langchain.usage import Usage
 from rootspan_langchain.values import frozen_value
 
-__all__ = ["Notes", "add", "attach", "keep_partial", "keep_time", "text_of"]
+__all__ = ["UNTOLD", "Notes", "add", "attach", "keep_partial", "keep_time", "text_of"]
+
+UNTOLD: Final[Any] = object()
+"""An input that an event does not tell."""
 
 
 def attach(span: OpenSpan | None, **attributes: Any) -> None:
@@ -47,6 +50,7 @@ class Notes:
     thread: Any = None
     is_graph = False
     interrupted = False
+    late = UNTOLD  # the placeholder of an input that is told at the end, or what was really given
     asks = False  # it came first in its root, which shows what is asked once that is known
     offered: Sequence[str] = ()
     first: int | None = None

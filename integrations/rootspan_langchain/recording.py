@@ -19,7 +19,7 @@ from rootspan.freeze import freeze
 from rootspan.open_span import OpenSpan
 from rootspan.record import Kind, SpanEvent
 from rootspan_langchain import graphs, models
-from rootspan_langchain.notes import add, attach, keep_partial, keep_time, text_of
+from rootspan_langchain.notes import UNTOLD, add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.opening import Opening
 from rootspan_langchain.usage import usage_of
 from rootspan_langchain.values import frozen_value, is_placeholder, last_said
@@ -53,13 +53,23 @@ def guarded(method: _Method) -> _Method:
 class Recording(Opening):
     """Records the runs of one handler."""
 
-    def take(self, run: Run, inputs: Any) -> None:
-        """Keep what went into a chain; of a stream that is told at its end, and a placeholder before."""
-        if not self.content or run.span is None:
-            return
-        if is_placeholder(inputs):  # or what was really given; then nothing takes its place
-            run.span.input = frozen_value(inputs)
+    def begin_with(self, run: Run, inputs: Any) -> None:
+        """Keep what went into a chain; of a stream that is told at its end, and is not known where that never comes."""
+        if run.span is not None and is_placeholder(inputs):
+            run.data.late = inputs
             run.data.asks = run.parent is None and run.span.root.first_input is None
+        else:
+            self.take(run, inputs)
+
+    def end_with(self, run: Run, inputs: Any) -> None:
+        """Keep what went into a chain whose end told it, or did not: then what looked like a placeholder was none."""
+        inputs = run.data.late if inputs is UNTOLD else inputs
+        if inputs is not UNTOLD:
+            self.take(run, inputs)
+
+    def take(self, run: Run, inputs: Any) -> None:
+        """Keep what went into a chain."""
+        if not self.content or run.span is None:
             return
         said = last_said(inputs, "user") if run.parent is None else None
         run.span.input = frozen_value(inputs if said is None else said)
@@ -151,14 +161,13 @@ class Recording(Opening):
             output = frozen_value(chosen) if self.content else None
             run.recorder.step(Kind.DECISION, name, parent, None, output=output, fields=fields)
 
-    def fail(self, run_id: Any, error: BaseException, response: Any = None, inputs: Any = None) -> None:
+    def fail(self, run_id: Any, error: BaseException, response: Any = None, inputs: Any = UNTOLD) -> None:
         """End a run that raised: a failure, a cancellation, an abandoned stream or LangGraph's way of moving on."""
         run = self.tree.find(run_id)
         if run is None:
             return
         span = run.span
-        if inputs is not None:
-            self.take(run, inputs)
+        self.end_with(run, inputs)
         if span is not None and span.kind == Kind.MODEL:
             told = ""
             if getattr(response, "generations", None) and any(response.generations):

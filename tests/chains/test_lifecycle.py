@@ -284,6 +284,20 @@ def test_lc_09_what_looks_like_the_placeholder_and_is_none(handler: RootspanCall
     assert trees().root.attributes["input.value"] == '{"input":""}'
 
 
+def test_lc_09_a_stream_whose_input_nobody_tells_shows_none(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """Of a run that is closed with the one above it LangChain tells no end, and so never what the placeholder was."""
+    root, step = uuid.uuid4(), uuid.uuid4()
+    handler.on_chain_start(None, "Why?", run_id=root, name="root")
+    handler.on_chain_start(None, {"input": ""}, run_id=step, parent_run_id=root, name="step")
+    handler.on_chain_error(GeneratorExit(), run_id=root)
+    list(RunnableLambda(str, name="none").stream(None, config(handler)))
+    found = trees()
+    assert found.one("step").attributes["rootspan.outcome"] == "abandoned"
+    assert "input.value" not in found.one("step").attributes
+    assert "input.value" not in found.one("none").attributes
+    assert found.one("none").attributes["output.value"] == "None"
+
+
 def test_lc_09_a_stream_that_comes_second_leaves_the_request_its_question(
     handler: RootspanCallbackHandler, tracker: Tracker, trees: Collect
 ) -> None:
