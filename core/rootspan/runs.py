@@ -54,7 +54,7 @@ class Invocation:
     def __init__(self) -> None:
         self.ended = False  # the run at the top
         self.members: dict[Run, None] = {}
-        self.open = 0  # how many of these have not ended
+        self.open: dict[Run, None] = {}  # those of these that have not ended
         self.touched = 0  # nanoseconds since the epoch of the last start
 
 
@@ -169,8 +169,8 @@ class _Forest:
         overdue: list[_Overdue] = []
         with self.lock:
             self.runs[run.run_id] = run
+            invocation.open[run] = None
             invocation.members[run] = None
-            invocation.open += 1
             invocation.touched = time_ns() if run.span is None else run.span.start
             invocations[invocation] = None
             invocations.move_to_end(invocation)
@@ -222,7 +222,7 @@ class _Forest:
         """End a run and record it; what is open below one that did not end well ends with it."""
         if self._ends(run):
             if outcome in _SCATTERED:
-                for other in reversed(list(run.invocation.members)):
+                for other in reversed(list(run.invocation.open)):
                     if other.is_below(run):
                         self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome)
             self._record(run, outcome, error)
@@ -236,10 +236,10 @@ class _Forest:
             run.ended = True
             if reason is not None:
                 run.owner.counts[reason] += 1
-            invocation.open -= 1
+            invocation.open.pop(run, None)
             if run.parent is None:
                 invocation.ended = True
-            if invocation.open == 0 and invocation.ended:
+            if invocation.ended and not invocation.open:
                 self._release(invocation)
         return True
 

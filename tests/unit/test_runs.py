@@ -179,6 +179,33 @@ def test_delivery_12_no_lock_is_held_while_the_hosts_own_code_runs(sink: Sink, t
     tracker.shutdown()
 
 
+def test_a_failure_costs_the_same_however_many_have_ended(hook: Hook) -> None:
+    def lines() -> int:
+        found = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal found
+            found += event == "line" and frame.f_code.co_filename == runs.__file__
+            return trace
+
+        hook.start("next", "top", "next")
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            hook.end("next", ValueError("broken"))
+        finally:
+            sys.settrace(before)
+        return found
+
+    hook.start("top", None, "top")
+    few = lines()
+    for number in range(200):
+        hook.start(f"run {number}", "top", "step")
+        hook.end(f"run {number}", None)
+    assert 0 < lines() == few
+    hook.end("top", None)
+
+
 def interrupted(at: int, work: Callable[[], object], instead: Callable[[], object]) -> bool:
     """Do the work, and something else before the `at`-th line of the run tree's; return whether it has so many."""
     left = at
