@@ -265,7 +265,9 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         run = self._recording.tree.find(run_id)
         if run is not None:
             if run.span is not None and self._recording.content:
-                run.span.output = frozen_value(list(documents or ()))
+                # An iterator is the host's to read.
+                found = list(documents) if isinstance(documents, (list, tuple)) else documents
+                run.span.output = frozen_value(found)
             self._recording.tree.end(run)
 
     @guarded

@@ -477,6 +477,18 @@ def test_a_retriever_is_recorded_with_its_documents(handler: RootspanCallbackHan
     assert (bad.status_code, bad.attributes["error.type"]) == (2, "LookupError")
 
 
+def test_a_retriever_that_returns_an_iterator_leaves_it_to_its_caller(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    class Shelf(BaseRetriever):
+        def _get_relevant_documents(self, query: str, *, run_manager: Any) -> Any:
+            return map(str, range(3))
+
+    found: Any = Shelf().invoke("books", config(handler))
+    assert list(found) == ["0", "1", "2"]
+    assert trees().root.attributes["output.value"] == "<builtins.map>"
+
+
 def test_a_manager_made_by_hand_is_fine_too(handler: RootspanCallbackHandler, trees: Collect) -> None:
     manager = CallbackManager([handler], [handler]).on_chain_start({"name": "group"}, {"a": 1})
     child = manager.get_child()
