@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from langchain_core.runnables.config import var_child_runnable_config
 
 from rootspan import semconv
+from rootspan.freeze import identifier
 from rootspan.record import AttributeValue, Identity
 
 __all__ = [
@@ -84,8 +85,11 @@ def news(told: Whose, before: Whose, known: Identity) -> Whose:
     return NOBODY if user is convo is agent is None else Whose(user, convo, agent)
 
 
-def _new(value: Any, *known: Any) -> Any:
-    return None if value is None or str(value) in (str(one) for one in known if one is not None) else value
+def _new(value: Any, before: Any, known: str | None) -> Any:
+    if value is None or value is before or value is known:
+        return None
+    text = identifier(value)  # runs none of the value's own code
+    return None if text is not None and text in (identifier(before), known) else value
 
 
 def operation(metadata: Mapping[str, Any]) -> str:

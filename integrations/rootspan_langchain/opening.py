@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from rootspan import Tracker, semconv
 from rootspan.adapter import Run, RunTree
+from rootspan.freeze import identifier
 from rootspan.open_span import holding
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan_langchain import invocation
-from rootspan_langchain.notes import Notes, add, attach, text_of
+from rootspan_langchain.notes import Notes, add, attach
 
 __all__ = ["Opening"]
 
@@ -132,4 +133,4 @@ class Opening:
         if run.span is not None:
             if run.span.kind == Kind.INTERACTION:
                 run.span.fields = {"operation": invocation.operation(metadata)}
-            attach(run.span, ROOTSPAN_RUN_ID=str(run.run_id), LANGGRAPH_THREAD_ID=text_of(run.data.thread))
+            attach(run.span, ROOTSPAN_RUN_ID=str(run.run_id), LANGGRAPH_THREAD_ID=identifier(run.data.thread))

@@ -473,6 +473,26 @@ def test_lc_43_what_becomes_known_is_not_undone_by_copied_metadata(tracker: Trac
     assert (model.attributes["user.id"], model.attributes["session.id"]) == ("late", "s")
 
 
+@pytest.mark.parametrize("key", ["user_id", "session_id", "thread_id"])
+def test_lc_43_an_object_where_an_id_belongs_is_never_asked_for_its_text(
+    handler: RootspanCallbackHandler, trees: Collect, key: str
+) -> None:
+    """A lazy user of a web framework would make a query, in an event loop that forbids it."""
+
+    class Lazy:
+        def __str__(self) -> str:
+            raise RuntimeError("no query in here")
+
+        __repr__ = __str__
+
+    (RunnableLambda(str, name="first") | RunnableLambda(str, name="last")).invoke(
+        "x", config(handler, metadata={key: Lazy()})
+    )
+    found = trees()
+    assert [span.name for span in found.children(found.root)] == ["first", "last"]
+    assert found.root.attributes["input.value"] == "x"
+
+
 def test_lc_43_metadata_of_a_hidden_run_wins_for_what_is_below_it(tracker: Tracker, trees: Collect) -> None:
     handler = RootspanCallbackHandler(tracker=tracker, user_id="u1", include=lambda run: run.name != "hidden")
     model = ChatScripted(script=["x"])
