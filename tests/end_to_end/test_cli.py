@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import rootspan
+from rootspan.settings import resolve
 from rootspan_ui import cli
 from rootspan_ui.check import check
 from sinks import PROTOBUF, Reply, Sink, close, hang, html, partial, redirect
@@ -177,6 +179,20 @@ def test_check_of_an_endpoint_that_does_not_accept(
     assert said in done.verdict
     assert fix in done.verdict
     assert "secret" not in done.said
+
+
+def test_a_whole_url_that_takes_nothing_is_to_end_as_it_has_to(sink: Sink, run_check: Any) -> None:
+    sink.script([404])
+    done = run_check(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{sink.url}/v1")  # which is taken as it is
+    assert done.status == 1
+    assert "set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the whole URL, which ends in /v1/traces" in done.verdict
+
+
+def test_check_of_an_app_does_not_mind_an_environment_that_the_app_overrules(sink: Sink) -> None:
+    out = io.StringIO()
+    settings = resolve({}, endpoint=sink.url)
+    assert check(environ={"ROOTSPAN_TIMEOUT": "never"}, out=out, settings=settings) == 0
+    assert f"endpoint  {sink.url}/v1/traces  (the app's own configuration)" in out.getvalue()
 
 
 def test_a_415_for_json_suggests_protobuf(sink: Sink, run_check: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from programs import ids, run
+from rootspan.journal import Journal
 from rootspan_ui import cli, spooled
 from rootspan_ui.spooled import purge, replay, status
 from sinks import Sink
@@ -188,6 +189,18 @@ def test_purge_asks_first(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "deleted 1,201 events" in box.say(purge, 0, ask=ask)
     assert not list(box.directory.iterdir())
     assert not box.sink.spans
+
+
+def test_purge_leaves_what_another_process_took_over_meanwhile(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.record("for n in range(3): rootspan.track_ai('event')")
+    before, adopt = sorted(box.directory.iterdir()), [Journal.adopt]
+
+    def once(directory: str, name: str) -> Journal | None:
+        return adopt.pop()(directory, name) if adopt else None
+
+    monkeypatch.setattr(Journal, "adopt", once)
+    box.say(purge, 0, sure=True)
+    assert sorted(box.directory.iterdir()) == before
 
 
 def test_purge_counts_what_was_refused_and_takes_no_answer_for_a_no(

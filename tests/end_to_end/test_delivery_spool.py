@@ -440,6 +440,9 @@ def test_a_hook_that_records_does_not_go_in_circles(sink: Sink, directory: Path)
     def redact(path: str, value: Any) -> Any:
         if len(seen) < 50:
             seen.append(tracker.track_ai("from the hook"))
+            turn = tracker.begin("turn")
+            seen.append(turn.span_id)
+            turn.finish()
         return value
 
     with spooling(sink, directory, redact=redact) as tracker:
@@ -459,6 +462,33 @@ def test_a_mistake_of_our_own_costs_one_record(sink: Sink, directory: Path, capl
         assert tracker.flush(60)
         assert adds_up(tracker)["dropped"] == {"encoding": 1}
     assert len(sink.spans) == 1
+
+
+def test_delivery_08_what_memory_took_is_settled_once_all_of_it_is_delivered(sink: Sink, directory: Path) -> None:
+    with spooling(sink, directory, batch_size=10) as tracker:
+        turns = [tracker.begin("turn") for _ in range(35)]
+        spool = tracker._recorder.pipeline._spool  # type: ignore[attr-defined]
+        spool._retry_at = float("inf")  # the disk fails
+        for turn in turns:
+            turn.finish()
+        assert tracker.flush(60)
+        assert len(ids(sink)) == adds_up(tracker)["delivered"] == 35
+        assert not spool._ended
+
+
+def test_delivery_13_what_is_given_up_of_dead_processes_is_counted_apart(sink: Sink, directory: Path) -> None:
+    sink.stop()
+    with spooling(sink, directory) as ended:
+        track(ended, 50)
+        assert not ended.shutdown(0.1)
+    with spooling(sink, directory, spool_max_bytes=1 << 20) as tracker:
+        track(tracker, 10)
+        until(tracker, lambda stats: stats["recovered"]["found"] == 50)
+        track(tracker, 3_000, output="x" * 500)
+        stats = adds_up(tracker)
+        assert stats["recovered"]["dropped"] == {"spool_full": 50 - stats["recovered"]["delivered"]}
+        sink.restart()
+        assert tracker.flush(60)
 
 
 def test_a_look_around_that_fails_leaves_the_worker_alive(sink: Sink, directory: Path, caplog: Any) -> None:

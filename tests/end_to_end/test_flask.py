@@ -385,6 +385,19 @@ def test_web_71_teardown_functions_run_in_their_order_and_inside_the_request(
     assert {captured.one(name).parent_id for name in order} == {captured.one().span_id}
 
 
+def test_web_71_an_exception_that_the_caller_is_handling_is_none_of_the_requests(
+    app: Flask, tracker: Tracker, captured: Captured
+) -> None:
+    app.add_url_rule("/", "one", lambda: "A")
+    app.teardown_request(lambda error: None)
+    try:
+        raise LookupError("the caller's")
+    except LookupError:
+        assert app.test_client().get("/").text == "A"
+    root = captured.one("GET /")
+    assert (root.failed, root.attributes["http.response.status_code"]) == (False, 200)
+
+
 @pytest.mark.parametrize("how", ["plain", "stream", "nested"])
 def test_web_71_a_teardown_function_that_raises_still_raises_and_the_request_is_a_failure(
     app: Flask, tracker: Tracker, captured: Captured, how: str
