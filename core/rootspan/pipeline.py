@@ -186,6 +186,8 @@ class Pipeline:
                 self._hopeless = self._waiting()
                 self._sending.release()
         self._discard("shutdown" if reason == "exit" else reason)
+        if reason == "shutdown":  # at exit Python may die of a line that a daemon thread writes
+            self._report()
 
     def _discard(self, reason: str) -> None:
         lost = 0

@@ -274,7 +274,7 @@ def test_a_log_handler_that_tracks_neither_loops_nor_deadlocks(sink: Sink) -> No
     tracker.shutdown()
 
 
-def test_after_shutdown_everything_is_counted(sink: Sink) -> None:
+def test_after_shutdown_everything_is_counted(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     """delivery 15"""
     tracker = Tracker(endpoint=sink.url)
     turn = tracker.begin("turn")
@@ -284,6 +284,7 @@ def test_after_shutdown_everything_is_counted(sink: Sink) -> None:
     turn.finish()
     assert tracker.flush(1)
     assert adds_up(tracker)["dropped"] == {"shutdown": 1}
+    assert [line for line in caplog.messages if "1 shutdown" in line] != []
     assert tracker.shutdown()
 
 
