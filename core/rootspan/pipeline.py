@@ -173,6 +173,11 @@ class Pipeline:
             return  # otherwise there are too many threads just now: the next record tries again
         self._on_start()
 
+    def _restart(self) -> None:
+        """See to it that something is sent although no thread could be had, or it was killed."""
+        if self.worker is None and self._closed is None and self._waiting():
+            self._start()
+
     def _refuse(self, reason: str) -> None:
         """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""
         if reason == "exit" and not self._hopeless and self._sending.acquire(timeout=_LAST_CHANCE):
@@ -248,8 +253,7 @@ class Pipeline:
             return self._all_settled(target)
         self._hurry = True
         self._wake.set()
-        if self.worker is None and self._closed is None and self._waiting():  # no thread could be had, or it was killed
-            self._start()
+        self._restart()
         with self._settled:
             while not self._all_settled(target):
                 left = deadline - time.monotonic()
@@ -267,6 +271,7 @@ class Pipeline:
         """Deliver what is queued within `timeout` seconds, count what could not be, and stop the worker."""
         if self._closed is not None:
             return True
+        self._restart()
         self._closed = "exit" if at_exit else "shutdown"
         self._until = deadline = time.monotonic() + timeout
         self._hurry = True

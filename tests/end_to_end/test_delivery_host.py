@@ -278,8 +278,9 @@ def test_a_worker_that_was_killed_is_replaced(tracker: Tracker, sink: Sink, monk
     assert {span.name for span in sink.spans} == {"event", "later"}
 
 
-def test_a_flush_starts_the_worker_that_could_not_be_started(
-    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", ["flush", "shutdown"])
+def test_the_end_starts_the_worker_that_could_not_be_started(
+    tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     def too_many(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -287,7 +288,7 @@ def test_a_flush_starts_the_worker_that_could_not_be_started(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", too_many)
         tracker.track_ai("event")
-    assert tracker.flush(30)
+    assert getattr(tracker, end)(30)
     assert sink.one("event")
 
 
