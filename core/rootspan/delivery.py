@@ -24,7 +24,8 @@ _random: Final = SystemRandom()  # the host's own generator, and whoever seeded 
 class Backoff:
     """Waits with full jitter that double up to 30 s.
 
-    A `Retry-After` is honoured up to 25 s, with up to 5 s of jitter on top, so that no wait is longer than the cap.
+    A `Retry-After` is honoured up to 25 s, with up to 5 s of jitter on top, so that no wait is longer than the cap; the
+    jitter doubles as well, for a server may ask for no wait at all and still be in trouble.
     """
 
     CAP: Final = 30.0  # seconds
@@ -40,12 +41,13 @@ class Backoff:
 
     def wait(self, retry_after: float | None = None, *, slowly: bool = False) -> float:
         """Return how many seconds to wait after one more failure."""
-        longest = self.CAP if slowly else min(self.CAP, self.FIRST * 2.0 ** min(self._failures, 10))
+        doubled = 2.0 ** min(self._failures, 10)
+        longest = self.CAP if slowly else min(self.CAP, self.FIRST * doubled)
         self._failures += 1
         if retry_after is None:
             return _random.uniform(0, longest)
         asked = min(retry_after, self.ASKED)
-        return asked + _random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1)))
+        return asked + _random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1 * doubled)))
 
 
 class Encoder(Protocol):

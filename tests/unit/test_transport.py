@@ -893,6 +893,14 @@ def test_retry_after_is_honoured_with_jitter_below_the_cap(asked: float, least: 
     assert len(set(waits)) > 100
 
 
+def test_a_server_that_asks_for_no_wait_again_and_again_is_not_stormed() -> None:
+    """delivery 6"""
+    backoffs = [Backoff() for _ in range(200)]
+    rounds = [[backoff.wait(0.0) for backoff in backoffs] for _ in range(10)]
+    assert max(rounds[0]) <= 0.1
+    assert 4 < max(rounds[-1]) <= 5
+
+
 # Other exporters
 
 
