@@ -177,7 +177,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
     if callable(dump := getattr(value, "model_dump", None)):
-        return _plain(dump(mode="json", by_alias=True), depth)
+        return _plain(dump(mode="json", by_alias=True), depth + 1)  # a mock's returns another mock
     fields = cast("dict[Any, Any]", value if isinstance(value, Mapping) else getattr(value, "__dict__", {}))
     gemini = any(name in fields for name in ("token_count", "prompt_token_count"))
     return {

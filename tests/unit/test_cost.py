@@ -135,6 +135,19 @@ def test_what_is_unknown_is_none_and_nothing_is_raised(model: Any, usage: Any, p
     assert calculate_cost(model, usage, provider=provider) is None
 
 
+def test_a_mock_in_place_of_a_response_is_looked_at_a_few_levels_deep() -> None:
+    dumped: list[Any] = []
+
+    class Mock:
+        def model_dump(self, **_: Any) -> Any:
+            dumped.append(self)
+            return Mock()
+
+    assert calculate_cost(Mock()) is None
+    assert calculate_cost("gpt-4o", Mock()) is None
+    assert len(dumped) < 20
+
+
 def test_a_service_tier_is_priced_as_that_tier_or_not_at_all() -> None:
     response = {"model": "gpt-5", "usage": OPENAI}
     standard = calculate_cost({**response, "service_tier": "default"})
