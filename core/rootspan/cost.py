@@ -103,7 +103,7 @@ def calculate_cost(model_or_response: Any, usage: Any = None, *, provider: str |
         if not isinstance(model, str) or not model:
             return None
         return _price(model, counts, provider, _first(response, _TIER) or _tier(counts))
-    except Exception:  # a response's own properties, or what this version of the price list does not know
+    except (Exception, SystemExit):  # a response's own properties, or what this version of the price list does not know
         return None
 
 

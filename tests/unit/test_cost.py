@@ -148,6 +148,20 @@ def test_a_mock_in_place_of_a_response_is_looked_at_a_few_levels_deep() -> None:
     assert len(dumped) < 20
 
 
+def test_a_property_that_wants_to_exit_does_not() -> None:
+    """delivery 10"""
+
+    class Exiting:
+        model = "gpt-4o"
+
+        @property
+        def model_dump(self) -> Any:
+            raise SystemExit(3)
+
+    assert calculate_cost(Exiting()) is None
+    assert calculate_cost("gpt-4o", Exiting()) is None
+
+
 def test_a_service_tier_is_priced_as_that_tier_or_not_at_all() -> None:
     response = {"model": "gpt-5", "usage": OPENAI}
     standard = calculate_cost({**response, "service_tier": "default"})
