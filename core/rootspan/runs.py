@@ -182,7 +182,7 @@ class _Forest:
     def _forget_overdue(self, newest: Invocation, most: int, longest: int) -> list[_Overdue]:
         """Forget what is beyond the bounds, and return it: it is still to be closed."""
         overdue: list[_Overdue] = []
-        while (oldest := next(iter(self.invocations))) is not newest:
+        while (oldest := self._oldest(newest)) is not newest:
             if newest.touched - oldest.touched > longest:
                 reason = "closed_by_age"
             elif len(self.runs) > most:
@@ -202,6 +202,12 @@ class _Forest:
                 overdue.append((run, "closed_by_count", None))
                 self._forget(run)
         return overdue
+
+    def _oldest(self, newest: Invocation) -> Invocation:
+        """Return the invocation that has been quiet for longest."""
+        for invocation in self.invocations:  # not `next(iter(...))`: in between, garbage collection may end one of them
+            return invocation
+        return newest  # pragma: no cover  # it is among them
 
     def _forget(self, run: Run) -> None:
         run.invocation.members.pop(run, None)

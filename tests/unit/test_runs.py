@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import threading
@@ -206,52 +207,53 @@ def test_a_failure_costs_the_same_however_many_have_ended(hook: Hook) -> None:
     hook.end("top", None)
 
 
-def interrupted(at: int, work: Callable[[], object], instead: Callable[[], object]) -> bool:
-    """Do the work, and something else before the `at`-th line of the run tree's; return whether it has so many."""
-    left = at
+class Left:
+    """A stream that was left behind: whoever finds that nobody has it any more closes it."""
 
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename != runs.__file__:
-            return None
-        left -= event == "line"
-        if left == 0 and event == "line":
-            sys.settrace(None)
-            instead()
-            sys.settrace(trace)
-        return trace
+    def __init__(self, close: Callable[[], object]) -> None:
+        self.close, self.itself = close, self
 
-    before = sys.gettrace()
-    sys.settrace(trace)
+    def __del__(self) -> None:
+        self.close()
+
+
+def collected_after(allocations: int, close: Callable[[], object], work: Callable[[], object]) -> None:
+    """Do the work, and collect what was left behind after so many objects that garbage collection counts."""
+    before = gc.get_threshold()
+    gc.disable()
+    gc.freeze()  # what else there is takes long to look through
     try:
+        gc.collect()
+        Left(close)
+        gc.set_threshold(gc.get_count()[0] + allocations, 10**6, 10**6)
+        gc.enable()
         work()
     finally:
-        sys.settrace(before)
-    return left <= 0
+        gc.set_threshold(*before)
+        gc.enable()
+        gc.collect()
+        gc.unfreeze()
 
 
-@pytest.mark.parametrize("work", ["fails", "is beyond the bound", "is counted"])
-def test_a_run_may_end_anywhere_between(work: str) -> None:
-    """Garbage collection closes a stream that was left behind, wherever it runs, and LangChain tells the end of it."""
-
-    def end_all() -> None:
-        for name in ("inner", "below", "top"):
-            hook.end(name, GeneratorExit())
-
+@pytest.mark.parametrize(("most", "work"), [(9, "begins"), (3, "begins"), (9, "fails"), (9, "is counted")])
+def test_a_run_may_be_ended_by_garbage_collection_anywhere(most: int, work: str) -> None:
     works: dict[str, Callable[[], object]] = {
+        "begins": lambda: hook.start("next", None, "next"),
         "fails": lambda: hook.end("top", ValueError("broken")),
-        "is beyond the bound": lambda: hook.start("next", None, "next"),
         "is counted": lambda: hook.tree.stats(),
     }
-    for at in itertools.count(1):
-        with captured_spans(max_open_sessions=3) as captured:
+
+    def close() -> None:
+        for name in ("below", "top", "other"):
+            hook.end(name, GeneratorExit())
+
+    for allocations in range(60):
+        with captured_spans(max_open_sessions=most) as captured:
             hook = Hook(captured.tracker, "u1", None)
-            for name, above in (("top", None), ("below", "top"), ("inner", "below")):
+            for name, above in (("other", None), ("top", None), ("below", "top"), ("live", None)):
                 hook.start(name, above, name)
-            reached = interrupted(at, works[work], end_all)
-            end_all()
-            hook.end("next", None)
-            assert {span.name for span in captured.spans} >= {"inner", "below", "top"}
+            collected_after(allocations, close, works[work])
+            for name in ("live", "next"):
+                hook.end(name, None)
+            assert {span.name for span in captured.spans} - {"next"} == {"other", "top", "below", "live"}
             assert hook.tree.stats()["kept"] == 0
-        if not reached:
-            break
