@@ -207,7 +207,7 @@ class _Forest:
         """Return the invocation that has been quiet for longest."""
         for invocation in self.invocations:  # not `next(iter(...))`: in between, garbage collection may end one of them
             return invocation
-        return newest  # pragma: no cover  # it is among them
+        return newest  # pragma: no cover  (it is among them)
 
     def _forget(self, run: Run) -> None:
         run.invocation.members.pop(run, None)
