@@ -40,10 +40,10 @@ def _wiped_page() -> Any:
         try:
             page = mmap(-1, PAGESIZE, flags=MAP_PRIVATE | MAP_ANONYMOUS)
             page.madvise(_WIPE_ON_FORK)
+            page[0] = 1
+            return page
         except (OSError, ValueError):  # an older kernel, or one of another make
-            return _ComparedPid()
-        page[0] = 1
-        return page
+            pass
     return _ComparedPid()
 
 
@@ -78,5 +78,5 @@ def forked() -> None:
             _busy = False
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  (on Windows there is no fork)
     os.register_at_fork(after_in_child=forked)

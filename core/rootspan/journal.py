@@ -14,7 +14,7 @@ from zlib import crc32
 
 from rootspan.segment import READING, Descriptor, Frame, Pen, Segment, SegmentKind, frame
 
-if sys.platform != "win32":
+if sys.platform != "win32":  # pragma: no branch  (where there is no flock, there is no spool)
     import fcntl
 
 __all__ = ["Chunk", "Journal", "names"]

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_environment", "record_with", "tell"]
 
-_ALL_THE_REST: Final = (
-    0.5  # seconds that the interpreter itself may take to end; each tracker has that long in any case
-)
+_ALL_THE_REST: Final = 0.5  # seconds that the interpreter may take to end; each tracker has that long in any case
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
 _MULTIPROCESSING: Final = frozenset({"multiprocessing", "billiard"})  # the latter is celery's
 _told: Final[set[str]] = set()  # of those: what calls us in each child that it forks
@@ -115,7 +113,7 @@ def _outlive_multiprocessing(_: object = None) -> None:
 def _at_exit() -> None:
     global _exiting
     if not home[0]:  # a child that no fork hook saw: what is queued or on the disk is its parent's
-        forked()
+        forked()  # pragma: no cover  (nor does coverage see that child)
     _exiting = True
     deadline = time.monotonic() + EXIT_SECONDS - _ALL_THE_REST  # one for all: several may hang
     for recorder in list(_recorders):
@@ -142,5 +140,5 @@ def _start_afresh() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  (on Windows there is no fork)
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

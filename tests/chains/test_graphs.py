@@ -6,6 +6,7 @@ import asyncio
 import json
 import operator
 import sys
+import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any, TypedDict
@@ -18,7 +19,7 @@ from langchain_core.tools import ToolException, tool
 pytest.importorskip("langgraph", reason="these tests drive LangGraph")
 
 from langgraph.checkpoint.memory import MemorySaver
-from langgraph.errors import GraphRecursionError
+from langgraph.errors import GraphInterrupt, GraphRecursionError
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
@@ -428,13 +429,17 @@ def test_an_old_node_error_handler_sees_a_bubbling_exception_of_another_kind(
     assert trees().root.status_code == 0
 
 
-def test_lc_35_without_events_a_thread_tells_which_run_goes_on(
-    tracker: Tracker, trees: Collect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What an older LangGraph does, which sends neither on_interrupt nor on_resume."""
+def without_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do as an older LangGraph does, which sends neither on_interrupt nor on_resume."""
     monkeypatch.setattr("rootspan_langchain.graphs.HAS_EVENTS", False)
     monkeypatch.setattr(RootspanCallbackHandler, "on_interrupt", lambda *_: None, raising=False)
     monkeypatch.setattr(RootspanCallbackHandler, "on_resume", lambda *_: None, raising=False)
+
+
+def test_lc_35_without_events_a_thread_tells_which_run_goes_on(
+    tracker: Tracker, trees: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_events(monkeypatch)
     graph, handler = asking(), RootspanCallbackHandler(tracker=tracker)
     graph.invoke({"text": "x"}, config(handler, "t1"))
     graph.invoke(Command(resume="yes"), config(handler, "t1"))
@@ -473,12 +478,11 @@ def test_the_state_of_a_chat_is_shown_as_what_was_said(handler: RootspanCallback
 
 def test_an_interrupt_without_content_and_of_an_unknown_run(tracker: Tracker, trees: Collect) -> None:
     from types import SimpleNamespace
-    from uuid import uuid4
 
     graph, handler = asking(), RootspanCallbackHandler(tracker=tracker, capture_content=False)
     graph.invoke({"text": "x"}, config(handler, "t1"))
     graph.invoke(Command(resume="hush"), config(handler, "t1"))
-    unknown = SimpleNamespace(run_id=uuid4(), checkpoint_id="c", interrupts=())
+    unknown = SimpleNamespace(run_id=uuid.uuid4(), checkpoint_id="c", interrupts=())
     handler.on_interrupt(unknown)
     handler.on_resume(unknown)
     paused, resumed = trees().roots
@@ -500,6 +504,31 @@ def test_a_graph_names_the_request_around_it_and_may_be_hidden_itself(tracker: T
     found = trees()
     assert found.one("turn").attributes["gen_ai.agent.name"] == "planner"
     assert [root.name for root in found.roots if root.name != "__start__"] == ["turn", "only"]
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_a_hidden_graph_may_pause_and_go_on(
+    tracker: Tracker, trees: Collect, monkeypatch: pytest.MonkeyPatch, events: bool
+) -> None:
+    if not events:
+        without_events(monkeypatch)
+    graph, handler = asking(), RootspanCallbackHandler(tracker=tracker, include=lambda run: False)
+    graph.invoke({"text": "x"}, config(handler, "t1"))
+    graph.invoke(Command(resume="yes"), config(handler, "t1"))
+    assert not trees().roots
+    assert handler.stats() == dict.fromkeys(handler.stats(), 0)
+
+
+def test_without_events_a_graph_that_has_no_thread_is_interrupted_as_well(
+    tracker: Tracker, trees: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_events(monkeypatch)
+    handler, root, node = RootspanCallbackHandler(tracker=tracker), uuid.uuid4(), uuid.uuid4()
+    handler.on_chain_start(None, "x", run_id=root, name="graph")
+    handler.on_chain_start(None, "x", run_id=node, parent_run_id=root, name="node")
+    handler.on_chain_error(GraphInterrupt(()), run_id=node)
+    handler.on_chain_end("y", run_id=root)
+    assert trees().root.attributes["rootspan.outcome"] == "interrupted"
 
 
 def test_paused_runs_are_bounded(sink: Any) -> None:

@@ -499,6 +499,17 @@ def test_a_manager_made_by_hand_is_fine_too(handler: RootspanCallbackHandler, tr
     until(lambda: handler.stats()["open"] == 0)
 
 
+def test_a_hidden_model_whose_chain_fails_leaves_nothing(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker, include=lambda run: run.type != "model")
+    root, model = uuid.uuid4(), uuid.uuid4()
+    handler.on_chain_start(None, "x", run_id=root, name="root")
+    handler.on_chat_model_start(None, [[]], run_id=model, parent_run_id=root)
+    handler.on_llm_new_token("piece", run_id=model)
+    handler.on_chain_error(ValueError("broken"), run_id=root)
+    assert [span.name for span in trees().spans] == ["root"]
+    assert handler.stats()["open"] == 0
+
+
 def test_hidden_runs_end_in_every_way_and_keep_nothing(tracker: Tracker, trees: Collect) -> None:
     handler = RootspanCallbackHandler(tracker=tracker, include=lambda run: run.name == "shown")
     error = ValueError("broken")

@@ -180,6 +180,39 @@ def test_delivery_12_no_lock_is_held_while_the_hosts_own_code_runs(sink: Sink, t
     tracker.shutdown()
 
 
+def test_a_bound_of_one_run_leaves_the_newest_invocation_its_root() -> None:
+    with captured_spans(max_open_sessions=1) as captured:
+        hook = Hook(captured.tracker, "u1", None)
+        hook.start("top", None, "top")
+        hook.start("below", "top", "below")
+        assert captured.one("below").attributes["rootspan.outcome"] == "abandoned"
+        hook.end("top", None)
+        assert {span.name for span in captured} == {"top", "below"}
+
+
+@pytest.mark.parametrize("bound", [3, 100])
+def test_a_framework_that_uses_an_id_twice_loses_no_run(bound: int) -> None:
+    with captured_spans(max_open_sessions=bound) as captured:
+        tree = Hook(captured.tracker, "u1", None).tree
+        top = tree.start("top", None, Kind.INTERACTION, "top")
+        found = [tree.start("same", top, Kind.STEP, f"step {number}") for number in range(2)]
+        other = tree.start("other", top, Kind.STEP, "other")
+        last = tree.start("last", top, Kind.STEP, "last")
+        for one in (*found, other, last, top):
+            tree.end(one)
+        assert {span.name for span in captured} == {"top", "step 0", "step 1", "other", "last"}
+        assert tree.stats()["kept"] == 0
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(hook: Hook) -> None:
+    hook.start("top", None, "top")
+    with hook.tree._forest.lock:
+        thread = threading.Thread(target=lambda: (runs._renew_locks(), hook.start("below", "top", "below")))
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
 def test_a_failure_costs_the_same_however_many_have_ended(hook: Hook) -> None:
     def lines() -> int:
         found = 0
