@@ -58,8 +58,8 @@ class Pipeline:
         interval: seconds between two looks at the queue.
         batch_size: spans in one request.
         sample_rate: share of the traces, 0.0 to 1.0, that is sent.
-        on_loss: called with a reason and how many records were lost for it since the last call; on the worker, or by what
-            records after the end.
+        on_loss: called with a reason and how many records were lost for it since the last call; on the worker, or by
+            what records after the end.
         on_start: called when a worker was started.
         shorten: makes the short way of plain records to these sinks, where there is one.
         disabled: record nothing, and count it.
