@@ -20,7 +20,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import urllib3.connection
 
 from rootspan.answer import BODY_LIMIT
-from rootspan.errors import ConfigurationError
+from rootspan.errors import fail
 from rootspan.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -240,13 +240,15 @@ def _proxy(scheme: str, host: str, port: int) -> str | None:
 
 
 def _proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
-    url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if url.scheme != "http" or not url.hostname:
-        raise ConfigurationError(
-            "The proxy in HTTP_PROXY or HTTPS_PROXY is not an http:// one.\nFix: name the endpoint's host in NO_PROXY."
-        )
+    try:
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if url.scheme != "http" or not url.hostname:
+            raise ValueError
+        port = url.port or 80
+    except ValueError:  # also of a port that is no number
+        fail("The proxy in HTTP_PROXY or HTTPS_PROXY is no valid http:// URL.", "name the endpoint's host in NO_PROXY")
     headers: dict[str, str] = {}
     if url.username is not None:
         login = f"{unquote(url.username)}:{unquote(url.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
-    return url.hostname, url.port or 80, headers
+    return url.hostname, port, headers

@@ -288,7 +288,7 @@ def test_check_notes_nothing_where_all_is_well(sink: Sink, run_check: Any, tmp_p
 def test_check_through_a_proxy_that_is_not_spoken(run_check: Any) -> None:
     done = run_check(ROOTSPAN_ENDPOINT="https://collector.example.com", https_proxy="socks5://localhost:1080")
     assert done.status == 1
-    assert "is not an http:// one.\n  Fix: name the endpoint's host in NO_PROXY" in done.verdict
+    assert "is no valid http:// URL.\n  Fix: name the endpoint's host in NO_PROXY" in done.verdict
 
 
 def test_check_shows_no_secret_that_a_server_repeats(sink: Sink, run_check: Any) -> None:

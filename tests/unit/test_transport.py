@@ -525,8 +525,9 @@ def test_https_asks_the_proxy_for_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> N
     assert "403" in answer.detail
 
 
-def test_a_proxy_of_another_kind_holds_and_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://", "http://127.0.0.1:port", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_holds_and_names_the_fix(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
     answer = Transport(resolve({}, endpoint="https://collector.test")).send(body())
     assert answer.outcome == "hold"
     assert "NO_PROXY" in answer.detail
