@@ -15,8 +15,6 @@ from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Final
 
-from rootspan.errors import ConfigurationError
-
 __all__ = ["DeniedKeys", "word_set", "words"]
 
 
@@ -94,9 +92,7 @@ def _is_denied(key: str, extra: frozenset[str]) -> bool:
 
 def _phrases(keys: Collection[str]) -> frozenset[str]:
     phrases: set[str] = set()
-    for key in (keys,) if isinstance(keys, str) else keys:
-        if not words(key):
-            raise ConfigurationError(f"The denied key {key!r} has no letters. Fix: give one such as 'customer number'.")
+    for key in keys:
         parts = _with_numbers(key)
         phrases |= {" ".join(parts), " ".join(_WORD_OR_NUMBER.findall("".join(parts)))}
     return frozenset(phrases)
@@ -107,10 +103,7 @@ class DeniedKeys:
 
     Args:
         keys: Further denied keys; `"customer number"` denies `customerNumber` and `X-Customer-Number`, and `"address2"`
-            denies `address_2` and not `address`.
-
-    Raises:
-        ConfigurationError: A key has no letters.
+            denies `address_2` and not `address`. Each has letters.
     """
 
     def __init__(self, keys: Collection[str] = ()) -> None:

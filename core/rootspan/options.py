@@ -18,6 +18,7 @@ __all__ = ["OPTIONS", "PAIRS", "Option", "Sources", "checked"]
 EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
 PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LETTER: Final = re.compile(r"[^\W\d_]")
 
 
 class Option(NamedTuple):
@@ -170,7 +171,8 @@ def _secret_key(value: Any) -> SecretKey:
 
 
 def _key_words(value: Any) -> frozenset[str]:
-    return frozenset(_words(value))
+    _require(all(map(_LETTER.search, words := _words(value))))
+    return frozenset(words)
 
 
 def _spool(value: Any) -> bool | str:
@@ -235,7 +237,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "redact_pii": Option(
         f"True, False or a list of some of {', '.join(PII)}", _some(*PII, all_when_true=True), _parse_pii
     ),
-    "redact_keys": Option("a list of str", _key_words, _parse_words),
+    "redact_keys": Option("a list of words with letters, such as 'customer number'", _key_words, _parse_words),
     "max_content_length": _WHOLE,
     "max_queue_bytes": _WHOLE,
     "spool": Option("True, False or a directory", _spool, _parse_spool),

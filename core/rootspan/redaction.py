@@ -71,7 +71,7 @@ class Redactor:
             12 characters, one is looked for where it stands alone, and not at all if it is a mere word, such as `test`.
 
     Raises:
-        ConfigurationError: A `pii` name is unknown, a key has no letters, or the hook cannot be called.
+        ConfigurationError: A `pii` name is unknown, or the hook cannot be called.
 
     Example:
         >>> Redactor(pii={"email"}).value("properties", {"plan": "pro", "apiKey": "x", "note": "ask ann@example.com"})

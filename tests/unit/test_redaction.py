@@ -184,7 +184,7 @@ def test_further_denied_keys() -> None:
     assert redactor.text("p", "Salary=5 customer_number=6 number=7 kennwort='x'") == (
         "Salary=[redacted] customer_number=[redacted] number=7 kennwort='[redacted]'"
     )
-    assert Redactor(keys="salary").value("p", {"salary": 1, "s": 2}) == {"salary": REDACTED, "s": 2}
+    assert Redactor(keys=["salary"]).value("p", {"salary": 1, "s": 2}) == {"salary": REDACTED, "s": 2}
 
 
 def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
@@ -551,7 +551,6 @@ def test_odd_text_does_not_raise(text: str) -> None:
     [
         ({"pii": ["email", "address"]}, "address. Fix: choose from card, email, iban, ip, phone, ssn"),
         ({"pii": "mail"}, "mail. Fix: choose from"),
-        ({"keys": ["--"]}, "'--' has no letters"),
         ({"hook": "no"}, "cannot be called"),
     ],
 )

@@ -1104,10 +1104,13 @@ class TestConfiguration:
             rootspan.configure(**options)
         assert rootspan.default_tracker._recorder is before
 
+    @pytest.mark.parametrize(
+        ("variable", "text"), [("ROOTSPAN_ENDPOINT", "collector:4318"), ("ROOTSPAN_REDACT_KEYS", "123")]
+    )
     def test_a_mistake_in_the_environment_is_one_logged_error_at_first_use(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, text: str
     ) -> None:
-        monkeypatch.setenv("ROOTSPAN_ENDPOINT", "collector:4318")
+        monkeypatch.setenv(variable, text)
         tracker = Tracker.default()
         assert caplog.records == []
         ids = [tracker.track_ai("event") for _ in range(3)]
@@ -1115,9 +1118,9 @@ class TestConfiguration:
             pass
         assert len(set(ids)) == 3
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        assert "ROOTSPAN_ENDPOINT" in caplog.text
+        assert variable in caplog.text
         assert tracker.stats()["dropped"] == {"disabled": 4}
-        with pytest.raises(ConfigurationError, match="ROOTSPAN_ENDPOINT"):
+        with pytest.raises(ConfigurationError, match=variable):
             Tracker()
 
     def test_the_environment_configures_the_first_use(self, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
