@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from operator import is_
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,6 @@ import orjson
 
 from rootspan.assignments import without_assignments
 from rootspan.denied_keys import DeniedKeys
-from rootspan.errors import ConfigurationError
 from rootspan.log import log
 from rootspan.marks import DROPPED, REDACTED, TOO_DEEP
 from rootspan.personal_data import PERSONAL_DATA
@@ -70,9 +69,6 @@ class Redactor:
         secrets: Exact strings that never leave, such as our own API key; also in what the hook returns. Of less than
             12 characters, one is looked for where it stands alone, and not at all if it is a mere word, such as `test`.
 
-    Raises:
-        ConfigurationError: A `pii` name is unknown, or the hook cannot be called.
-
     Example:
         >>> Redactor(pii={"email"}).value("properties", {"plan": "pro", "apiKey": "x", "note": "ask ann@example.com"})
         {'plan': 'pro', 'apiKey': '[redacted]', 'note': 'ask [redacted:email]'}
@@ -87,14 +83,10 @@ class Redactor:
         hook: Callable[[str, Any], Any] | None = None,
         secrets: Collection[str] = (),
     ) -> None:
-        if hook is not None and not callable(hook):
-            raise ConfigurationError(
-                f"The redact hook {hook!r} cannot be called. Fix: give a function of (path, value)."
-            )
         self._text = text
-        self._pii = tuple(_chosen(pii))
+        self._pii = tuple(scrub for name, scrub in PERSONAL_DATA.items() if name in pii)
         self._denied = DeniedKeys(keys)
-        longest_first = sorted(filter(_is_told_apart, _listed(secrets)), key=len, reverse=True)
+        longest_first = sorted(filter(_is_told_apart, secrets), key=len, reverse=True)
         self._secrets = tuple((secret, _exactly(secret)) for secret in longest_first)
         self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
@@ -349,19 +341,6 @@ def _exactly(secret: str) -> re.Pattern[str]:
     """Return what finds a secret; a short one may be a part of other ids."""
     found = re.escape(secret)
     return re.compile(found if len(secret) >= _UNMISTAKABLE else rf"(?<![\w-]){found}(?![\w-])")
-
-
-def _listed(names: Collection[str]) -> Collection[str]:
-    return (names,) if isinstance(names, str) else names
-
-
-def _chosen(pii: Collection[str]) -> Iterator[Callable[[str], str]]:
-    chosen = set(_listed(pii))
-    unknown = sorted(map(str, chosen - PERSONAL_DATA.keys()))
-    if unknown:
-        choices = ", ".join(sorted(PERSONAL_DATA))
-        raise ConfigurationError(f"Unknown personal data to redact: {', '.join(unknown)}. Fix: choose from {choices}.")
-    return (scrub for name, scrub in PERSONAL_DATA.items() if name in chosen)
 
 
 def _json_like(answer: Any) -> Any:
