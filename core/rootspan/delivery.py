@@ -81,7 +81,6 @@ class Attempt(Generic[T]):
     dropped: Mapping[str, int]  # by reason
     rest: list[T]  # not sent, or not taken for now, in order
     wait: float | None  # seconds before the rest is worth another attempt; None without a rest
-    detail: str = ""
     later: bool = False  # a server answered that it takes no more for now, so it may do so soon
 
 
@@ -92,7 +91,6 @@ class Delivery:
         encoder: makes request bodies; the one that fits the transport's protocol.
         transport: what sends them.
         on_poison: called with a span that was refused for good, and why, before it is counted as dropped.
-        log: called with a level of `logging` and a line; by default the logger "rootspan".
 
     Attributes:
         encoder: what was given.
@@ -104,12 +102,10 @@ class Delivery:
         transport: Sender,
         *,
         on_poison: Callable[[bytes, str], object] | None = None,
-        log: Callable[[int, str], object] = log,
     ) -> None:
         self.encoder = encoder
         self._transport = transport
         self._on_poison = on_poison
-        self._log = log
         self._backoff = Backoff()
         self._too_large = 4 << 20  # bytes: the smallest batch that is known, or presumed, to be too large
         self._said: dict[str, float] = {}
@@ -146,7 +142,7 @@ class Delivery:
             elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
                 wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
                 later = answer.outcome == Outcome.RETRY and answer.status is not None
-                return Attempt(delivered, +dropped, flat([*groups, group]), wait, answer.detail, later)
+                return Attempt(delivered, +dropped, flat([*groups, group]), wait, later)
             elif len(group) > 1:
                 groups += halves(group)
             else:
@@ -221,7 +217,7 @@ class Delivery:
         last, now = self._said.get(topic), time.monotonic()
         if last is None or (not forever and now - last > 60):
             self._said[topic] = now
-            self._log(level, line)
+            log(level, line)
 
 
 def halves(group: list[T]) -> list[list[T]]:

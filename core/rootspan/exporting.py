@@ -100,7 +100,7 @@ class ExporterSink:
             if not fine:
                 self._say("failed; its spans are kept and tried again")
                 rest = flat([*groups, group])
-                return Attempt(delivered, _counted(dropped), rest, self._backoff.wait(), "the exporter failed")
+                return Attempt(delivered, _counted(dropped), rest, self._backoff.wait())
             self._backoff.reset()
             delivered += len(group)
         return Attempt(delivered, _counted(dropped), [], None)
