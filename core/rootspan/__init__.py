@@ -14,6 +14,7 @@ from rootspan.errors import ConfigurationError, MissingExtraError, RootspanError
 from rootspan.interaction import Interaction, Step
 from rootspan.settings import resolve
 from rootspan.tracker import Tracker
+from rootspan.version import __version__ as __version__
 
 __all__ = [
     "ConfigurationError",
@@ -44,8 +45,6 @@ __all__ = [
     "track_tool_call",
     "update_current",
 ]
-
-__version__ = "0.1.0"
 
 default_tracker = Tracker.default()
 

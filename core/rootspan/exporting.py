@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from rootspan.delivery import Attempt, Backoff, flat, halves
 from rootspan.encode import readable_span
 from rootspan.log import log
+from rootspan.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -19,18 +19,7 @@ if TYPE_CHECKING:
 
     from rootspan.record import AttributeValue, SpanData
 
-__all__ = ["ExporterSink", "Suppressed", "package_version"]
-
-
-@functools.cache
-def package_version() -> str:
-    """Return the version of the installed distribution, "0" when it runs from its sources."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("rootspan")
-    except PackageNotFoundError:
-        return "0"
+__all__ = ["ExporterSink", "Suppressed"]
 
 
 class Suppressed:
@@ -69,7 +58,7 @@ class ExporterSink:
 
         self._exporter = exporter
         self._resource = Resource(resource_attributes)
-        self._scope = InstrumentationScope("rootspan", package_version())
+        self._scope = InstrumentationScope("rootspan", __version__)
         self._backoff = Backoff()
         self._said: float | None = None
 

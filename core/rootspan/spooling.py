@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.delivery import Delivery
-from rootspan.exporting import package_version
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
 from rootspan.log import log
@@ -23,6 +22,7 @@ from rootspan.segment import reading
 from rootspan.settings import Settings
 from rootspan.spool import Spool, default_directory
 from rootspan.transport import delivery
+from rootspan.version import __version__
 
 __all__ = ["SpoolingPipeline"]
 
@@ -61,7 +61,7 @@ class SpoolingPipeline(Pipeline):
             "fingerprint": settings.fingerprint,
             "protocol": settings.protocol,
             "resource": dict(settings.resource_attributes),
-            "version": package_version(),
+            "version": __version__,
         }
         self._settings = settings
         self._about = json.dumps(about, default=str).encode()

@@ -13,8 +13,9 @@ from rootspan.answer import Answer, Outcome, read_answer
 from rootspan.delivery import Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
-from rootspan.exporting import ExporterSink, Suppressed, package_version
+from rootspan.exporting import ExporterSink, Suppressed
 from rootspan.forks import SETTING_UP
+from rootspan.version import __version__
 
 if TYPE_CHECKING:
     from rootspan.connection import Line
@@ -75,7 +76,7 @@ class Transport:
             from rootspan.connection import Line, quiet
 
         quiet.set(True)
-        headers = {"user-agent": f"rootspan/{package_version()}", **self._settings.request_headers(), **self._headers}
+        headers = {"user-agent": f"rootspan/{__version__}", **self._settings.request_headers(), **self._headers}
         if self._settings.compression == "gzip" and len(body) > _WORTH_COMPRESSING:
             packer = zlib.compressobj(1, wbits=31)
             body = packer.compress(body) + packer.flush()
@@ -130,9 +131,7 @@ def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
     found: list[Delivery | ExporterSink] = []
     if settings.otlp:
         resource = settings.resource_attributes
-        found.append(
-            delivery(settings, {"resource": resource, "protocol": settings.protocol, "version": package_version()})
-        )
+        found.append(delivery(settings, {"resource": resource, "protocol": settings.protocol, "version": __version__}))
     found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
     return tuple(found)
 

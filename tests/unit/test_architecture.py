@@ -24,7 +24,7 @@ PACKAGES = [CORE, *INTEGRATIONS]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "semconv", "record", "forks"},
+    {"errors", "semconv", "record", "forks", "version"},
     {"freeze", "redaction", "cost", "settings"},
     {"dialect", "encode"},
     {"shortcut"},
@@ -264,9 +264,8 @@ def test_a_package_is_typed_and_in_the_distribution(package: Path) -> None:
 
 
 def test_the_changelog_has_an_entry_for_the_version() -> None:
-    version = re.search(r'^__version__ = "(.+)"$', (CORE / "__init__.py").read_text("utf-8"), re.MULTILINE)
-    assert version
-    assert re.search(rf"^## {re.escape(version[1])}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    version = importlib.import_module("rootspan").__version__
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_readme_names_the_options_that_there_are() -> None:

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from opentelemetry import context as otel_context
 
+import rootspan
 from rootspan.answer import read_answer
 from rootspan.connection import Line
 from rootspan.delivery import Backoff, Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
-from rootspan.exporting import ExporterSink, package_version
+from rootspan.exporting import ExporterSink
 from rootspan.record import SpanData
 from rootspan.settings import Settings, resolve
 from rootspan.transport import Transport, sinks
@@ -103,7 +104,7 @@ def test_a_batch_arrives_with_key_type_and_agent(sink: Sink, transport: Transpor
     assert request.path == "/v1/traces"
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["content-type"] == "application/x-protobuf"
-    assert request.headers["user-agent"] == f"rootspan/{package_version()}"
+    assert request.headers["user-agent"] == f"rootspan/{rootspan.__version__}"
     assert sink.one("event 1").attributes == {"plan": "pro"}
     assert sink.one("event 1").resource == {"service.name": "shop"}
 
@@ -963,14 +964,3 @@ def test_a_failing_exporter_keeps_the_spans_and_a_raising_one_loses_only_its_poi
     found.close()
     assert ["failed" in record.message for record in caplog.records] == [True, False]
     assert "shutdown" in caplog.records[1].message
-
-
-def test_the_version_is_known_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError
-
-    for found, expected in ((lambda name: "1.2", "1.2"), (missing, "0")):
-        monkeypatch.setattr(metadata, "version", found)
-        assert package_version.__wrapped__() == expected
