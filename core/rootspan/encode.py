@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
@@ -32,8 +32,6 @@ class JsonEncoder:
         >>> encoder = JsonEncoder({"service.name": "shop"}, "rootspan", "1.0")
         >>> body = encoder.batch([encoder.span(data) for data in spans])
     """
-
-    content_type: Final = "application/json"
 
     def __init__(self, resource: Mapping[str, AttributeValue], scope_name: str, scope_version: str) -> None:
         about = {"attributes": _json_attributes(plain_attributes(resource))}

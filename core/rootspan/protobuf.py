@@ -113,8 +113,6 @@ class ProtobufEncoder:
         >>> body = encoder.batch([encoder.span(data) for data in spans])
     """
 
-    content_type: Final = "application/x-protobuf"
-
     def __init__(self, resource: Mapping[str, AttributeValue], scope_name: str, scope_version: str) -> None:
         # Plain dictionaries: a subclass with `__missing__` takes three times as long to look up.
         self._names: dict[str, bytes] = {}

@@ -245,7 +245,6 @@ def test_json_is_otlp_json() -> None:
         status_message="broken",
     )
     encoder = json_encoder()
-    assert encoder.content_type == "application/json"
     assert json.loads(encoder.batch([encoder.span(data)])) == {
         "resourceSpans": [{
             "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
@@ -287,10 +286,6 @@ def test_json_is_otlp_json() -> None:
             }],
         }]
     }  # fmt: skip
-
-
-def test_protobuf_has_its_content_type() -> None:
-    assert protobuf_encoder().content_type == "application/x-protobuf"
 
 
 def test_cut_says_how_much_there_was() -> None:
