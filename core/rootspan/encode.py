@@ -24,9 +24,9 @@ class JsonEncoder:
     """Encodes spans as OTLP/JSON, for receivers that take nothing else.
 
     Args:
-        resource (Mapping[str, AttributeValue]): attributes of what produces the spans, such as `service.name`.
-        scope_name (str): the instrumentation scope, "rootspan".
-        scope_version (str): its version.
+        resource: attributes of what produces the spans, such as `service.name`.
+        scope_name: the instrumentation scope, "rootspan".
+        scope_version: its version.
 
     Example:
         >>> encoder = JsonEncoder({"service.name": "shop"}, "rootspan", "1.0")
@@ -45,7 +45,7 @@ class JsonEncoder:
         """One span as a JSON object.
 
         Args:
-            data (SpanData): the span; values that OTLP cannot carry are replaced, see `wire.plain`.
+            data: the span; values that OTLP cannot carry are replaced, see `wire.plain`.
 
         Raises:
             ValueError: An id is not hexadecimal or of the wrong length.
@@ -128,9 +128,9 @@ def readable_span(data: SpanData, resource: Resource, scope: InstrumentationScop
     """The span as OpenTelemetry's exporters take it.
 
     Args:
-        data (SpanData): the span; values that OTLP cannot carry are replaced, see `wire.plain`.
-        resource (Resource): what produces the spans.
-        scope (InstrumentationScope): rootspan and its version.
+        data: the span; values that OTLP cannot carry are replaced, see `wire.plain`.
+        resource: what produces the spans.
+        scope: rootspan and its version.
 
     Returns:
         A finished span that any `SpanExporter` of the SDK can export.

@@ -104,9 +104,9 @@ class ProtobufEncoder:
     The cache of encoded attributes is only an optimisation and needs no lock: a race costs a second encoding.
 
     Args:
-        resource (Mapping[str, AttributeValue]): attributes of what produces the spans, such as `service.name`.
-        scope_name (str): the instrumentation scope, "rootspan".
-        scope_version (str): its version.
+        resource: attributes of what produces the spans, such as `service.name`.
+        scope_name: the instrumentation scope, "rootspan".
+        scope_version: its version.
 
     Example:
         >>> encoder = ProtobufEncoder({"service.name": "shop"}, "rootspan", "1.0")
@@ -127,7 +127,7 @@ class ProtobufEncoder:
         """One encoded span, with the tag and size that it has in a batch.
 
         Args:
-            data (SpanData): the span; values that OTLP cannot carry are replaced, see `wire.plain`.
+            data: the span; values that OTLP cannot carry are replaced, see `wire.plain`.
 
         Returns:
             The field `spans` of a ScopeSpans message.
@@ -153,7 +153,7 @@ class ProtobufEncoder:
         """A whole ExportTraceServiceRequest: one resource, one scope, these spans.
 
         Args:
-            spans (Sequence[bytes]): what `span` or `shrink` returned.
+            spans: what `span` or `shrink` returned.
         """
         size = len(self._scope) + sum(map(len, spans))
         head = b"".join((self._resource, b"\x12", _varint(size), self._scope))
@@ -164,8 +164,8 @@ class ProtobufEncoder:
         """The span with every string value that is longer cut, for a receiver that answered 413.
 
         Args:
-            span (bytes): what `span` returned.
-            longest (int): bytes that an attribute value (also an array's item, also on an event or link) or the
+            span: what `span` returned.
+            longest: bytes that an attribute value (also an array's item, also on an event or link) or the
                 status message may have.
 
         Returns:

@@ -67,7 +67,7 @@ def plain(value: object) -> Plain:
     """The value as OTLP can carry it; anything unexpected becomes its text, and nothing raises.
 
     Args:
-        value (object): a scalar, a list or tuple of scalars, or anything else.
+        value: a scalar, a list or tuple of scalars, or anything else.
 
     Returns:
         A `str`, `bool`, `int` of 64 bits or `float`, or a tuple of one of these types. The items of a mixed sequence
@@ -140,8 +140,8 @@ def cut(text: bytes, longest: int) -> bytes:
     """The text, shortened at a character to at most `longest` bytes of UTF-8, and marked with its original size.
 
     Args:
-        text (bytes): valid UTF-8.
-        longest (int): bytes that the result may have; where the mark does not fit, it is left out.
+        text: valid UTF-8.
+        longest: bytes that the result may have; where the mark does not fit, it is left out.
 
     Returns:
         The same object if it was short enough.
