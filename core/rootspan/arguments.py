@@ -15,7 +15,7 @@ from rootspan.log import log
 from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
-__all__ = ["Arguments", "Error", "described", "failure", "joined", "merged", "outcome_of", "sole"]
+__all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "sole"]
 
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
@@ -224,7 +224,7 @@ def joined(outer: Frozen, inner: Frozen) -> Frozen:
     return inner if len(inner) > 2 else outer
 
 
-def described(error: BaseException) -> Error:
+def _described(error: BaseException) -> Error:
     """Return type and message of an exception, whatever its own methods do."""
     kind = type(error)
     module = kind.__module__
@@ -240,7 +240,7 @@ def described(error: BaseException) -> Error:
 def failure(error: object, kind: Frozen = None) -> Error:
     """Return type and message of what a host calls an error: an exception, or a message."""
     if issubclass(type(error), BaseException):
-        own, message = described(cast("BaseException", error))
+        own, message = _described(cast("BaseException", error))
         return str(kind) if kind else own, message
     frozen = freeze(error, _MESSAGE)
     return str(kind) if kind else None, frozen.decode() if isinstance(frozen, bytes) else str(frozen)
@@ -264,4 +264,4 @@ def outcome_of(error: BaseException) -> tuple[str, Error | None]:
             return "cancelled", None
     if isinstance(error, GeneratorExit):
         return "abandoned", None
-    return "failure", described(error)
+    return "failure", _described(error)

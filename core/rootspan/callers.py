@@ -72,7 +72,7 @@ def _parsed(text: str) -> Any:
 _peer: Final = lru_cache(maxsize=1_024)(_parsed)  # the same few proxies, or a client's connection kept open
 
 
-def caller_ids(traceparent: str | None) -> str | None:
+def caller_ids(traceparent: str) -> str | None:
     """Return trace id and span id, 48 characters, that a `traceparent` header of W3C Trace Context names.
 
     Returns:
@@ -83,7 +83,7 @@ def caller_ids(traceparent: str | None) -> str | None:
         '0af7651916cd43dd8448eb211c80319cb7ad6b7169203331'
         >>> caller_ids("hostile")
     """
-    match = _TRACEPARENT.fullmatch((traceparent or "")[:200])
+    match = _TRACEPARENT.fullmatch(traceparent[:200])
     if match is None or not match[1].strip("0") or not match[2].strip("0"):
         return None
     return match[1] + match[2]

@@ -59,8 +59,7 @@ def _said(block: dict[str, Any]) -> dict[str, Any]:
 def _reasoned(block: dict[str, Any]) -> dict[str, Any]:
     thought = first(block, "thinking", "reasoning", "text", "content", "summary", "data")
     if is_array(thought):
-        steps = thought
-        thought = "\n".join(str(step.get("text", "")) if is_object(step) else str(step) for step in steps)
+        thought = "\n".join(str(step.get("text", "")) if is_object(step) else str(step) for step in thought)
     return {**_text_part(thought or ""), "type": "reasoning"}
 
 
@@ -149,17 +148,16 @@ def _part(block: Any) -> dict[str, Any]:
     """Return one content block of any provider as a GenAI message part."""
     if not is_object(block):
         return _text_part(block)
-    fields = block
-    kind = fields.get("type")
+    kind = block.get("type")
     if isinstance(kind, str):
         shape = _PARTS.get(kind)
-        return shape(fields) if shape else fields  # the conventions allow parts of other types
+        return shape(block) if shape else block  # the conventions allow parts of other types
     for key, shape in _UNTYPED:
-        if key in fields:
-            return shape(fields)
-    if isinstance(fields.get("text"), str):
-        return _reasoned(fields) if fields.get("thought") is True else _said(fields)
-    return _text_part(fields)
+        if key in block:
+            return shape(block)
+    if isinstance(block.get("text"), str):
+        return _reasoned(block) if block.get("thought") is True else _said(block)
+    return _text_part(block)
 
 
 def _is_part(item: Any) -> bool:
@@ -168,20 +166,18 @@ def _is_part(item: Any) -> bool:
 
 def _as_message(item: Any) -> dict[str, Any] | None:
     """Return the fields of what is a message of some library, or None."""
-    if is_array(item):
-        pair = item  # LangChain's ("human", "hi")
-        if len(pair) == 2 and isinstance(pair[0], str) and pair[0] in _ROLES:
-            return {"role": pair[0], "content": pair[1]}
+    if is_array(item):  # LangChain's ("human", "hi")
+        if len(item) == 2 and isinstance(item[0], str) and item[0] in _ROLES:
+            return {"role": item[0], "content": item[1]}
         return None
     if not is_object(item):
         return None
-    fields = item
-    if fields.get("lc") is not None and isinstance(fields.get("kwargs"), dict) and isinstance(fields.get("id"), list):
-        return {"type": str(fields["id"][-1]), **fields["kwargs"]} if fields["id"] else None
-    if isinstance(fields.get("role"), str):
-        return fields if any(key in fields for key in _SPEAKS) else None
-    kind = fields.get("type")
-    return fields if isinstance(kind, str) and kind.lower() in _ROLES and "content" in fields else None
+    if item.get("lc") is not None and isinstance(item.get("kwargs"), dict) and isinstance(item.get("id"), list):
+        return {"type": str(item["id"][-1]), **item["kwargs"]} if item["id"] else None
+    if isinstance(item.get("role"), str):
+        return item if any(key in item for key in _SPEAKS) else None
+    kind = item.get("type")
+    return item if isinstance(kind, str) and kind.lower() in _ROLES and "content" in item else None
 
 
 def _role(fields: Mapping[str, Any], default: str) -> str:
