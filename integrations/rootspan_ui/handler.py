@@ -27,9 +27,7 @@ logger: Final = logging.getLogger("rootspan")
 
 GREETING: Final = b"rootspan receiver: POST OTLP to /v1/traces\n"
 _TEXT: Final = "text/plain; charset=utf-8"
-_LINGER: Final = (
-    2.0  # seconds in which a refused body is thrown away, so that the sender reads the answer and not a reset
-)
+_LINGER: Final = 2.0  # seconds for the rest of a refused body, so that the sender reads the answer and not a reset
 _SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",

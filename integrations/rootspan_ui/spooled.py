@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -122,7 +122,7 @@ def replay(
         screen.say("  nothing to replay")
         return 1 if strangers else 0
     screen.say(f"  sending {_events(total)} of {len(ours)} ended process{'es' * (len(ours) > 1)}")
-    with _told(screen):
+    with _spoken(screen):
         tracker = Tracker.default().reconfigure(settings)
         try:
             return _watch(tracker, total, patience, screen)
@@ -207,23 +207,19 @@ def _watch(tracker: Tracker, total: int, patience: float, screen: Screen) -> int
     return 1 if left else 0
 
 
-class _told:
-    """While it lasts, what the tracker logs is printed as words."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._handler = _Speaking(screen)
-
-    def __enter__(self) -> None:
-        logger = logging.getLogger("rootspan")
-        self._before = logger.level, logger.propagate
-        logger.addHandler(self._handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-
-    def __exit__(self, *_: object) -> None:
-        logger = logging.getLogger("rootspan")
-        logger.removeHandler(self._handler)
-        logger.level, logger.propagate = self._before
+@contextmanager
+def _spoken(screen: Screen) -> Generator[None]:
+    """Print what the tracker logs meanwhile."""
+    logger, handler = logging.getLogger("rootspan"), _Speaking(screen)
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 class _Speaking(logging.Handler):
