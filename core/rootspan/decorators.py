@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from rootspan.errors import ConfigurationError
+from rootspan.errors import fail
 from rootspan.functions import carried, traced
 from rootspan.interaction import Opening, Step
 from rootspan.record import Kind
@@ -164,9 +164,9 @@ def _decorator(verb: str, decorate: Callable[[Any], Any], given: object) -> Any:
             method = cast("classmethod[Any, ..., Any]", function)
             return type(method)(decorated(method.__func__))
         if not callable(function):
-            raise ConfigurationError(
-                f"@rootspan.{verb} takes a function or a name, and no {type(function).__name__}. "
-                f'Fix: write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`.'
+            fail(
+                f"@rootspan.{verb} takes a function or a name, and no {type(function).__name__}.",
+                f'write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`',
             )
         return decorate(function)
 

@@ -1,10 +1,10 @@
-"""What rootspan raises, and only while it is being configured.
+"""What rootspan raises: while it is being configured, and where a package is missing that a part of it needs.
 
 ::
 
     RootspanError
     └── ConfigurationError      a wrong argument or environment variable; the message names the fix
-        └── MissingExtraError   an adapter or command was used without the extra that it needs
+        └── MissingExtraError   an adapter, a command or `calculate_cost` was used without the extra that it needs
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ConfigurationError(RootspanError, ValueError):
 
 
 class MissingExtraError(ConfigurationError, ImportError):
-    """A part of rootspan was imported without the packages that it needs."""
+    """A part of rootspan was used without the packages that it needs."""
 
 
 def fail(what: str, fix: str) -> NoReturn:

@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from typing import Any, Final
 
 from rootspan import default_tracker
-from rootspan.errors import ConfigurationError, meant
+from rootspan.errors import ConfigurationError, fail, meant
 from rootspan.options import OPTIONS
 from rootspan.request_options import RequestOptions
 from rootspan.settings import Settings, resolve
@@ -59,22 +59,20 @@ class GroupedSettings:
         """Return the adapter's options and those of the tracker, and change nothing; arguments as above."""
         named: Any = given or {}
         if not isinstance(given, Mapping | None):
-            raise ConfigurationError(f'{self._source} has to be a dict. Fix: {self._source} = {{"record": "all"}}')
+            fail(f"{self._source} has to be a dict.", f'{self._source} = {{"record": "all"}}')
         values: dict[str, Any] = {**defaults, **{name: self._value(name, value) for name, value in named.items()}}
         options = RequestOptions(**{name: value for name, value in values.items() if name in _WEB})
         tracking = {name: value for name, value in values.items() if name not in _WEB}
         if tracking and options.tracker is not None:
-            raise ConfigurationError(
-                f"{self._source} names a tracker, which has settings of its own; {min(tracking)!r} would change "
-                f"nothing. Fix: Tracker({min(tracking)}=...), or leave out 'tracker'."
-            )
+            one = min(tracking)
+            said = f"{self._source} names a tracker, which has settings of its own; {one!r} would change nothing."
+            fail(said, f"Tracker({one}=...), or leave out 'tracker'")
         return options, tracking
 
     def _value(self, name: Any, value: Any) -> Any:
         """Return a setting's value, with the function in place of its dotted path."""
         if name not in _WEB and name not in OPTIONS:
-            fix = meant(name, {*_WEB, *OPTIONS}, "'{}'")
-            raise ConfigurationError(f"There is no setting {name!r} for {self._source}. Fix: {fix}")
+            fail(f"There is no setting {name!r} for {self._source}.", meant(name, {*_WEB, *OPTIONS}, "'{}'"))
         if name not in _DOTTED or not isinstance(value, str) or value.startswith(("/", "*")):
             return value
         try:
@@ -82,7 +80,7 @@ class GroupedSettings:
         except (AttributeError, ImportError, ValueError) as error:
             said = f"{self._source} says {name}={value!r}, which cannot be imported: {error}"
             kind = "tracker" if name == "tracker" else "function"
-            raise ConfigurationError(f"{said}. Fix: name a {kind}, such as 'shop.tracking.{name}'") from error
+            raise ConfigurationError(f"{said}.\nFix: name a {kind}, such as 'shop.tracking.{name}'.") from error
 
     def _configure(self, tracking: dict[str, Any]) -> None:
         if tracking == self._tracking:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, fields
 from fnmatch import translate
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NoReturn, TypedDict
 
 from rootspan import default_tracker
 from rootspan.arguments import outcome_of
 from rootspan.callers import Trust, trust
-from rootspan.errors import ConfigurationError, meant
+from rootspan.errors import fail, meant
 from rootspan.recorder import Recorder
 from rootspan.tracker import Tracker
 
@@ -138,7 +138,7 @@ class RequestOptions:
         names = [field.name for field in fields(cls) if field.init]
         for name in given:
             if name not in names:
-                raise ConfigurationError(f"{name}= is no option of a web adapter. Fix: {meant(name, names, '{}=')}")
+                fail(f"{name}= is no option of a web adapter.", meant(name, names, "{}="))
         return cls(**given)
 
     def __post_init__(self) -> None:
@@ -159,9 +159,9 @@ class RequestOptions:
             _header_names("response_header", self.response_header, fix="response_header='x-trace-id'")
         _header_names("capture_headers", *self.capture_headers, fix="capture_headers=['x-team']")
         if self.response_header is not None and self.record == "tracked":
-            raise ConfigurationError(
-                "response_header= hands out the id of every request, record='tracked' leaves some of them out. "
-                "Fix: remove one of the two."
+            fail(
+                "response_header= hands out the id of every request, record='tracked' leaves some of them out.",
+                "remove one of the two",
             )
         if not isinstance(self.capture_body, int) or self.capture_body < 0:
             _wrong("capture_body", "True, False or a number of bytes", "capture_body=True")
@@ -201,14 +201,14 @@ def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
         _wrong(name, " or ".join(repr(choice) for choice in choices), f"{name}={choices[0]!r}")
 
 
-def _wrong(name: str, wanted: str, fix: str) -> None:
-    raise ConfigurationError(f"{name}= has to be {wanted}. Fix: {fix}.")
+def _wrong(name: str, wanted: str, fix: str) -> NoReturn:
+    fail(f"{name}= has to be {wanted}.", fix)
 
 
 def _header_names(name: str, *headers: Any, fix: str) -> None:
     for header in headers:
         if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
-            raise ConfigurationError(f"{name}= says {header!r}, which is no header name. Fix: {fix}.")
+            fail(f"{name}= says {header!r}, which is no header name.", fix)
 
 
 def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
@@ -218,13 +218,13 @@ def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         for pattern in patterns:
             if not str.startswith(pattern, ("/", "*", "?", "[")):
-                said = f"exclude= says {pattern!r}, which matches no path: patterns are no regular expressions"
-                raise ConfigurationError(f"{said}, and begin with / or *. Fix: exclude=['/health', '/static/*'].")
+                said = f"exclude= says {pattern!r}, which matches no path: patterns are no regular expressions,"
+                fail(f"{said} and begin with / or *.", "exclude=['/health', '/static/*']")
         expression = "|".join(map(translate, patterns))
     except TypeError:
-        raise ConfigurationError(
-            "exclude= has to be path patterns or a function of the request. Fix: exclude=['/health']."
-        ) from None
+        expression = None
+    if expression is None:  # told out here, so that the traceback shows this error alone
+        _wrong("exclude", "path patterns or a function of the request", "exclude=['/health']")
     return re.compile(expression).match if expression else None
 
 
@@ -234,9 +234,8 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
     try:
         return trust([proxies] if isinstance(proxies, str) else list(proxies))
     except (TypeError, ValueError):
-        raise ConfigurationError(
-            "trusted_proxies= has to be addresses and networks. Fix: trusted_proxies=['10.0.0.0/8']."
-        ) from None
+        pass
+    _wrong("trusted_proxies", "addresses and networks", "trusted_proxies=['10.0.0.0/8']")
 
 
 def guarded(name: str, hook: Hook, request: Any, recorder: Recorder) -> Any:

@@ -16,7 +16,7 @@ from langchain_core.messages import ToolMessage
 
 from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
-from rootspan.errors import ConfigurationError
+from rootspan.errors import fail
 from rootspan_langchain import graphs, invocation, options
 from rootspan_langchain.notes import UNTOLD, attach, text_of
 from rootspan_langchain.recording import Recording, guarded
@@ -70,11 +70,11 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     ) -> None:
         super().__init__()
         if tracker is not None and not isinstance(tracker, Tracker):
-            raise ConfigurationError("tracker= has to be a rootspan.Tracker. Fix: tracker=rootspan.Tracker(...).")
+            fail("tracker= has to be a rootspan.Tracker.", "tracker=rootspan.Tracker(...)")
         if detail not in invocation.DETAILS:
-            raise ConfigurationError("detail= has to be 'full' or 'agent'. Fix: detail='full'.")
+            fail("detail= has to be 'full' or 'agent'.", "detail='full'")
         if include is not None and not callable(include):
-            raise ConfigurationError("include= has to be a function of RunInfo. Fix: include=lambda run: True.")
+            fail("include= has to be a function of RunInfo.", "include=lambda run: True")
         options.check(
             user_id=user_id, convo_id=convo_id, tags=tags, properties=properties,
             capture_content=capture_content, estimate_cost=estimate_cost,

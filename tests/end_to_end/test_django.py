@@ -1398,9 +1398,9 @@ def test_a_mistake_stops_a_server_at_its_start_and_manage_py_in_its_checks() -> 
     wrong = "{'endpont': 'http://x'}"
     server = start(wrong)
     assert server.returncode == 1
-    assert server.stderr.splitlines()[-1].startswith(
-        "rootspan.errors.ConfigurationError: There is no setting 'endpont'"
-    )
+    *_, said, fix = server.stderr.splitlines()
+    assert said == "rootspan.errors.ConfigurationError: There is no setting 'endpont' for settings.ROOTSPAN."
+    assert fix == "Fix: did you mean 'endpoint'?"
     command = start(wrong, "check")
     assert command.returncode == 1
     assert "?: (rootspan.E001) There is no setting 'endpont'" in command.stderr

@@ -251,7 +251,7 @@ def test_what_is_no_function_is_told_at_once_with_the_fix(given: Any, tracker: T
         with pytest.raises(ConfigurationError) as error:
             decorate(given)
         assert str(error.value) == (
-            f"@rootspan.{verb} takes a function or a name, and no {type(given).__name__}. "
+            f"@rootspan.{verb} takes a function or a name, and no {type(given).__name__}.\n"
             f'Fix: write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`.'
         )
 

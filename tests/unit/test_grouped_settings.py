@@ -47,11 +47,11 @@ def test_the_environment_is_read_only_where_the_group_leaves_it_to_that(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["record"], "app.settings has to be a dict. Fix: "),
-        ({"recrod": "all"}, "There is no setting 'recrod' for app.settings. Fix: did you mean 'record'?"),
-        ({5: "all"}, "There is no setting 5 for app.settings. Fix: the names are agent_name, api_key, "),
+        (["record"], "app.settings has to be a dict.\nFix: "),
+        ({"recrod": "all"}, "There is no setting 'recrod' for app.settings.\nFix: did you mean 'record'?"),
+        ({5: "all"}, "There is no setting 5 for app.settings.\nFix: the names are agent_name, api_key, "),
         ({"service_name": 5}, "service_name= cannot be 5"),
-        ({"tracker": Tracker(disabled=True), "tags": ["a"]}, "'tags' would change nothing. Fix: Tracker(tags=...)"),
+        ({"tracker": Tracker(disabled=True), "tags": ["a"]}, "'tags' would change nothing.\nFix: Tracker(tags=...)"),
         ({"user_id": "os.path.no_such_function"}, "user_id='os.path.no_such_function', which cannot be imported: "),
         ({"tracker": "shop.tracker"}, "Fix: name a tracker, such as 'shop.tracking.tracker'"),
         ({"user_id": "not a path"}, "user_id='not a path', which cannot be imported: "),

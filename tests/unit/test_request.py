@@ -369,7 +369,7 @@ def test_type_checkers_know_the_options_that_there_are() -> None:
 
 
 def test_a_misspelt_option_is_named_with_the_right_one() -> None:
-    with pytest.raises(ConfigurationError, match=r"usr_id= is no option.*Fix: did you mean user_id="):
+    with pytest.raises(ConfigurationError, match=r"usr_id= is no option.*\nFix: did you mean user_id="):
         RequestOptions.of({"usr_id": print})
     with pytest.raises(ConfigurationError, match="the names are capture_body, capture_headers, "):
         RequestOptions.of({"zzz": 1})
