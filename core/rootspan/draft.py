@@ -15,7 +15,7 @@ import orjson
 from rootspan import semconv
 from rootspan.description import integer, valid
 from rootspan.freeze import freeze
-from rootspan.lengths import SHORT, cut, dumps, elide, fit, holds_bytes
+from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
 from rootspan.record import AttributeValue, Chat, Kept, Record
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Draft:
 
     def short(self, text: str) -> str:
         """Return a text that is valid and of bounded length."""
-        return valid(text if len(text) <= self.plan.slack else cut(text, self.plan.slack))
+        return valid(text if len(text) <= self.plan.slack else cut_to(text, self.plan.slack))
 
     def json(self, value: Any) -> str:
         """Return a value as JSON of bounded length."""

@@ -16,7 +16,7 @@ from rootspan.freeze import LABEL, freeze
 __all__ = [
     "DATA",
     "SHORT",
-    "cut",
+    "cut_to",
     "digest",
     "dumps",
     "elide",
@@ -65,7 +65,7 @@ def dumps(value: Any) -> str:
         return orjson.dumps(orjson.loads(cast("bytes", frozen))[""]).decode()
 
 
-def cut(text: str, limit: int) -> str:
+def cut_to(text: str, limit: int) -> str:
     """Return a text that is too long within `limit` characters, its original size noted at the end."""
     note = mark(text)
     return text[: limit - len(note)] + note if len(note) < limit else text[:limit]
@@ -103,7 +103,7 @@ def _beginning(value: Any, limit: int, shown: Any, nothing: str) -> str:
     keep, text = limit, whole
     while len(text) > limit and keep > 1:
         keep = keep * 3 // 4
-        text = dumps(shown(cut(whole, min(keep, len(whole)))))
+        text = dumps(shown(cut_to(whole, min(keep, len(whole)))))
     return text if len(text) <= limit else nothing
 
 
@@ -121,7 +121,7 @@ def _shortened(value: Any, limit: int) -> tuple[str, Any]:
 def _shorten(value: Any, cap: int) -> Any:
     """Return a JSON-like value in which no text is longer than `cap` characters."""
     if isinstance(value, str):
-        return cut(value, cap) if len(value) > cap > _NARROW else value
+        return cut_to(value, cap) if len(value) > cap > _NARROW else value
     if is_object(value):
         return {key: _shorten(item, cap) for key, item in value.items()}
     return [_shorten(item, cap) for item in value] if is_array(value) else value

@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Final, TypeAlias, cast
 
 from rootspan.record import AttributeValue, Link, SpanData, SpanEvent
-from rootspan.wire import ERROR, FLAGS, cut, identifier, nanoseconds, plain, plain_attributes, plain_text
+from rootspan.wire import ERROR, FLAGS, cut, id_bytes, nanoseconds, plain, plain_attributes, plain_text
 
 __all__ = ["ATTRIBUTE", "PLAIN_END", "ProtobufEncoder", "key_value", "sized", "span_ids"]
 
@@ -52,7 +52,7 @@ def span_ids(trace: str, span: str, parent: str | None) -> bytes:
     text = f"0a10{trace}1208{span}2208{parent}" if parent else f"0a10{trace}1208{span}"
     ids = bytes.fromhex(text)
     if len(trace) != 32 or len(span) != 16 or len(text) != (76 if parent else 56) or 2 * len(ids) != len(text):
-        return b"".join((identifier(trace, 16), identifier(span, 8), identifier(parent or "", 8)))  # one of them raises
+        return b"".join((id_bytes(trace, 16), id_bytes(span, 8), id_bytes(parent or "", 8)))  # one of them raises
     return ids
 
 
@@ -180,7 +180,7 @@ class ProtobufEncoder:
 
     def link(self, link: Link) -> bytes:
         """The field of a link."""
-        ids = b"\x0a\x10" + identifier(link.trace_id, 16) + b"\x12\x08" + identifier(link.span_id, 8)
+        ids = b"\x0a\x10" + id_bytes(link.trace_id, 16) + b"\x12\x08" + id_bytes(link.span_id, 8)
         return b"\x6a" + sized(ids + self._attributes(b"\x22", link.attributes) + b"\x35" + _FLAGS)
 
     def attributes(self, attributes: Mapping[str, object]) -> bytes:

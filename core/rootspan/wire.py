@@ -14,7 +14,7 @@ __all__ = [
     "FLAGS",
     "Plain",
     "cut",
-    "identifier",
+    "id_bytes",
     "nanoseconds",
     "plain",
     "plain_attributes",
@@ -98,7 +98,7 @@ def nanoseconds(time: int) -> int:
     return min(max(time, 0), 2**64 - 1)
 
 
-def identifier(text: str, size: int) -> bytes:
+def id_bytes(text: str, size: int) -> bytes:
     """The bytes of a trace id (size 16) or span id (size 8).
 
     Raises:
@@ -117,9 +117,9 @@ def plain_span(data: SpanData) -> SpanData:
         ValueError: An id is not hexadecimal or of the wrong length.
     """
     return SpanData(
-        identifier(data.trace_id, 16).hex(),
-        identifier(data.span_id, 8).hex(),
-        identifier(data.parent_id, 8).hex() if data.parent_id else None,
+        id_bytes(data.trace_id, 16).hex(),
+        id_bytes(data.span_id, 8).hex(),
+        id_bytes(data.parent_id, 8).hex() if data.parent_id else None,
         plain_text(data.name),
         data.kind if 0 < data.kind < 6 else 1,
         nanoseconds(data.start),
@@ -127,7 +127,7 @@ def plain_span(data: SpanData) -> SpanData:
         plain_attributes(data.attributes),
         [SpanEvent(plain_text(e.name), nanoseconds(e.time), plain_attributes(e.attributes)) for e in data.events],
         [
-            Link(identifier(k.trace_id, 16).hex(), identifier(k.span_id, 8).hex(), plain_attributes(k.attributes))
+            Link(id_bytes(k.trace_id, 16).hex(), id_bytes(k.span_id, 8).hex(), plain_attributes(k.attributes))
             for k in data.links
         ],
         data.status_code if data.status_code in (OK, ERROR) else 0,
