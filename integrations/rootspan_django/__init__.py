@@ -5,4 +5,4 @@ from rootspan.errors import MissingExtraError
 try:
     import django as django  # only whether it is there
 except ImportError as error:
-    raise MissingExtraError("rootspan_django needs Django. Fix: pip install 'rootspan[django]'") from error
+    raise MissingExtraError("rootspan_django needs Django.\nFix: pip install 'rootspan[django]'") from error

@@ -8,7 +8,7 @@ try:
     import flask as flask  # only whether it is there
 except ImportError as error:
     raise MissingExtraError(
-        "rootspan_flask needs Flask, which is not installed. Fix: pip install 'rootspan[flask]'"
+        "rootspan_flask needs Flask, which is not installed.\nFix: pip install 'rootspan[flask]'"
     ) from error
 
 from rootspan_flask.extension import Rootspan

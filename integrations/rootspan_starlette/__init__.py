@@ -8,7 +8,7 @@ try:
     import starlette as starlette  # only whether it is there
 except ImportError as error:
     raise MissingExtraError(
-        "rootspan_starlette needs Starlette, which is not installed. Fix: pip install 'rootspan[starlette]'"
+        "rootspan_starlette needs Starlette, which is not installed.\nFix: pip install 'rootspan[starlette]'"
     ) from error
 
 from rootspan_starlette.middleware import RootspanMiddleware, with_lifespan

@@ -1363,7 +1363,7 @@ def test_without_django_the_extra_is_named() -> None:
     code = "import sys; sys.modules['django'] = None\nimport rootspan_django"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "MissingExtraError: rootspan_django needs Django. Fix: pip install 'rootspan[django]'" in done.stderr
+    assert "MissingExtraError: rootspan_django needs Django.\nFix: pip install 'rootspan[django]'" in done.stderr
 
 
 PROJECT = """
