@@ -114,11 +114,12 @@ def _repr(text: str) -> str:
 
 
 def _of_bytes(value: bytes | bytearray | memoryview) -> str:
-    view = memoryview(value)  # not its own `__len__` or `__index__`: a huge one would be allocated
-    size = view.nbytes
+    # No method of a subclass; and no view, for while there is one, no other thread can change the size of a bytearray.
+    kind: Any = bytes if isinstance(value, bytes) else bytearray
+    size = value.nbytes if isinstance(value, memoryview) else kind.__len__(value)
     if size > 65_536:  # hashing more would cost the caller
         return f"<{size} bytes>"
-    data = view.tobytes()
+    data = value.tobytes() if isinstance(value, memoryview) else bytes(kind.__getitem__(value, slice(None)))
     try:
         text = data.decode()
     except UnicodeDecodeError:

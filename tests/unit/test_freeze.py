@@ -240,6 +240,29 @@ def test_every_value_becomes_something(number: int) -> None:
     assert kept([1, value, "x"])[0::2] == [1, "x"]
 
 
+def test_another_thread_may_change_the_size_of_bytes_at_any_moment() -> None:
+    """delivery 12; while there is a view of them, that is a BufferError in the host"""
+    values = [bytearray(b"text"), Buffer(b"text"), bytearray(b"\0"), bytearray(70_000)]
+    moments = 0
+
+    def elsewhere(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal moments
+        moments += 1
+        for value in values:
+            value.append(0)
+            value.pop()
+        return elsewhere
+
+    before = sys.gettrace()
+    sys.settrace(elsewhere)
+    try:
+        found = [freeze(value, LIMIT) for value in values]
+    finally:
+        sys.settrace(before)
+    assert found[0] == found[1] == "text"
+    assert moments > 20
+
+
 def test_a_scalar_of_its_own_type_is_the_same_object() -> None:
     """delivery 11"""
     text = "x" * 100
