@@ -171,8 +171,8 @@ class SpoolingPipeline(Pipeline):
         return super()._losses() + self._unrecovered
 
     def _discard(self, reason: str) -> None:
-        if isinstance(self._batch, _ChunkBatch):  # it stays on the disk
-            self._batch = None
+        if isinstance(batch := self._batch, _ChunkBatch):  # it stays on the disk, and the worker counts none of it
+            self._batch, batch.settled = None, batch.size
         super()._discard(reason)
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +244,34 @@ def test_what_a_hook_still_looks_at_when_the_end_gives_up_is_counted_once(sink: 
         "recorded": number, "delivered": 0, "queued": 0, "spooled": 0, "dropped": {"shutdown": number}
     }  # fmt: skip
     assert not sink.spans
+
+
+def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    queue = pipeline_of(tracker)
+    fill, taken, goes_on = queue._fill, threading.Event(), threading.Event()
+
+    def filled() -> Any:
+        batch = fill()
+        taken.set()
+        goes_on.wait(30)
+        return batch
+
+    monkeypatch.setattr(queue, "_fill", filled)
+    tracker.track_ai("kept")
+    assert taken.wait(30)
+    worker = queue.worker
+    assert not tracker.shutdown(0.05)
+    goes_on.set()
+    assert worker is not None
+    worker.join(30)
+    stats = tracker.stats()
+    assert (stats["recorded"], stats["queued"], stats["spooled"], stats["dropped"]) == (1, 0, 1, {})
+    following = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    assert [span.name for span in sink.wait(1)] == ["kept"]
+    following.shutdown()
 
 
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
