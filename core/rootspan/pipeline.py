@@ -278,8 +278,14 @@ class Pipeline:
         self._hurry = True
         self._wake.set()
         worker = self.worker
-        if worker is not None and worker is not threading.current_thread():
-            worker.join(max(0.0, deadline - time.monotonic()))
+        while worker is not None and worker is not threading.current_thread():
+            try:
+                worker.join(max(0.0, deadline - time.monotonic()))
+                break
+            except RuntimeError:  # another thread is just starting it
+                if self.worker is not worker or time.monotonic() > deadline:
+                    break
+                time.sleep(_PAUSE)
         self.worker = None
         self._hopeless = self._waiting()
         self._discard("shutdown")

@@ -171,6 +171,38 @@ def test_where_the_interpreter_starts_no_thread_any_more_a_record_is_sent_at_onc
     assert tracker.stats()["dropped"] == {"shutdown": 1}
 
 
+@pytest.mark.parametrize("comes", ["a worker", "none in time", "none"])
+def test_the_end_may_come_while_another_thread_starts_the_worker(
+    comes: str, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, starting, goes_on = threading.Thread.start, threading.Event(), threading.Event()
+
+    def starts(thread: threading.Thread) -> None:
+        if thread.name == "rootspan-worker":
+            starting.set()
+            goes_on.wait(30)
+            if comes == "none":
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "rootspan-worker" and comes != "none in time":
+            goes_on.set()
+        joins(thread, timeout)
+
+    joins = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    monkeypatch.setattr(threading.Thread, "join", join)
+    other = threading.Thread(target=tracker.track_ai, args=("event",))
+    other.start()
+    assert starting.wait(30)
+    assert tracker.shutdown(0.05 if comes == "none in time" else 30) == (comes == "a worker")
+    goes_on.set()
+    other.join()
+    stats = tracker.stats()
+    assert (stats["delivered"], stats["dropped"]) == ((1, {}) if comes == "a worker" else (0, {"shutdown": 1}))
+
+
 def test_a_flush_in_a_callback_of_the_worker_waits_for_nothing(sink: Sink) -> None:
     answers: list[bool] = []
     tracker = Tracker(endpoint=sink.url, on_loss=lambda reason, number: answers.append(tracker.flush(30)))
