@@ -167,10 +167,10 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
     backwards, size = text[::-1], len(text)
     for sign, pattern in _REVERSED_KEYS:
         if sign in text:
-            runs = denied.among(pattern.findall(backwards))
-            if runs:
-                matches = [match for match in pattern.finditer(backwards) if match[1] in runs]
-                found += [(size - len(denied.key_of(m[1])) - m.start(1), size - m.start(1)) for m in matches]
+            keys = denied.among(pattern.findall(backwards))
+            if keys:
+                matches = [match for match in pattern.finditer(backwards) if match[1] in keys]
+                found += [(size - len(keys[m[1]]) - m.start(1), size - m.start(1)) for m in matches]
     if "<" in text:
         names = denied.among(name[::-1] for name in _CLOSING_TAG.findall(text))
         if names:

@@ -110,16 +110,13 @@ class DeniedKeys:
         extra = _phrases(keys)
         self.decided = partial(_is_denied, extra=extra)
         self.has = lru_cache(maxsize=_CACHED)(self.decided)
-        self.has_run = lru_cache(maxsize=_CACHED)(self._has_run)
+        self.key_of = lru_cache(maxsize=_CACHED)(self._key_of)
         first_words = {phrase.partition(" ")[0] for phrase in extra}
         # letters beyond ASCII may change with their neighbours in small print; "" is in every text
         self._roots = (*_ROOTS, *(word if word.isascii() else "" for word in first_words))
         self._harmless: set[str] = set()
 
-    def _has_run(self, reversed_run: str) -> bool:
-        return bool(self.key_of(reversed_run))
-
-    def key_of(self, reversed_run: str) -> str:
+    def _key_of(self, reversed_run: str) -> str:
         """Return the denied key in a reversed run, which may begin with the escape in front of it; else nothing."""
         run = reversed_run[::-1]
         whole = run.lstrip("\\%")  # `C:\token`
@@ -128,17 +125,19 @@ class DeniedKeys:
                 return key
         return ""
 
-    def among(self, reversed_runs: Iterable[str]) -> set[str]:
-        """Return those of the reversed runs of one or two words that are denied keys.
+    def among(self, reversed_runs: Iterable[str]) -> dict[str, str]:
+        """Return those of the reversed runs of one or two words that are denied keys, each with its key.
 
         Most of a text's runs were never seen before, so all of them are asked at once whether one may be denied.
         """
         runs = set(reversed_runs) - self._harmless
+        denied: dict[str, str] = {}
         if not runs:
-            return runs
+            return denied
         joined = "\n".join(runs)[::-1].lower()
-        denied = set(filter(self.has_run, runs)) if any(root in joined for root in self._roots) else set[str]()
+        if any(root in joined for root in self._roots):
+            denied = {run: key for run in runs if (key := self.key_of(run))}
         if len(self._harmless) >= _CACHED:
             self._harmless.clear()
-        self._harmless |= runs - denied
+        self._harmless |= runs - denied.keys()
         return denied
