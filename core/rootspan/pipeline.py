@@ -440,9 +440,11 @@ class Pipeline:
                 batch.put(encoded)
             else:
                 batch.add(self._shape(Record(record[0], trace, *record[2:])))
-        except Exception:
-            log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
+        except BaseException as error:  # a hook may ask for what a cancelled task came to
             self._settle(1, {"encoding": 1})
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
 
     def _attempt(self, batch: Batch) -> float | None:
         settled, dropped, wait = batch.attempt(self._until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -251,6 +252,27 @@ def test_what_is_left_out_by_the_sample_rate_makes_no_request(sink: Sink, monkey
     assert tracker.stats()["dropped"] == {"sampled": 2}
     assert not sink.requests
     tracker.shutdown()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, SystemExit])
+def test_delivery_11_whatever_encoding_raises_costs_its_record_only(
+    error: type[BaseException], tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = pipeline_of(tracker)
+    shape = queue._shape
+
+    def broken(record: Any) -> Any:
+        if record.name == "broken":
+            raise error
+        return shape(record)
+
+    monkeypatch.setattr(queue, "_short", None)
+    monkeypatch.setattr(queue, "_shape", broken)
+    for name in ("before", "broken", "after"):
+        tracker.track_ai(name)
+    assert tracker.flush(10)
+    assert names(sink) == ["after", "before"]
+    assert tracker.stats()["dropped"] == {"encoding": 1}
 
 
 @pytest.mark.parametrize("number", [1, 3])
