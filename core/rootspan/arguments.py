@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from threading import get_ident
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
@@ -15,7 +16,7 @@ from rootspan.log import log
 from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
-__all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "sole"]
+__all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "passes", "sole"]
 
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
@@ -40,6 +41,7 @@ class Arguments:
         self.settings = settings
         self.limit = settings.max_content_length
         self._warned: set[str] = set()
+        self._asking: set[int] = set()  # threads that ask the getters
         self.fixed_defaults, self._getters = self._split_defaults()
         self.defaults_are_fixed = not self._getters
 
@@ -75,16 +77,22 @@ class Arguments:
 
     def defaults(self) -> Identity | None:
         """Return the identity that `configure` gave, asking its getters."""
-        if not self._getters:
+        thread = get_ident()
+        if not self._getters or thread in self._asking:  # or one of them tracks something
             return self.fixed_defaults
         values: dict[str, Any] = {}
-        for name, getter in self._getters.items():
-            try:
-                values[name] = getter()
-            except Exception as error:
-                self.warn(
-                    f"getter {name}", "the %s= getter given to configure raised %r; the field is left out", name, error
-                )
+        self._asking.add(thread)
+        try:
+            for name, getter in self._getters.items():
+                try:
+                    values[name] = getter()
+                except BaseException as error:
+                    if passes(error):
+                        raise
+                    line = "the %s= getter given to configure raised %r; the field is left out"
+                    self.warn(f"getter {name}", line, name, error)
+        finally:
+            self._asking.discard(thread)
         return merged(self.fixed_defaults or NOBODY, self.identity(**values))
 
     def id(self, name: str, value: object) -> str | None:
@@ -265,3 +273,11 @@ def outcome_of(error: BaseException) -> tuple[str, Error | None]:
     if isinstance(error, GeneratorExit):
         return "abandoned", None
     return "failure", _described(error)
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether what a host's hook raised goes on to its caller, as `KeyboardInterrupt` does.
+
+    A cancellation does not: the running task is cancelled at an `await`, so the hook asked what another one came to.
+    """
+    return not isinstance(error, Exception) and outcome_of(error)[0] != "cancelled"

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
+from threading import get_ident
 from time import time_ns
 from types import MappingProxyType
 from typing import Any, Final
@@ -59,6 +60,7 @@ class RequestRoot:
     status: int | None = None
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
     _active: Activation | None = None  # the latest, with what the code inside has left open
+    _asks: int | None = None  # the thread that asks the hooks
     _broken = False
     _ended: int | None = None
     _look_up: ContextLookUp | None = None
@@ -282,8 +284,8 @@ class RequestRoot:
             if end is None:
                 end = self._ended = time_ns()  # before the hooks, whatever they take
             if span.ask is not None:
-                self._ask()
                 span.ask = None
+                self._ask()
             rare = self._rare or self._options.more
             if rare and not self._conclude():
                 recorder.forgo(span)
@@ -410,6 +412,17 @@ class RequestRoot:
 
     def _ask(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation."""
+        thread = get_ident()
+        if self._asks == thread:  # a hook tracks something
+            return
+        self._asks = thread
+        try:
+            self._recorder.update_identity([self._span.holder], *self._answers())
+        finally:
+            self._asks = None
+
+    def _answers(self) -> tuple[Any, Any]:
+        """Return user and conversation as the hooks tell them, None for what is known."""
         identity, options = self._span.holder.identity, self._options
         user_id = convo_id = None
         if identity.user_id is None and options.user_id is not None:
@@ -419,8 +432,7 @@ class RequestRoot:
         if identity.convo_id is None and convo_id is None and options.convo_header is not None:
             value = (self._header(options.convo_header.lower()) or "").strip()
             convo_id = value if _CONVO_HEADER.fullmatch(value) else None
-        if user_id is not None or convo_id is not None:
-            self._recorder.update_identity([self._span.holder], user_id, convo_id)
+        return user_id, convo_id
 
     def _hooked(self, name: str, hook: Hook) -> Any:
         return guarded(name, hook, self._info.request, self._recorder)

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, NoReturn, TypedDict
 
 from rootspan import default_tracker
-from rootspan.arguments import outcome_of
+from rootspan.arguments import passes
 from rootspan.callers import Trust, trust
 from rootspan.errors import fail, meant
 from rootspan.recorder import Recorder
@@ -248,8 +248,7 @@ def guarded(name: str, hook: Hook, request: Any, recorder: Recorder) -> Any:
             return None
         return value
     except BaseException as error:
-        # The task of the request is cancelled at an `await`, not in here: the hook asked for what another one came to.
-        if not isinstance(error, Exception) and outcome_of(error)[0] != "cancelled":
+        if passes(error):
             raise
         recorder.warn(f"hook {name}", "the %s= hook raised %r; the field is left out", name, error)
         return None

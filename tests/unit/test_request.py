@@ -270,11 +270,46 @@ def test_the_hooks_are_asked_once_and_not_after_the_end(captured: Captured) -> N
     assert len(asked) == 1
 
 
-def test_a_root_that_nobody_finished_is_recorded_although_its_hooks_are_gone(captured: Captured) -> None:
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_a_root_that_nobody_finished_is_recorded_as_such(captured: Captured, looked_up: bool) -> None:
     root = opened(captured, user_id=lambda request: "u1")
+    if looked_up:  # then it is ended by what follows it in the framework's context, at last by the end of all
+        root.look_up_with(lambda: None)
     del root
     gc.collect()
-    assert captured.one("GET").attributes["rootspan.outcome"] == "unfinished"
+    assert len(captured) == (not looked_up)
+    captured.tracker.shutdown()
+    attributes = captured.one("GET").attributes
+    assert attributes["rootspan.outcome"] == "unfinished"
+    assert attributes.get("user.id") == (None if looked_up else "u1")  # its hooks are gone with it
+
+
+@pytest.mark.parametrize("while_open", [True, False])
+def test_a_hook_that_tracks_is_not_asked_for_that(captured: Captured, while_open: bool) -> None:
+    asked: list[Any] = []
+
+    def hook(request: Any) -> str:
+        asked.append(request)
+        captured.tracker.track_ai("from the hook")  # such as a look-up that is a tool of its own
+        return "u1"
+
+    root = opened(captured, user_id=hook)
+    with root.activate():
+        if while_open:
+            captured.tracker.track_ai("event")
+        root.finish()
+    assert len(asked) == 1
+    assert captured.one("GET").attributes["user.id"] == "u1"
+    assert captured.one("from the hook")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_hook_in_which_the_process_is_told_to_end_lets_it(captured: Captured, error: type[BaseException]) -> None:
+    def hook(request: Any) -> Any:
+        raise error
+
+    with pytest.raises(error):
+        opened(captured, user_id=hook).finish()
 
 
 def test_the_callers_span_is_linked_beside_the_hosts_own(captured: Captured) -> None:

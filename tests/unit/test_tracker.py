@@ -641,6 +641,40 @@ class TestIdentity:
         tracker.shutdown()
         assert len([record for record in caplog.records if "user_id= getter" in record.getMessage()]) == 1
 
+    def test_a_getter_that_tracks_is_not_asked_for_that(self, sink: Sink) -> None:
+        asked: list[int] = []
+
+        def user() -> str:
+            asked.append(1)
+            tracker.track_ai("from the getter")  # such as a look-up that is a tool of its own
+            return "u1"
+
+        tracker = Tracker(endpoint=sink.url, user_id=user)
+        tracker.track_ai("event")
+        spans = arrived(tracker, sink)
+        assert len(asked) == 1
+        assert spans["event"].attributes["user.id"] == "u1"
+        assert "user.id" not in spans["from the getter"].attributes
+        tracker.shutdown()
+
+    def test_a_getter_may_ask_what_became_of_a_cancelled_task(
+        self, sink: Sink, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def cancelled() -> str:
+            raise asyncio.CancelledError
+
+        def interrupted() -> str:
+            raise KeyboardInterrupt
+
+        tracker = Tracker(endpoint=sink.url, user_id=cancelled)
+        tracker.track_ai("event")
+        assert "user.id" not in arrived(tracker, sink)["event"].attributes
+        assert "the user_id= getter given to configure raised CancelledError()" in caplog.text
+        tracker.shutdown()
+        other = Tracker(endpoint=sink.url, user_id=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.track_ai("event")
+
     def test_inherited_by_every_span_below(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u", convo_id="c", agent_name="a", tags=["t"]), tracker.tool_span("tool"):
             tracker.track_ai("event")
