@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import inspect
 import json
@@ -472,7 +473,7 @@ def test_what_the_hook_returns_is_the_value(answer: Any, expected: Any, text: st
     assert redactor.text("p", "x") == text
 
 
-@pytest.mark.parametrize("error", [ValueError("sensitive"), SystemExit(2), RecursionError()])
+@pytest.mark.parametrize("error", [ValueError("sensitive"), SystemExit(2), RecursionError(), asyncio.CancelledError()])
 def test_a_hook_that_raises_drops_the_value_and_says_so_once_a_minute(
     error: BaseException, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
