@@ -35,10 +35,11 @@ class Answer(NamedTuple):
 
     outcome: str  # of Outcome
     status: int | None = None  # None: no HTTP answer came
-    detail: str = ""
+    detail: str = ""  # what happened
+    fix: str = ""  # what mends it, where somebody has to
     retry_after: float | None = None  # seconds, as the server asked
     rejected: int = 0  # spans that a partial success left out
-    refused_connection: bool = False  # nobody listens at the endpoint
+    cause: type[BaseException] | None = None  # why no answer came
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes, *, whole: bool) -> Answer:
@@ -55,13 +56,14 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, *, whole: 
     detail = f"HTTP {status}{_phrase(status)}"
     if 300 <= status < 400:
         host = _location_host(headers.get("location", ""))
-        return Answer(Outcome.HOLD, status, f"{detail}: a redirect to {host} was not followed; set endpoint= to it")
+        said = f"{detail}: a redirect to {host} was not followed"
+        return Answer(Outcome.HOLD, status, said, "set endpoint= to where it leads")
     if status in _RETRIED or status >= 500:
         return Answer(Outcome.RETRY, status, detail, retry_after=_retry_after(headers))
     if status == 413:
         return Answer(Outcome.TOO_LARGE, status, detail)
     if status in _HELD or status < 200:
-        return Answer(Outcome.HOLD, status, f"{detail}: check api_key=, endpoint= and protocol=")
+        return Answer(Outcome.HOLD, status, detail, "check api_key=, endpoint= and protocol=")
     return Answer(Outcome.REFUSED, status, detail)
 
 
@@ -72,8 +74,8 @@ def _success(status: int, headers: Mapping[str, str], body: bytes, whole: bool) 
         rejected, message = _partial_success(headers.get("content-type", ""), _inflate(headers, body))
     except (ValueError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else "cannot be decoded"
-        detail = f"HTTP {status} whose body {reason}: this is no OTLP endpoint; check endpoint="
-        return Answer(Outcome.HOLD, status, detail)
+        detail = f"HTTP {status} whose body {reason}: this is no OTLP endpoint"
+        return Answer(Outcome.HOLD, status, detail, "check endpoint=")
     return Answer(Outcome.DELIVERED, status, message[:200], rejected=rejected)
 
 

@@ -206,12 +206,13 @@ class Delivery:
 
     def _say_trouble(self, answer: Answer) -> None:
         host = self._transport.host
-        if answer.refused_connection and self._transport.unchosen:
+        if answer.cause is ConnectionRefusedError and self._transport.unchosen:
             line = f"Nobody listens at {host}, rootspan's default endpoint; `rootspan tail` shows events there."
             self._say("unchosen", logging.INFO, line, forever=True)
             return
         level = logging.ERROR if answer.outcome == Outcome.HOLD else logging.WARNING
-        self._say("trouble", level, f"Events for {host} are kept and tried again: {answer.detail}")
+        fix = f"\nFix: {answer.fix}." if answer.fix else ""
+        self._say("trouble", level, f"Events for {host} are kept and tried again: {answer.detail}{fix}")
 
     def _say(self, topic: str, level: int, line: str, *, forever: bool = False) -> None:
         last, now = self._said.get(topic), time.monotonic()

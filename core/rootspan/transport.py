@@ -67,7 +67,11 @@ class Transport:
             except ConfigurationError as error:
                 answer = Answer(Outcome.HOLD, detail=str(error))
             except Exception as error:
-                answer = Answer(Outcome.RETRY, detail=_describe(error, timeout), refused_connection=_is_refused(error))
+                cause = _cause(error)
+                detail = f"{type(cause).__name__}: {cause}"[:300]
+                if isinstance(cause, TimeoutError):
+                    detail = f"no complete answer within {timeout:g} s"
+                answer = Answer(Outcome.RETRY, detail=detail, cause=type(cause))
         key = self._settings.api_key
         return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
 
@@ -136,19 +140,10 @@ def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
     return tuple(found)
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def _cause(error: BaseException) -> BaseException:
+    """Return what is behind it: urllib3 wraps the system's error in a longer one of its own, or in several."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 9:
         chain.append(cause)
-    return chain
-
-
-def _is_refused(error: Exception) -> bool:
-    return any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error))
-
-
-def _describe(error: Exception, timeout: float) -> str:
-    if any(isinstance(cause, TimeoutError) for cause in _causes(error)):
-        return f"no complete answer within {timeout:g} s"
-    cause = error.__cause__ or error  # urllib3 wraps the system's error in a longer one of its own
-    return f"{type(cause).__name__}: {cause}"[:300]
+    known = [cause for cause in chain if isinstance(cause, (TimeoutError, ConnectionRefusedError))]
+    return known[0] if known else error.__cause__ or error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -236,21 +238,21 @@ def _accepted(way: _Way, answer: Answer, trace_id: str, milliseconds: float) -> 
 
 def _unanswered(way: _Way, answer: Answer) -> _Verdict:
     """What to make of an attempt that came to no HTTP answer."""
-    detail, host = answer.detail, way.host
+    detail, host, cause = answer.detail, way.host, answer.cause or Exception
     if answer.outcome == Outcome.HOLD:  # a proxy that is not spoken here; the words name the fix
         return _Verdict(detail)
-    if answer.refused_connection:
+    if issubclass(cause, ConnectionRefusedError):
         return _nobody(way)
-    if "no complete answer" in detail:
+    if issubclass(cause, TimeoutError):
         said = f"{host} took longer than {way.settings.timeout:g} s and did not answer."
         return _Verdict(said, f"check host and port in {way.names_endpoint}, and what a firewall lets through")
-    if detail.startswith(("gaierror", "NameResolutionError")):
+    if issubclass(cause, socket.gaierror):
         said = f"The name {way.name} is unknown: it has no address in the DNS.\n({detail})"
         return _Verdict(said, f"check the spelling in {way.names_endpoint}, and this machine's network")
-    if "CERTIFICATE_VERIFY_FAILED" in detail:
+    if issubclass(cause, ssl.SSLCertVerificationError):
         said = f"The certificate of {host} is not trusted, so nothing was sent.\n({detail})"
         return _Verdict(said, "export ROOTSPAN_CERTIFICATE=/path/to/your-authority.pem if it is signed by one of yours")
-    if detail.startswith("SSL"):
+    if issubclass(cause, ssl.SSLError):
         said = f"No TLS connection to {host}.\n({detail})"
         return _Verdict(said, f"if it speaks plain HTTP, use http:// in {way.names_endpoint}")
     said = f"The connection to {host} broke off without an answer.\n({detail})"
@@ -271,7 +273,7 @@ def _nobody(way: _Way) -> _Verdict:
 
 def _answered(way: _Way, answer: Answer, status: int) -> _Verdict:
     """What to make of an HTTP answer that is no acceptance."""
-    said, host = answer.detail.partition(": check ")[0], way.host
+    said, host = answer.detail, way.host
     if status in (401, 403):
         return _not_let_in(way, said)
     if status in (404, 405):
@@ -290,7 +292,6 @@ def _answered(way: _Way, answer: Answer, status: int) -> _Verdict:
         said = f"{host} does not take {way.settings.protocol} ({said})."
         return _Verdict(said, f"export ROOTSPAN_PROTOCOL={other}")
     if 300 <= status < 400:
-        said = said.partition("; set ")[0]
         return _Verdict(f"{host}: {said}.", f"set {way.names_endpoint} to the address that it leads to")
     if answer.outcome == Outcome.HOLD:
         return _Verdict(f"{host} answered something else than OTLP ({said}).", f"check {way.names_endpoint}")

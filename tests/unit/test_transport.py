@@ -20,7 +20,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 import rootspan
-from rootspan.answer import read_answer
+from rootspan.answer import Answer, read_answer
 from rootspan.connection import Line
 from rootspan.delivery import Backoff, Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
@@ -194,7 +194,15 @@ def test_trouble_with_the_configuration_holds(sink: Sink, transport: Transport, 
     sink.script([status])
     answer = transport.send(body())
     assert (answer.outcome, answer.status) == ("hold", status)
-    assert "api_key=" in answer.detail
+    assert "api_key=" in answer.fix
+
+
+def test_what_has_to_be_mended_is_said_with_the_fix_on_a_line_of_its_own(sink: Sink, lab: Lab) -> None:
+    sink.script([401])
+    lab.delivery.attempt(lab.spans(1))
+    ((level, line),) = lab.log
+    assert level == logging.ERROR
+    assert line.endswith("tried again: HTTP 401 Unauthorized\nFix: check api_key=, endpoint= and protocol=.")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +278,7 @@ def test_a_200_that_cannot_be_decoded_is_a_failure(
     sink.script([Reply(200, {"Content-Type": content_type}, answer)])
     found = transport.send(body())
     assert (found.outcome, found.status) == ("hold", 200)
-    assert "endpoint=" in found.detail
+    assert "endpoint=" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -294,7 +302,7 @@ def test_a_200_that_says_nothing_more_is_a_success(
 ) -> None:
     """delivery 4"""
     sink.script([Reply(200, {"Content-Type": content_type}, answer)])
-    assert transport.send(body()) == (*("delivered", 200, "", None, 0), False)
+    assert transport.send(body()) == Answer("delivered", 200)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +398,7 @@ def test_nobody_listens(sink: Sink, transport: Transport) -> None:
     """delivery 3"""
     sink.stop()
     answer = transport.send(body())
-    assert (answer.outcome, answer.status, answer.refused_connection) == ("retry", None, True)
+    assert (answer.outcome, answer.status, answer.cause) == ("retry", None, ConnectionRefusedError)
     sink.restart()
     assert transport.send(body()).outcome == "delivered"
 
@@ -400,7 +408,7 @@ def test_broken_connections_are_retried(sink: Sink, transport: Transport, fault:
     """delivery 3"""
     sink.script([fault, fault])
     answer = transport.send(os.urandom(4_000_000) if fault.early else body())
-    assert (answer.outcome, answer.status, answer.refused_connection) == ("retry", None, False)
+    assert (answer.outcome, answer.status) == ("retry", None)
     sink.script([])
     assert transport.send(body()).outcome == "delivered"
 
@@ -412,7 +420,7 @@ def test_a_server_that_never_ends_is_left_at_the_deadline(sink: Sink, transport:
     began = time.monotonic()
     answer = transport.send(body(), 0.3)
     assert 0.2 < time.monotonic() - began < 3
-    assert answer.outcome == "retry"
+    assert (answer.outcome, answer.cause) == ("retry", TimeoutError)
     assert "within 0.3 s" in answer.detail
     assert transport.send(body()).outcome == "delivered"
 
@@ -439,7 +447,7 @@ def test_an_early_answer_is_heard_though_the_body_was_not_read(sink: Sink, trans
 def test_unknown_hosts_are_retried(unknown_name: str) -> None:
     """delivery 3: DNS"""
     answer = Transport(resolve({}, endpoint=f"http://{unknown_name}:4318")).send(body(), 5)
-    assert (answer.outcome, answer.refused_connection) == ("retry", False)
+    assert (answer.outcome, answer.cause) == ("retry", socket.gaierror)
 
 
 def test_hosts_that_cannot_be_names_are_retried() -> None:
@@ -540,7 +548,7 @@ def test_no_proxy_and_loopback_go_directly(sink: Sink, monkeypatch: pytest.Monke
     assert transport.send(body()).outcome == "delivered"
     transport.close()
     answer = Transport(resolve({}, endpoint=f"http://{unknown_name}")).send(body(), 5)
-    assert not answer.refused_connection  # the proxy would have refused
+    assert answer.cause is socket.gaierror  # the proxy would have refused
 
 
 # Invisible
