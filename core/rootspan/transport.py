@@ -67,11 +67,7 @@ class Transport:
             except ConfigurationError as error:
                 answer = Answer(Outcome.HOLD, detail=str(error))
             except Exception as error:
-                cause = _cause(error)
-                detail = f"{type(cause).__name__}: {cause}"[:300]
-                if isinstance(cause, TimeoutError):
-                    detail = f"no complete answer within {timeout:g} s"
-                answer = Answer(Outcome.RETRY, detail=detail, cause=type(cause))
+                answer = _no_answer(error, timeout)
         key = self._settings.api_key
         return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
 
@@ -140,10 +136,16 @@ def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
     return tuple(found)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what is behind it: urllib3 wraps the system's error in a longer one of its own, or in several."""
+def _no_answer(error: BaseException, timeout: float) -> Answer:
+    """Return what an error means; urllib3 wraps the system's own in a longer one, or in several.
+
+    In a function of its own: a name for a cause where it was caught would keep it, and so its connection.
+    """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and len(chain) < 9:
         chain.append(cause)
-    known = [cause for cause in chain if isinstance(cause, (TimeoutError, ConnectionRefusedError))]
-    return known[0] if known else error.__cause__ or error
+    known = [one for one in chain if isinstance(one, (TimeoutError, ConnectionRefusedError))]
+    cause = known[0] if known else error.__cause__ or error
+    slow = isinstance(cause, TimeoutError)
+    detail = f"no complete answer within {timeout:g} s" if slow else f"{type(cause).__name__}: {cause}"
+    return Answer(Outcome.RETRY, detail=detail[:300], cause=type(cause))
