@@ -467,7 +467,7 @@ def test_a_mistake_of_our_own_costs_one_record(sink: Sink, directory: Path, capl
 def test_delivery_08_what_memory_took_is_settled_once_all_of_it_is_delivered(sink: Sink, directory: Path) -> None:
     with spooling(sink, directory, batch_size=10) as tracker:
         turns = [tracker.begin("turn") for _ in range(35)]
-        spool = tracker._recorder.pipeline._spool  # type: ignore[attr-defined]
+        spool = tracker._recorder.pipeline._spool  # type: ignore[attr-defined]  # it is a SpoolingPipeline
         spool._retry_at = float("inf")  # the disk fails
         for turn in turns:
             turn.finish()

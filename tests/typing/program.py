@@ -94,4 +94,5 @@ def user_of(request: Request) -> str | None:
 app = FastAPI()
 app.add_middleware(RootspanMiddleware, user_id=lambda request: request.headers.get("x-user"), exclude=["/health"])
 Starlette(middleware=[Middleware(RootspanMiddleware, user_id=user_of, record="tracked")])
+# A misspelt option is to be an error: an exception that is not needed would be one, too.
 RootspanMiddleware(app=app, tracker=tracker, usr_id=user_of)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

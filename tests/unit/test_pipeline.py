@@ -230,7 +230,7 @@ def test_a_record_that_comes_while_the_worker_ends_does_not_wait_for_the_next(
 
     # Its caller sees the worker that is ending, or finds the lock taken.
     ends = (late.finish, nothing) if moment == "before it says so" else (nothing, late.finish)
-    queue._lock = Lock(*ends)  # type: ignore[assignment]
+    monkeypatch.setattr(queue, "_lock", Lock(*ends))
     tracker.track_ai("first")
     assert len(sink.wait(2)) == 2
 
@@ -272,6 +272,22 @@ def test_delivery_11_whatever_encoding_raises_costs_its_record_only(
         tracker.track_ai(name)
     assert tracker.flush(10)
     assert names(sink) == ["after", "before"]
+    assert tracker.stats()["dropped"] == {"encoding": 1}
+
+
+def test_a_ctrl_c_while_a_record_is_encoded_passes_and_the_record_is_counted(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(record: Any) -> Any:
+        raise KeyboardInterrupt
+
+    queue = pipeline_of(tracker)
+    monkeypatch.setattr(queue, "_short", None)
+    monkeypatch.setattr(queue, "_shape", interrupted)
+    with queue._lock:  # so that no worker takes it
+        tracker.track_ai("event")
+    with pytest.raises(KeyboardInterrupt):
+        queue._fill()
     assert tracker.stats()["dropped"] == {"encoding": 1}
 
 
