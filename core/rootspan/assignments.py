@@ -169,8 +169,8 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
         if sign in text:
             keys = denied.among(pattern.findall(backwards))
             if keys:
-                matches = [match for match in pattern.finditer(backwards) if match[1] in keys]
-                found += [(size - len(keys[m[1]]) - m.start(1), size - m.start(1)) for m in matches]
+                ends = ((size - m.start(1), m[1]) for m in pattern.finditer(backwards) if m[1] in keys)
+                found += [(end - len(keys[run]), end) for end, run in ends]
     if "<" in text:
         names = denied.among(name[::-1] for name in _CLOSING_TAG.findall(text))
         if names:
