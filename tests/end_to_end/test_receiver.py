@@ -389,7 +389,7 @@ def test_expect_100_continue_is_answered_only_to_who_may_speak(receiver: Receive
         (b"{", JSON, 400),
         (b'{"resourceSpans":[' * 20_000, JSON, 400),
         (b"not gzip", {**JSON, "Content-Encoding": "gzip"}, 400),
-        (gzip.compress(b"{}")[:-4], {**JSON, "Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b"{}", mtime=0)[:-4], {**JSON, "Content-Encoding": "gzip"}, 400),
         (b"{}", {**JSON, "Content-Encoding": "br"}, 415),
         (zlib.compress(b"{}"), {**JSON, "Content-Encoding": "Deflate"}, 200),
         (b"{}", {**JSON, "Content-Encoding": "identity"}, 200),

@@ -27,7 +27,11 @@ def ours() -> Iterator[tuple[Tracker, InMemorySpanExporter]]:
     tracker.shutdown()
 
 
-@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF, ParentBased(ALWAYS_ON), ParentBased(ALWAYS_OFF)], ids=str)
+@pytest.mark.parametrize(
+    "sampler",
+    [ALWAYS_ON, ALWAYS_OFF, ParentBased(ALWAYS_ON), ParentBased(ALWAYS_OFF)],
+    ids=lambda sampler: sampler.get_description(),
+)
 def test_neither_side_sees_the_other(ours: tuple[Tracker, InMemorySpanExporter], sampler: Sampler) -> None:
     tracker, exporter = ours
     theirs = InMemorySpanExporter()

@@ -353,6 +353,7 @@ def test_gzip_members_follow_each_other() -> None:
         (gzip.compress(b"\0" * (64 * 2**20 + 1)), "gzip", 413),
         (gzip.compress(b"\0" * (33 * 2**20)) * 2, "gzip", 413),
     ],
+    ids=["another encoding", "rubbish", "cut", "rubbish behind it", "a member too large", "members too large"],
 )
 def test_bodies_that_do_not_inflate(body: bytes, encoding: str, status: int) -> None:
     with pytest.raises(Refused) as caught:
