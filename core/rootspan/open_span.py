@@ -15,8 +15,7 @@ __all__ = ["Holder", "OpenSpan", "below", "holding", "known_since", "open_ancest
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
 
-_NO_TOKENS: Final = (None, None, None)
-_NAMELESS: Final = (None, None, None)
+_UNTOLD: Final = (None, None, None)
 _TOKENS: Final = 1
 _COST: Final = 2
 # Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
@@ -80,7 +79,7 @@ class OpenSpan:
     def whose(self) -> Identity:
         """Whose work it is, as known so far: of a root that adopts, also what its children say."""
         own, (user, convo, agent) = self.holder.identity, self.named
-        if self.named is _NAMELESS:
+        if self.named is _UNTOLD:
             return own
         return own._replace(
             user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
@@ -93,7 +92,7 @@ class OpenSpan:
         agent_name: str | None = None,
         call_input: Kept = None,
         call_output: Kept = None,
-        tokens: Totals = _NO_TOKENS,
+        tokens: Totals = _UNTOLD,
     ) -> None:
         """Note a child, whose work it says that it is, and of an event what a root may take from it.
 
@@ -102,7 +101,7 @@ class OpenSpan:
         """
         root = self if self.parent is None else self.root
         self.has_children = root.has_children = True
-        if tokens is not _NO_TOKENS:
+        if tokens is not _UNTOLD:
             used = _TOKENS if tokens[0] is not None or tokens[1] is not None else 0
             if tokens[2] is not None:
                 used |= _COST
@@ -148,7 +147,7 @@ class OpenSpan:
         if self.parent is not None:
             if self.model is not None or self.kind == Kind.MODEL:
                 self.took_call(self.input, self.output)
-            if self.tokens is not _NO_TOKENS:
+            if self.tokens is not _UNTOLD:
                 self.parent.took(tokens=self.tokens)
         if self.has_children:
             fields, told = self.fields, below(self.usage_below)
@@ -199,7 +198,7 @@ def opened(
     span.link = link
     span.input = span.output = span.first_input = span.last_output = span.properties = None
     span.model = span.provider = span.fields = span.ask = None
-    span.tokens, span.named = _NO_TOKENS, _NAMELESS
+    span.tokens = span.named = _UNTOLD
     span.finished = span.bare = span.adopts = span.told = span.has_children = False
     span.usage_below = 0
     return span

@@ -168,36 +168,35 @@ class Recorder(Arguments):
     # Spans with a lifetime
 
     def start(
-        self, kind: str, name: str, scope: Scope | None, identity: Identity = NOBODY, trace_id: str | None = None
+        self,
+        kind: str,
+        name: str,
+        scope: Scope | None = None,
+        identity: Identity = NOBODY,
+        trace_id: str | None = None,
     ) -> OpenSpan:
         """Open a span in `scope`; `identity` holds what was given for it explicitly, `trace_id` is for a root."""
-        if scope is None:
-            return self.start_root(kind, name, identity, trace_id)
         if not home[0]:
             forked()
-        parent, inherited, link = self.place(scope)
         holder = None
-        if parent is not None:
-            trace_id = parent.ids
-            if identity is NOBODY or identity == NOBODY:
-                parent.took()
-                if scope.holder is parent.holder and inherited is parent.holder.identity:
-                    holder = parent.holder
-            else:
-                parent.took(identity.user_id, identity.convo_id, identity.agent_name)
+        if scope is None:
+            inherited = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
+            parent = None
+            link: SpanContext | str | None = host_span()
+        else:
+            parent, inherited, link = self.place(scope)
+            if parent is not None:
+                trace_id = parent.ids
+                if identity is NOBODY or identity == NOBODY:
+                    parent.took()
+                    if scope.holder is parent.holder and inherited is parent.holder.identity:
+                        holder = parent.holder
+                else:
+                    parent.took(identity.user_id, identity.convo_id, identity.agent_name)
         if holder is None:
-            holder = holding(identity if inherited is None else merged(inherited, identity))
+            holder = Holder()  # what `holding` does, without its call
+            holder.identity = identity if inherited is None else merged(inherited, identity)
         span = opened(kind, name, new_ids(trace_id), parent, holder, time_ns(), link)
-        self.open[span] = None
-        return span
-
-    def start_root(self, kind: str, name: str, identity: Identity = NOBODY, trace_id: str | None = None) -> OpenSpan:
-        """Open a span outside of any scope."""
-        if not home[0]:
-            forked()
-        inherited = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
-        holder = holding(identity if inherited is None else merged(inherited, identity))
-        span = opened(kind, name, new_ids(trace_id), None, holder, time_ns(), host_span())
         self.open[span] = None
         return span
 
@@ -235,8 +234,10 @@ class Recorder(Arguments):
             span.model, span.provider, input, output, span.properties, span.start,
             tokens[0], tokens[1], tokens[2], outcome, error, fields,
         )  # fmt: skip
-        plain = error is None and (fields is None or type(fields) is MappingProxyType)
-        if plain and span.properties is None and identity.properties is None:  # what `weigh` says, without its call
+        if (  # what `weigh` says, without its call
+            error is None and span.properties is None and identity.properties is None
+            and (fields is None or type(fields) is MappingProxyType)
+        ):  # fmt: skip
             size = RECORD_BYTES
             if input is not None:
                 size += len(input) if type(input) is str else weight(input)

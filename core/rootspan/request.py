@@ -78,7 +78,7 @@ class RequestRoot:
         self._options = options
         self._recorder = recorder
         self._method = method
-        self._span = span = recorder.start_root(_REQUEST, method)
+        self._span = span = recorder.start(_REQUEST, method)
         span.adopts = True
         self._scope = inside(span)
         if options.asks:

@@ -19,7 +19,7 @@ from sinks import Sink
 PYTHON = {"track_ai"}
 C = {"len", "pop", "time_ns", "get", "append", "__next__"}
 # An interaction is more: it is current, it is known as open, others may take from it, and it ends by itself.
-OPENING = {"start", "start_root", "place", "holding", "new_ids", "opened", "handle", "inside", "host_span"}
+OPENING = {"start", "place", "holding", "new_ids", "opened", "handle", "inside", "host_span"}
 ENDING = {"finish", "put", "leave", "__del__"}
 
 
