@@ -141,11 +141,13 @@ class Recorder(Arguments):
 
     def session_scope(self, session_id: object, scope: Scope | None) -> Scope | None:
         """Return the scope of a session addressed by id, `scope` for what is no session id."""
-        session = self.session(session_id)
-        if session is None:
+        if not is_hex(session_id, 48):
+            line = "session_id has to be what create_session returned; the step is recorded without it"
+            self.warn("session_id", line)
             return scope
-        if isinstance(session, str):  # completed, or opened in another process: its ids are all that is left
-            session = opened(Kind.SESSION, "", session, None, self._whose(session), 0)
+        session = self.sessions.get(session_id)
+        if session is None:  # completed, or opened in another process: its ids are all that is left
+            session = opened(Kind.SESSION, "", session_id, None, self._whose(session_id), 0)
         return inside(session, None, scope)
 
     def begin_scope(self) -> Scope | None:
@@ -252,7 +254,6 @@ class Recorder(Arguments):
         self,
         kind: str,
         name: str,
-        parent: OpenSpan | str | None,
         scope: Scope | None,
         input: Kept = None,
         output: Kept = None,
@@ -260,31 +261,19 @@ class Recorder(Arguments):
         fields: Mapping[str, Any] | None = None,
         duration: float | None = None,
     ) -> str:
-        """Record a step that is complete already; return its span id.
-
-        Args:
-            parent: the span or the 48 characters of the session it belongs to; None for the enclosing one.
-        """
+        """Record a step that is complete already; return its span id."""
         if not home[0]:
             forked()
-        span_id, link = new_span_id(), None
-        identity: Identity | None = None
-        if parent is None:
-            parent, identity, link = self.place(scope)
-        else:
-            if isinstance(parent, OpenSpan) and parent.root.ask is not None:
-                parent.root.ask()
-            if isinstance(parent, OpenSpan):
-                identity = known_since(parent.holder.identity, parent)
-            else:
-                identity = self._whose(parent).identity
-        if isinstance(parent, OpenSpan):
-            parent.took()
-            parent = parent.ids
+        span_id = new_span_id()
+        above, inherited, link = self.place(scope)
+        parent = None
+        if above is not None:
+            above.took()
+            parent = above.ids
         now = time_ns()
         start = now if duration is None else now - self.nanoseconds(duration)
         record = (
-            kind, parent, span_id, parent, link, now, name, identity, None, None, None, None, input, output, None,
+            kind, parent, span_id, parent, link, now, name, inherited, None, None, None, None, input, output, None,
             start, None, None, None, None if error is None else "failure", error, fields or None,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
@@ -419,8 +408,10 @@ class Recorder(Arguments):
             self._note_past(ids, oldest.holder, False)
             self.finish(oldest, "unfinished")
 
-    def take_session(self, ids: str) -> tuple[OpenSpan | None, bool]:
+    def take_session(self, ids: object) -> tuple[OpenSpan | None, bool]:
         """Return the open session of that id, to complete it, and whether that was done before."""
+        if not is_hex(ids, 48):
+            return None, False
         span = self.sessions.pop(ids, None)
         completed = ids in self.past and self.past[ids][1]
         if not completed:
@@ -431,15 +422,6 @@ class Recorder(Arguments):
         self.past[ids] = holder, completed
         while len(self.past) > _REMEMBERED:
             self.past.popitem(last=False)
-
-    def session(self, session_id: object) -> OpenSpan | str | None:
-        """Return what a step of that session hangs below: the session open here, or its id from elsewhere."""
-        if session_id is None:
-            return None
-        if is_hex(session_id, 48):
-            return self.sessions.get(session_id) or session_id
-        self.warn("session_id", "session_id has to be what create_session returned; the step is recorded without it")
-        return None
 
     def session_identity(self, ids: str) -> Identity | None:
         """Return whose work a session is or was; None when it was opened elsewhere, or too long ago."""

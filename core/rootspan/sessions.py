@@ -94,8 +94,7 @@ class Sessions(Opening):
         """
         recorder = self._recorder_of(session_id)
         try:
-            parent = recorder.session(session_id)
-            span, completed = recorder.take_session(session_id) if parent is not None else (None, False)
+            span, completed = recorder.take_session(session_id)
             if completed:
                 return
             if span is None:

@@ -354,6 +354,9 @@ class Tracking:
     ) -> str:
         recorder = self._recorder_of(session_id)
         try:
+            scope = self._pinned or recorder.scope()
+            if session_id is not None:
+                scope = recorder.session_scope(session_id, scope)
             more: dict[str, Any] = {}
             for key, value in fields.items():
                 if value is not None:
@@ -361,8 +364,7 @@ class Tracking:
             return recorder.step(
                 kind,
                 recorder.name(name),
-                None if session_id is None else recorder.session(session_id),
-                self._pinned or recorder.scope(),
+                scope,
                 recorder.kept(input),
                 recorder.kept(output),
                 None if error is None else failure(error, more.pop("error_type", None)),

@@ -18,6 +18,7 @@ from rootspan.arguments import Error, outcome_of
 from rootspan.freeze import freeze
 from rootspan.open_span import OpenSpan
 from rootspan.record import Kind, SpanEvent
+from rootspan.scope import inside
 from rootspan_langchain import graphs, models
 from rootspan_langchain.notes import UNTOLD, add, attach, keep_partial, keep_time, text_of
 from rootspan_langchain.opening import Opening
@@ -159,7 +160,7 @@ class Recording(Opening):
             told = {"reasoning": reasoning, "alternatives": frozen_value(list(others)) if others else None}
             fields = {key: value for key, value in told.items() if value} if self.content else None
             output = frozen_value(chosen) if self.content else None
-            run.recorder.step(Kind.DECISION, name, parent, None, output=output, fields=fields)
+            run.recorder.step(Kind.DECISION, name, inside(parent), output=output, fields=fields)
 
     def fail(self, run_id: Any, error: BaseException, response: Any = None, inputs: Any = UNTOLD) -> None:
         """End a run that raised: a failure, a cancellation, an abandoned stream or LangGraph's way of moving on."""
