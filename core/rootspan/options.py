@@ -17,6 +17,7 @@ __all__ = ["OPTIONS", "PAIRS", "Option", "Sources", "checked"]
 
 EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
 PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 
@@ -30,12 +31,16 @@ class Option(NamedTuple):
     expected: str
     check: Callable[[Any], Any]
     parse: Callable[[str], Any] | None = None  # of the environment's text; None: an argument only
-    otel: str | None = None  # the rest of OTEL_EXPORTER_OTLP_...
+    otel: tuple[str, ...] = ()  # OpenTelemetry's own variables for it, the one that wins first
     secret: bool = False  # a message never shows the value
 
     def read(self, text: str) -> Any:
         """Return the checked value of an environment variable's text."""
         return self.check(text if self.parse is None else self.parse(text))
+
+
+def _otlp(name: str) -> tuple[str, str]:
+    return f"{_OTLP}TRACES_{name}", f"{_OTLP}{name}"
 
 
 def _require(fine: object) -> None:
@@ -50,6 +55,16 @@ def _require_type(value: object, *kinds: type) -> None:
 def _parse_flag(text: str) -> bool:
     _require(text.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"))
     return text.lower() in ("1", "true", "yes", "on")
+
+
+def _parse_flag_or(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def either(text: str) -> Any:
+        try:
+            return _parse_flag(text)
+        except ValueError:
+            return parse(text)
+
+    return either
 
 
 def _flag(value: Any) -> bool:
@@ -108,13 +123,6 @@ def _some(*choices: str, all_when_true: bool = False) -> Callable[[Any], frozens
         return chosen
 
     return check
-
-
-def _parse_pii(text: str) -> bool | list[str]:
-    try:
-        return _parse_flag(text)
-    except ValueError:
-        return _parse_words(text)
 
 
 def _function(value: Any) -> Any:
@@ -179,13 +187,6 @@ def _spool(value: Any) -> bool | str:
     return value if isinstance(value, bool) else os.path.expanduser(_path(value))
 
 
-def _parse_spool(text: str) -> bool | str:
-    try:
-        return _parse_flag(text)
-    except ValueError:
-        return text
-
-
 def _exporters(value: Any) -> tuple[Any, ...]:
     from opentelemetry.sdk.trace.export import SpanExporter  # not needed by those who send OTLP
 
@@ -198,29 +199,29 @@ _POSITIVE: Final = _number(0.001, 86_400 * 365)
 _FLAG: Final = Option("True or False", _flag, _parse_flag)
 _NAME: Final = Option("a text that is not empty", _text, str)
 _FILE: Final = ("the path of a file that exists", _file, str)
+_LIMIT: Final = ("a whole number from 0", _number(0, whole=True), int)
 _WHO: Final = Option("a str, an int, a UUID or a function without arguments", _or_getter(_identifier), str)
 _WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
-_LIMIT: Final = Option("a whole number from 0", _number(0, whole=True), int)
 _SECONDS: Final = Option("a number of seconds above 0", _POSITIVE, float)
 _CALL: Final = Option("a function", _function)
 
 PAIRS: Final = Option("a list such as key=value,key=value", _mapping, _parse_pairs)
 
 OPTIONS: Final[Mapping[str, Option]] = {
-    "endpoint": Option("a URL", _text, str, secret=True),
+    "endpoint": Option("a URL", _text, str, _otlp("ENDPOINT"), secret=True),
     "api_key": Option("a text", _secret_key, SecretKey),
-    "headers": Option('a dict such as {"x-team": "shop"}', _headers, _parse_pairs, "HEADERS", secret=True),
+    "headers": Option('a dict such as {"x-team": "shop"}', _headers, _parse_pairs, _otlp("HEADERS"), secret=True),
     "insecure": _FLAG,
     "protocol": Option(
-        "'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str, "PROTOCOL"
+        "'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str, _otlp("PROTOCOL")
     ),
-    "compression": Option("'gzip' or 'none'", _choice("gzip", "none"), _parse_compression, "COMPRESSION"),
-    "timeout": Option("a number of seconds above 0", _POSITIVE, _parse_timeout, "TIMEOUT"),
-    "certificate": Option(*_FILE, "CERTIFICATE"),
-    "client_certificate": Option(*_FILE, "CLIENT_CERTIFICATE"),
-    "client_key": Option(*_FILE, "CLIENT_KEY"),
+    "compression": Option("'gzip' or 'none'", _choice("gzip", "none"), _parse_compression, _otlp("COMPRESSION")),
+    "timeout": Option("a number of seconds above 0", _POSITIVE, _parse_timeout, _otlp("TIMEOUT")),
+    "certificate": Option(*_FILE, _otlp("CERTIFICATE")),
+    "client_certificate": Option(*_FILE, _otlp("CLIENT_CERTIFICATE")),
+    "client_key": Option(*_FILE, _otlp("CLIENT_KEY")),
     "exporters": Option("a list of opentelemetry.sdk.trace.export.SpanExporter objects", _exporters),
-    "service_name": _NAME,
+    "service_name": _NAME._replace(otel=("OTEL_SERVICE_NAME",)),
     "service_version": _NAME,
     "environment": _NAME,
     "user_id": _WHO,
@@ -235,20 +236,24 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "redact": _CALL,
     "redact_text": _FLAG,
     "redact_pii": Option(
-        f"True, False or a list of some of {', '.join(PII)}", _some(*PII, all_when_true=True), _parse_pii
+        f"True, False or a list of some of {', '.join(PII)}",
+        _some(*PII, all_when_true=True),
+        _parse_flag_or(_parse_words),
     ),
     "redact_keys": Option("a list of words with letters, such as 'customer number'", _key_words, _parse_words),
     "max_content_length": _WHOLE,
     "max_queue_bytes": _WHOLE,
-    "spool": Option("True, False or a directory", _spool, _parse_spool),
+    "spool": Option("True, False or a directory", _spool, _parse_flag_or(str)),
     "spool_max_bytes": Option("a whole number from 1048576", _number(1 << 20, whole=True), int),
     "fsync": _FLAG,
     "max_open_sessions": _WHOLE,
     "session_timeout": _SECONDS,
-    "attribute_length_limit": _LIMIT,
-    "attribute_count_limit": _LIMIT,
-    "event_count_limit": _LIMIT,
-    "link_count_limit": _LIMIT,
+    "attribute_length_limit": Option(
+        *_LIMIT, ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+    ),
+    "attribute_count_limit": Option(*_LIMIT, ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")),
+    "event_count_limit": Option(*_LIMIT, ("OTEL_SPAN_EVENT_COUNT_LIMIT",)),
+    "link_count_limit": Option(*_LIMIT, ("OTEL_SPAN_LINK_COUNT_LIMIT",)),
     "on_loss": _CALL,
     "flush_interval": _SECONDS,
     "batch_size": _WHOLE,
@@ -294,6 +299,4 @@ class Sources:
     def _variables(self, name: str, option: Option) -> Iterator[str]:
         if option.parse is not None:
             yield f"ROOTSPAN_{name.upper()}"
-        if option.otel and not self.own_endpoint:
-            yield f"OTEL_EXPORTER_OTLP_TRACES_{option.otel}"
-            yield f"OTEL_EXPORTER_OTLP_{option.otel}"
+        yield from (name for name in option.otel if not (self.own_endpoint and name.startswith(_OTLP)))

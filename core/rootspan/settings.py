@@ -132,7 +132,6 @@ def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
     values = _plain_values(sources)
     values |= _connection(sources, values)
     values |= _resource(sources)
-    values |= _limits(sources)
     if values["spool"] and values["exporters"]:
         fail(
             "spool= keeps OTLP requests, which exporters= do not take.",
@@ -186,19 +185,13 @@ def _one_authorization(sources: Sources) -> None:
 def _endpoint(sources: Sources) -> tuple[str, str]:
     """Return the full URL and the name of its source, which is empty for the default."""
     endpoint, source = sources.find("endpoint")
-    if endpoint is not None:
-        return _traces_url(endpoint, source), source
-    if exact := sources.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        return urlunsplit(_split(exact, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-    if base := sources.text("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return _traces_url(base, "OTEL_EXPORTER_OTLP_ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT"
-    return DEFAULT_ENDPOINT, ""
-
-
-def _traces_url(base: str, source: str) -> str:
-    url = _split(base, source)
-    path = url.path.rstrip("/")
-    return urlunsplit(url._replace(path=path if path.endswith("/v1/traces") else f"{path}/v1/traces"))
+    if endpoint is None:
+        return DEFAULT_ENDPOINT, ""
+    url = _split(endpoint, source)
+    if source != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":  # which is used as it is
+        path = url.path.rstrip("/")
+        url = url._replace(path=path if path.endswith("/v1/traces") else f"{path}/v1/traces")
+    return urlunsplit(url), source
 
 
 def _split(text: str, source: str) -> SplitResult:
@@ -270,8 +263,6 @@ def _resource(sources: Sources) -> dict[str, Any]:
         **(_detected() if sources.text("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS") else {}),
         **checked("OTEL_RESOURCE_ATTRIBUTES", PAIRS, PAIRS.read, given),
     }
-    if name := sources.text("OTEL_SERVICE_NAME"):
-        attributes["service.name"] = name
     names = {"service_name": "service.name", "service_version": "service.version"}
     for option, key in {**names, "environment": "deployment.environment.name"}.items():
         if (value := sources.find(option)[0]) is not None:
@@ -280,23 +271,6 @@ def _resource(sources: Sources) -> dict[str, Any]:
     if not chosen:
         attributes["service.name"] = "unknown_service:python"
     return {"resource_attributes": MappingProxyType(attributes), "service_name_chosen": chosen}
-
-
-def _limits(sources: Sources) -> dict[str, Any]:
-    """Return OpenTelemetry's attribute limits; the variable that names spans wins over the general one."""
-    variables = {
-        "attribute_length_limit": ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
-        "attribute_count_limit": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
-        "event_count_limit": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
-        "link_count_limit": ("OTEL_SPAN_LINK_COUNT_LIMIT",),
-    }
-    found: dict[str, Any] = {}
-    for name, choices in variables.items():
-        if (value := sources.find(name)[0]) is None:
-            text, variable = next(((sources.text(item), item) for item in choices if sources.text(item)), ("", ""))
-            value = checked(variable, OPTIONS[name], OPTIONS[name].read, text) if text else None
-        found[name] = value
-    return found
 
 
 def _genai_content_off(sources: Sources) -> bool:
