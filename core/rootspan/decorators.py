@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from rootspan.errors import fail
@@ -74,22 +75,10 @@ class Decorating(Opening):
             ['x']
         """
 
-        def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
-            tool_name = _name_of(wrapped, name)
+        def open_step(tool_name: str, value: Any, scope: Scope | None) -> Step:
+            return self._open_step(scope, Kind.TOOL, tool_name, value, session_id)
 
-            def open_step(value: Any, scope: Scope | None) -> Step:
-                return self._open_step(scope, Kind.TOOL, tool_name, value, session_id)
-
-            return traced(
-                wrapped,
-                open_step,
-                lambda: self._recorder.scope(),
-                lambda: self._recorder,
-                capture_input,
-                capture_output,
-            )
-
-        return _decorator("tool", decorate, name)
+        return _decorator("tool", name, open_step, lambda: self._recorder.scope(), capture_input, capture_output)
 
     @overload
     def interaction(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -136,27 +125,24 @@ class Decorating(Opening):
             'HI'
         """
 
-        def decorate(wrapped: Callable[P, R]) -> Callable[P, R]:
-            event_name = _name_of(wrapped, event)
-
-            def open_step(value: Any, scope: Scope | None) -> Step:
-                return self._open_interaction(
-                    scope, event_name, _alone(value), user_id=user_id, convo_id=convo_id, agent_name=agent_name
-                )
-
-            return traced(
-                wrapped,
-                open_step,
-                lambda: self._recorder.begin_scope(),
-                lambda: self._recorder,
-                capture_input,
-                capture_output,
+        def open_step(event_name: str, value: Any, scope: Scope | None) -> Step:
+            return self._open_interaction(
+                scope, event_name, _alone(value), user_id=user_id, convo_id=convo_id, agent_name=agent_name
             )
 
-        return _decorator("interaction", decorate, event)
+        return _decorator(
+            "interaction", event, open_step, lambda: self._recorder.begin_scope(), capture_input, capture_output
+        )
 
 
-def _decorator(verb: str, decorate: Callable[[Any], Any], given: object) -> Any:
+def _decorator(
+    verb: str,
+    given: object,
+    open_step: Callable[[str, Any, Scope | None], Step],
+    where: Callable[[], Scope | None],
+    capture_input: bool,
+    capture_output: bool,
+) -> Any:
     """Return the function decorated, or the decorator where it was given a name or nothing."""
 
     def decorated(function: object) -> Any:
@@ -168,15 +154,11 @@ def _decorator(verb: str, decorate: Callable[[Any], Any], given: object) -> Any:
                 f"@rootspan.{verb} takes a function or a name, and no {type(function).__name__}.",
                 f'write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`',
             )
-        return decorate(function)
+        name = given if isinstance(given, str) and given else getattr(function, "__name__", None)
+        opened = partial(open_step, name or type(function).__name__)
+        return traced(function, opened, where, capture_input, capture_output)
 
     return decorated if given is None or isinstance(given, str) else decorated(given)
-
-
-def _name_of(function: Callable[..., Any], name: object) -> str:
-    if isinstance(name, str) and name:
-        return name
-    return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _alone(value: Any) -> Any:

@@ -12,7 +12,6 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from rootspan.description import noted
 from rootspan.interaction import Step
-from rootspan.recorder import Recorder
 from rootspan.scope import Scope
 
 __all__ = ["Activation", "Follower", "asteps", "carried", "steps", "traced"]
@@ -136,9 +135,8 @@ def _nothing() -> None:
 class _Traced:
     """Follows a decorated generator: the step opens with the first item asked for, in the scope of the call."""
 
-    def __init__(self, open_step: Callable[[], Step], recorder: Recorder, capture: bool) -> None:
+    def __init__(self, open_step: Callable[[], Step], capture: bool) -> None:
         self._open_step = open_step
-        self._recorder = recorder
         self._capture = capture
         self._items: list[Any] = []
         self._count = self._characters = 0
@@ -146,6 +144,7 @@ class _Traced:
 
     def start(self) -> Activation:
         self._step = self._open_step()
+        self._recorder = self._step._recorder  # pyright: ignore[reportPrivateUsage]  # that of its session, maybe
         return Activation(self._recorder.variable, self._step.scope)
 
     def item(self, item: Any) -> None:
@@ -178,7 +177,6 @@ def traced(
     function: Callable[P, R],
     open_step: Callable[[Any, Scope | None], Step],
     where: Callable[[], Scope | None],
-    recorder: Callable[[], Recorder],
     capture_input: bool,
     capture_output: bool,
 ) -> Callable[P, R]:
@@ -188,43 +186,26 @@ def traced(
         function: a plain, async, generator or async generator function.
         open_step: opens the step, given the input and the scope.
         where: returns the scope at the call; a generator's body starts later and elsewhere.
-        recorder: returns what the tracker records with.
         capture_input: record the arguments.
         capture_output: record the result, or what was yielded.
     """
     arguments = _arguments(function) if capture_input else None
 
-    def opened(args: Any, kwargs: Any) -> Step:
+    def around(args: Any, kwargs: Any) -> Step:
         return open_step(None if arguments is None else arguments(args, kwargs), where())
-
-    def settle(step: Step, future: Any) -> None:
-        import asyncio  # not with `import rootspan`: who has a future has paid for it
-
-        # `exception()` would keep the loop from telling of one that nobody retrieves.
-        error = asyncio.CancelledError() if future.cancelled() else future._exception
-        if error is None:
-            keep(step, future.result())
-        step.leave(error)
 
     def follow(args: Any, kwargs: Any) -> _Traced:
         value = None if arguments is None else arguments(args, kwargs)
-        return _Traced(functools.partial(open_step, value, where()), recorder(), capture_output)
+        return _Traced(functools.partial(open_step, value, where()), capture_output)
 
-    def keep(step: Step, result: Any) -> None:
-        if capture_output:
-            step.set_output(result)
-
-    return _wrapped(function, around=opened, keep=keep, settle=settle, follow=follow)
+    return _wrapped(function, around, follow, capture_output)
 
 
-class _Carried:
+class _Carried(Activation):
     """Follows a generator that was carried into another thread: nothing is recorded."""
 
-    def __init__(self, activation: Activation) -> None:
-        self._activation = activation
-
     def start(self) -> Activation:
-        return self._activation
+        return self
 
     def item(self, item: Any) -> None:
         """Not recorded."""
@@ -232,32 +213,33 @@ class _Carried:
     def end(self, error: BaseException | None) -> None:
         """Not recorded."""
 
+    set_output = item
+
 
 def carried(function: Callable[P, R], variable: ContextVar[Scope | None], scope: Scope | None) -> Callable[P, R]:
     """Return `function` so that it runs in `scope`, whatever thread, executor or task calls it."""
-    return _wrapped(
-        function,
-        around=lambda args, kwargs: Activation(variable, scope),
-        keep=lambda block, result: None,
-        settle=lambda block, future: None,
-        follow=lambda args, kwargs: _Carried(Activation(variable, scope)),
-    )
+
+    def around(args: Any, kwargs: Any) -> _Carried:
+        return _Carried(variable, scope)
+
+    return _wrapped(function, around, around, capture_output=False)
 
 
 def _wrapped(
     function: Callable[P, R],
-    around: Callable[[Any, Any], Step | Activation],
-    keep: Callable[[Any, Any], None],
-    settle: Callable[[Any, Any], None],
+    around: Callable[[Any, Any], Step | _Carried],
     follow: Callable[[Any, Any], Follower],
+    capture_output: bool,
 ) -> Callable[P, R]:
     """Return `function`, of whichever kind, with `around` around a call or `follow` along a generator."""
     inner: Callable[..., Any] = function
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
-        with around(args, kwargs) as entered:
+        block = around(args, kwargs)
+        with block:
             result = await inner(*args, **kwargs)
-            keep(entered, result)
+            if capture_output:
+                block.set_output(result)
             return result
 
     # Plain functions that return generators: the call, not the first item, decides the scope.
@@ -272,7 +254,7 @@ def _wrapped(
     def kind(is_kind: Callable[[Any], bool]) -> bool:
         return is_kind(inner) or is_kind(of_object)
 
-    wrapper: Any = _called(inner, around, keep, settle)
+    wrapper: Any = _called(inner, around, capture_output)
     if kind(inspect.isasyncgenfunction):
         wrapper = _GeneratorFunction(agenerate, _any_async.__code__)
     elif kind(inspect.isgeneratorfunction):
@@ -284,10 +266,7 @@ def _wrapped(
 
 
 def _called(
-    inner: Callable[..., Any],
-    around: Callable[[Any, Any], Step | Activation],
-    keep: Callable[[Any, Any], None],
-    settle: Callable[[Any, Any], None],
+    inner: Callable[..., Any], around: Callable[[Any, Any], Step | _Carried], capture_output: bool
 ) -> Callable[..., Any]:
     """Return a plain function whose call is followed, and with it the coroutine or the future that it returns."""
 
@@ -299,12 +278,14 @@ def _called(
             # By its type alone: anything else may be more than awaitable, such as what `async with` takes as well.
             if type(result) is CoroutineType:
                 block.pause()
-                return _resumed(block, result, keep)
+                return _resumed(block, result, capture_output)
             if _is_future(type(result)):
                 block.pause()
-                _when_done(result, functools.partial(settle, block))
+                if isinstance(block, Step):
+                    _when_done(result, functools.partial(_settle, block, capture_output))
                 return result
-            keep(block, result)
+            if capture_output:
+                block.set_output(result)
         except BaseException as error:
             block.leave(error)
             raise
@@ -353,17 +334,28 @@ class _GeneratorFunction:
         return repr(self.__wrapped__)
 
 
-async def _resumed(block: Step | Activation, coroutine: Any, keep: Callable[[Any, Any], None]) -> Any:
+async def _resumed(block: Step | _Carried, coroutine: Any, capture_output: bool) -> Any:
     """Await what a plain function returned to be awaited, in the block of its call."""
     with block:
         result = await coroutine
-        keep(block, result)
+        if capture_output:
+            block.set_output(result)
         return result
 
 
 def _is_future(kind: type) -> bool:
     asyncio: Any = sys.modules.get("asyncio")  # without it there is none
     return asyncio is not None and issubclass(kind, asyncio.Future)
+
+
+def _settle(step: Step, capture_output: bool, future: Any) -> None:
+    import asyncio  # not with `import rootspan`: who has a future has paid for it
+
+    # `exception()` would keep the loop from telling of one that nobody retrieves.
+    error = asyncio.CancelledError() if future.cancelled() else future._exception
+    if capture_output and error is None:
+        step.set_output(future.result())
+    step.leave(error)
 
 
 def _when_done(future: Any, settle: Callable[[Any], None]) -> None:

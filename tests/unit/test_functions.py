@@ -680,3 +680,19 @@ def test_carry_takes_what_is_awaited_later(made: Callable[[Tracker], Any], track
     assert asyncio.run(main()) == "X"
     assert tracker.flush(5)
     assert sink.one("inside").links == [(turn.trace_id, turn.span_id)]  # as the turn has ended
+
+
+def test_a_generator_that_was_called_before_a_new_configuration_is_recorded_whole_with_that(
+    tracker: Tracker, sink: Sink
+) -> None:
+    @tracker.tool
+    def generator() -> Generator[str]:
+        tracker.track_ai("inside")
+        yield "a"
+
+    items = generator()
+    tracker.reconfigure(tracker.settings)
+    assert list(items) == ["a"]
+    assert tracker.flush(20)
+    assert sink.one("inside").parent_id == sink.one("generator").span_id
+    assert tracker.current() is None
