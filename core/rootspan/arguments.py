@@ -164,7 +164,9 @@ class Arguments:
             return 0
 
     def timeout(self, seconds: object, default: float) -> float:
-        """Return a time to wait, `default` for what is none."""
+        """Return a time to wait, `default` for None and for what is none."""
+        if seconds is None:
+            return default
         try:
             return max(0.0, min(float(seconds), 86_400.0))  # type: ignore[arg-type]
         except KeyboardInterrupt:

@@ -86,7 +86,6 @@ class GroupedSettings:
         if tracking == self._tracking:
             return
         if not self._tracking:
-            own = default_tracker.own
-            self._before = own.settings if own.is_configured else None
+            self._before = default_tracker.chosen
         default_tracker.reconfigure(resolve(os.environ, **tracking) if tracking else self._before)
         self._tracking = tracking

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.record import Frozen, Identity, Kept, Kind
 
-__all__ = ["Holder", "OpenSpan", "below", "holding", "known_since", "open_ancestor", "opened"]
+__all__ = ["BELOW", "Holder", "OpenSpan", "holding", "known_since", "open_ancestor", "opened"]
 
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
@@ -18,11 +18,11 @@ Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 _UNTOLD: Final = (None, None, None)
 _TOKENS: Final = 1
 _COST: Final = 2
-# Fields of most interactions. A span's are never changed; those that many spans share are proxies, and weigh nothing.
-_BELOW: Final = tuple(
+BELOW: Final = tuple(
     MappingProxyType({"has_children": True} | dict.fromkeys(names, True))
     for names in ((), ("tokens_below",), ("cost_below",), ("tokens_below", "cost_below"))
 )
+"""The fields of a span that has children, by what those carry; as proxies, which many share and which weigh nothing."""
 
 
 class Holder:
@@ -150,7 +150,7 @@ class OpenSpan:
             if self.tokens is not _UNTOLD:
                 self.parent.took(tokens=self.tokens)
         if self.has_children:
-            fields, told = self.fields, below(self.usage_below)
+            fields, told = self.fields, BELOW[self.usage_below]
             if fields is None:
                 self.fields = told
             elif not told.keys() <= fields.keys():
@@ -161,11 +161,6 @@ class OpenSpan:
         present = {name: value for name, value in fields.items() if value is not None}
         if present:
             self.fields = {**self.fields, **present} if self.fields else present
-
-
-def below(used: int) -> Mapping[str, Any]:
-    """Return the fields of a span that has children, and whether those carry tokens and a cost."""
-    return _BELOW[used]
 
 
 # Made by functions, attribute by attribute: calling a class that has an `__init__` takes twice as long.

@@ -383,9 +383,8 @@ class Recorder(Arguments):
         if not home[0]:
             forked()
         span_id = new_span_id()
-        identity = inherited if inherited is not None else self.place(self.scope())[1]
         record = (
-            Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, identity, own.user_id, own.convo_id, None,
+            Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, inherited, own.user_id, own.convo_id, None,
             None, None, None, None, None, None, None, None, None, None, fields,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))

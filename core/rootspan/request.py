@@ -20,7 +20,7 @@ from rootspan.arguments import outcome_of
 from rootspan.body import Body
 from rootspan.callers import caller_ids, client_address
 from rootspan.functions import Activation, asteps
-from rootspan.open_span import OpenSpan, below
+from rootspan.open_span import BELOW, OpenSpan
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
@@ -463,5 +463,5 @@ def _usual(
     attributes[semconv.URL_SCHEME] = scheme
     method = "HTTP" if method == "_OTHER" else method
     # The proxies say that many requests share it: it weighs nothing in the queue, and its bytes are written once.
-    fields = {"attributes": MappingProxyType(attributes), **(below(usage_below) if has_children else {})}
+    fields = {"attributes": MappingProxyType(attributes), **(BELOW[usage_below] if has_children else {})}
     return method if route is None else f"{method} {route}", MappingProxyType(fields)

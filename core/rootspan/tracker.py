@@ -119,14 +119,11 @@ class Tracker(Sessions, Decorating):
                 self._recorder, self._retired, self._lent = beneath._recorder, beneath._retired, beneath._lent
 
     @property
-    def own(self) -> Tracker:
-        """This tracker as it is when it is not lent."""
-        return self if self._lent is None else self._lent[0].own
-
-    @property
-    def is_configured(self) -> bool:
-        """Whether its settings are known, and not still to be taken from the environment."""
-        return not isinstance(self._recorder, _Unconfigured)
+    def chosen(self) -> Settings | None:
+        """The settings it has when it is not lent; None while they are still to be taken from the environment."""
+        if self._lent is not None:
+            return self._lent[0].chosen
+        return None if isinstance(self._recorder, _Unconfigured) else self.settings
 
     @property
     def settings(self) -> Settings:
@@ -238,8 +235,7 @@ class Tracker(Sessions, Decorating):
             Whether everything was settled in time.
         """
         recorder = self._recorder
-        default = recorder.pipeline.exit_seconds
-        return recorder.pipeline.flush(default if timeout is None else recorder.timeout(timeout, default))
+        return recorder.pipeline.flush(recorder.timeout(timeout, recorder.pipeline.exit_seconds))
 
     def shutdown(self, timeout: float | None = None) -> bool:
         """Record what is open as unfinished, deliver everything and stop; later calls are counted as dropped.
@@ -251,5 +247,4 @@ class Tracker(Sessions, Decorating):
             Whether everything was delivered.
         """
         recorder = self._recorder
-        default = recorder.pipeline.exit_seconds
-        return recorder.close(default if timeout is None else recorder.timeout(timeout, default))
+        return recorder.close(recorder.timeout(timeout, recorder.pipeline.exit_seconds))

@@ -315,8 +315,8 @@ class Tracking:
             return recorder.own_error()
 
     def _judged(self, target: object) -> tuple[str, Identity | None]:
-        """Return the ids that feedback is about, and whose work that was, or else that of the handle used."""
-        recorder, scope, ids = self._recorder, self._pinned, ""
+        """Return the ids that feedback is about, and whose work that was, or else whose is done here."""
+        recorder, ids = self._recorder, ""
         if is_hex(target, 16, 48):
             ids, identity = target, self._recorder_of(target).session_identity(target)
             if identity is not None:
@@ -330,7 +330,7 @@ class Tracking:
             else:
                 span.told = True
                 return span.ids, recorder.identity_of(span)
-        return ids, None if scope is None else recorder.place(scope)[1]
+        return ids, recorder.place(self._pinned or recorder.scope())[1]
 
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""
