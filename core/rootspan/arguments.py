@@ -68,9 +68,9 @@ class Arguments:
             agent = kept = None
         else:
             labels, agent, kept = self.tags(tags), self.label(agent_name), self.frozen(properties)
-        if user_id is not None and (type(user_id) is not str or not 0 < len(user_id) <= LONGEST_ID):
+        if user_id is not None and (type(user_id) is not str or not user_id or len(user_id) > LONGEST_ID):
             user_id = self.id("user_id", user_id)
-        if convo_id is not None and (type(convo_id) is not str or not 0 < len(convo_id) <= LONGEST_ID):
+        if convo_id is not None and (type(convo_id) is not str or not convo_id or len(convo_id) > LONGEST_ID):
             convo_id = self.id("convo_id", convo_id)
         identity: Identity = _identity(Identity, (user_id, convo_id, labels, agent, kept))
         return identity

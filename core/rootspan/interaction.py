@@ -136,7 +136,7 @@ class Opening(Tracking):
         recorder = self._recorder
         try:
             identity = recorder.identity(user_id, convo_id, agent_name, tags)
-            name = event if type(event) is str and 0 < len(event) <= LABEL else recorder.name(event)
+            name = event if type(event) is str and event and len(event) <= LABEL else recorder.name(event)
             span = recorder.start(_INTERACTION, name, scope, identity)
             if input is None:
                 span.adopts = True
@@ -166,7 +166,7 @@ class Opening(Tracking):
         try:
             if session_id is not None:
                 scope = recorder.session_scope(session_id, scope)
-            name = name if type(name) is str and 0 < len(name) <= LABEL else recorder.name(name)
+            name = name if type(name) is str and name and len(name) <= LABEL else recorder.name(name)
             span = recorder.start(kind, name, scope)
             if input is not None:
                 span.input = recorder.kept(input)
