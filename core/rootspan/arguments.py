@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import get_ident
+from types import CoroutineType
 from typing import Any, Final, TypeAlias, cast
 
 import orjson
@@ -16,7 +17,7 @@ from rootspan.log import log
 from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
-__all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "passes", "sole"]
+__all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "sole"]
 
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
@@ -80,20 +81,27 @@ class Arguments:
         thread = get_ident()
         if not self._getters or thread in self._asking:  # or one of them tracks something
             return self.fixed_defaults
-        values: dict[str, Any] = {}
         self._asking.add(thread)
         try:
-            for name, getter in self._getters.items():
-                try:
-                    values[name] = getter()
-                except BaseException as error:
-                    if passes(error):
-                        raise
-                    line = "the %s= getter given to configure raised %r; the field is left out"
-                    self.warn(f"getter {name}", line, name, error)
+            values = {name: self.asked("getter given to configure", name, ask) for name, ask in self._getters.items()}
         finally:
             self._asking.discard(thread)
         return merged(self.fixed_defaults or NOBODY, self.identity(**values))
+
+    def asked(self, what: str, name: str, function: Callable[..., Any], *arguments: object) -> Any:
+        """Return what a function of the host's says; one that raises, or is async, costs its field only."""
+        try:
+            value = function(*arguments)
+            if type(value) is CoroutineType:
+                value.close()
+                self.warn(f"{what} {name}", f"the %s= {what} is async; it has to be a plain function", name)
+                return None
+            return value
+        except BaseException as error:
+            if _passes(error):
+                raise
+            self.warn(f"{what} {name}", f"the %s= {what} raised %r; the field is left out", name, error)
+            return None
 
     def id(self, name: str, value: object) -> str | None:
         """Return a user or conversation id as text."""
@@ -277,7 +285,7 @@ def outcome_of(error: BaseException) -> tuple[str, Error | None]:
     return "failure", _described(error)
 
 
-def passes(error: BaseException) -> bool:
+def _passes(error: BaseException) -> bool:
     """Return whether what a host's hook raised goes on to its caller, as `KeyboardInterrupt` does.
 
     A cancellation does not: the running task is cancelled at an `await`, so the hook asked what another one came to.

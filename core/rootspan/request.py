@@ -23,7 +23,7 @@ from rootspan.functions import Activation, asteps
 from rootspan.open_span import BELOW, OpenSpan
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
-from rootspan.request_options import Hook, RequestInfo, RequestOptions, guarded
+from rootspan.request_options import Hook, RequestInfo, RequestOptions
 from rootspan.scope import Scope, inside
 from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
 from rootspan.traffic import Traffic
@@ -435,7 +435,7 @@ class RequestRoot:
         return user_id, convo_id
 
     def _hooked(self, name: str, hook: Hook) -> Any:
-        return guarded(name, hook, self._info.request, self._recorder)
+        return self._recorder.asked("hook", name, hook, self._info.request)
 
 
 _OVER: Final = RequestInfo(None, "", "")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,13 +14,11 @@ from operator import itemgetter
 from typing import Any, Final, NoReturn, TypedDict
 
 from rootspan import default_tracker
-from rootspan.arguments import passes
 from rootspan.callers import Trust, trust
 from rootspan.errors import fail, meant
-from rootspan.recorder import Recorder
 from rootspan.tracker import Tracker
 
-__all__ = ["Hook", "RequestInfo", "RequestOptions", "WebOptions", "environ_header", "guarded", "header_of"]
+__all__ = ["Hook", "RequestInfo", "RequestOptions", "WebOptions", "environ_header", "header_of"]
 
 _name: Final = itemgetter(0)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -190,8 +187,8 @@ class RequestOptions:
         if callable(self.exclude):
             tracker = self.tracker or default_tracker
             recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
-            said = guarded("exclude", self.exclude, info.request, recorder)
-            return bool(guarded("exclude", bool, said, recorder))  # what a host returns may have no truth
+            said = recorder.asked("hook", "exclude", self.exclude, info.request)
+            return bool(recorder.asked("hook", "exclude", bool, said))  # what a host returns may have no truth
         path, prefix = info.path, f"{info.prefix or ''}/"
         return bool(self.excluded(path[len(prefix) - 1 :] if path.startswith(prefix) else path))
 
@@ -236,22 +233,6 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
     except (TypeError, ValueError):
         pass
     _wrong("trusted_proxies", "addresses and networks", "trusted_proxies=['10.0.0.0/8']")
-
-
-def guarded(name: str, hook: Hook, request: Any, recorder: Recorder) -> Any:
-    """Return what a host's hook says of a request; one that raises, or is async, costs its field only."""
-    try:
-        value = hook(request)
-        if inspect.iscoroutine(value):
-            value.close()
-            recorder.warn(f"hook {name}", "the %s= hook is async; it has to be a plain function", name)
-            return None
-        return value
-    except BaseException as error:
-        if passes(error):
-            raise
-        recorder.warn(f"hook {name}", "the %s= hook raised %r; the field is left out", name, error)
-        return None
 
 
 def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:

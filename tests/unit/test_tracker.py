@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import warnings
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -640,6 +641,19 @@ class TestIdentity:
             assert (span.attributes["session.id"], span.attributes["tag.tags"]) == ("7", ["t"])
         tracker.shutdown()
         assert len([record for record in caplog.records if "user_id= getter" in record.getMessage()]) == 1
+
+    def test_a_getter_that_is_async_costs_its_field_only(self, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+        async def user() -> str:
+            return "u1"
+
+        tracker = Tracker(endpoint=sink.url, user_id=user)
+        with warnings.catch_warnings(record=True) as caught:
+            tracker.track_ai("event")
+            gc.collect()
+        assert not caught  # that it was never awaited
+        assert "user.id" not in arrived(tracker, sink)["event"].attributes
+        assert "the user_id= getter given to configure is async" in caplog.text
+        tracker.shutdown()
 
     def test_a_getter_that_tracks_is_not_asked_for_that(self, sink: Sink) -> None:
         asked: list[int] = []
