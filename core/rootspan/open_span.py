@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.record import Frozen, Identity, Kept, Kind
 
-__all__ = ["BELOW", "Holder", "OpenSpan", "holding", "known_since", "open_ancestor", "opened"]
+__all__ = ["BELOW", "Holder", "OpenSpan", "holding", "known_since", "opened"]
 
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
@@ -92,7 +92,7 @@ class OpenSpan:
         agent_name: str | None = None,
         call_input: Kept = None,
         call_output: Kept = None,
-        tokens: Totals = _UNTOLD,
+        tokens: Totals | None = None,
     ) -> None:
         """Note a child, whose work it says that it is, and of an event what a root may take from it.
 
@@ -101,7 +101,7 @@ class OpenSpan:
         """
         root = self if self.parent is None else self.root
         self.has_children = root.has_children = True
-        if tokens is not _UNTOLD:
+        if tokens is not None:
             used = _TOKENS if tokens[0] is not None or tokens[1] is not None else 0
             if tokens[2] is not None:
                 used |= _COST
@@ -215,10 +215,3 @@ def known_since(identity: Identity, span: OpenSpan | None) -> Identity:
     if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
         return identity
     return identity._replace(user_id=user, convo_id=convo, agent_name=agent)
-
-
-def open_ancestor(span: OpenSpan | None) -> OpenSpan | None:
-    """Return `span` or the nearest ancestor of it that has not finished."""
-    while span is not None and span.finished:
-        span = span.parent
-    return span

@@ -17,7 +17,7 @@ from rootspan.freeze import weight
 from rootspan.host_span import host_span
 from rootspan.ids import new_ids, new_span_id
 from rootspan.log import log
-from rootspan.open_span import Holder, OpenSpan, holding, known_since, open_ancestor, opened
+from rootspan.open_span import Holder, OpenSpan, holding, known_since, opened
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
@@ -80,26 +80,10 @@ class Recorder(Arguments):
             return span, identity, None
         if self.enclosing.is_left(scope):
             return self.place(self.enclosing.around(scope))
-        parent = open_ancestor(span)
+        while span is not None and span.finished:
+            span = span.parent
         # What starts after its root ended is the same person's work, in a trace of its own.
-        return parent, identity, None if parent is not None else root.ids
-
-    def place_event(
-        self, scope: Scope, user_id: Any, convo_id: Any, agent_name: Any, input: Kept, output: Kept, rest: Any
-    ) -> tuple[str | None, Identity | None, SpanContext | str | None]:
-        """Return the ids of the parent, the inherited identity and the link of an event in `scope`.
-
-        Args:
-            rest: the fields of the record from `start` on, or nothing.
-        """
-        parent, inherited, link = self.place(scope)
-        if parent is None:
-            return None, inherited, link
-        if rest is None:
-            parent.took(user_id, convo_id, agent_name, input, output)
-        else:
-            parent.took(user_id, convo_id, agent_name, input, output, rest[1:4])
-        return parent.ids, inherited, link
+        return span, identity, None if span is not None else root.ids
 
     def rest(
         self,

@@ -155,7 +155,10 @@ class Tracking:
                 above, link = None, host_span_in(context) if context else None
                 inherited = recorder.fixed_defaults if recorder.defaults_are_fixed else recorder.defaults()
             else:
-                above, inherited, link = recorder.place_event(scope, user_id, convo_id, agent_name, input, output, rest)
+                parent, inherited, link = recorder.place(scope)
+                above = None if parent is None else parent.ids
+                if parent is not None:
+                    parent.took(user_id, convo_id, agent_name, input, output, None if rest is None else rest[1:4])
             if inherited is not None and inherited.properties is not None:
                 size += weight(inherited.properties)
             record: tuple[Any, ...] = (
