@@ -1,5 +1,8 @@
 """Follows the four kinds of function - plain, async, generator, async generator - with a span, exactly."""
 
+# A generator is stepped in the scope of its handle, which is nobody else's business:
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import functools
@@ -11,6 +14,7 @@ from types import CodeType, CoroutineType, MethodType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from rootspan.description import noted
+from rootspan.freeze import thaw
 from rootspan.interaction import Step
 from rootspan.scope import Scope
 
@@ -144,8 +148,8 @@ class _Traced:
 
     def start(self) -> Activation:
         self._step = self._open_step()
-        self._recorder = self._step._recorder  # pyright: ignore[reportPrivateUsage]  # that of its session, maybe
-        return Activation(self._recorder.variable, self._step.scope)
+        self._recorder = self._step._recorder  # that of its session, maybe
+        return Activation(self._recorder.variable, self._step._scope)
 
     def item(self, item: Any) -> None:
         if not self._capture:
@@ -159,7 +163,7 @@ class _Traced:
         else:
             self._text = False
             if few:
-                self._items.append(self._step.snapshot(item))
+                self._items.append(thaw(self._recorder.frozen(item)))  # as it is now
 
     def end(self, error: BaseException | None) -> None:
         if self._count:

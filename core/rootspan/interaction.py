@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
-from rootspan.freeze import LABEL, thaw
+from rootspan.freeze import LABEL
 from rootspan.open_span import OpenSpan
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
@@ -317,15 +317,6 @@ class Step(Opening):
         if scope is not self._scope and scope is not self._scope.outer:
             self._scope = inside(self._span, None, scope)
         self._scope.token = variable.set(self._scope)
-
-    @property
-    def scope(self) -> Scope:
-        """The scope in which code runs as part of this span."""
-        return self._scope
-
-    def snapshot(self, value: Any) -> Any:
-        """Return `value` as plain data of this moment."""
-        return thaw(self._recorder.frozen(value))
 
     def leave(self, error: BaseException | None = None) -> None:
         """End it the way the exception that left it says: as a failure, as cancelled or as abandoned.

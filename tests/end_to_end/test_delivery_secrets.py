@@ -41,7 +41,7 @@ def calls(tracker: Tracker) -> Iterator[Callable[[Any], object]]:
 
 NOT_CALLED = {
     "default", "reconfigure", "lent", "flush", "shutdown", "stats", "current", "carry", "activate",
-    "leave", "snapshot", "start_step", "tool", "interaction",
+    "leave", "start_step", "tool", "interaction",
 }  # fmt: skip
 
 
