@@ -27,7 +27,7 @@ _PRICE_LISTS: Final = {
 _STANDARD_TIERS: Final = frozenset({"auto", "default", "on_demand", "standard"})
 _USAGES: Final = ("usage", "usage_metadata", "usageMetadata")
 _MODELS: Final = ("model", "model_version", "modelVersion", "model_name")
-_TIER: Final = ("service_tier",)
+_TIER: Final = "service_tier"
 _NAMED_TIERS: Final = ("priority", "flex")
 """Those that LangChain counts apart, under their names."""
 _DEEPEST: Final = 6
@@ -99,7 +99,7 @@ def calculate_cost(model_or_response: Any, usage: Any = None, *, provider: str |
         named = isinstance(model_or_response, str)
         response = {} if named else _fields(model_or_response)
         model: Any = model_or_response if named else _model(response)
-        counts = _fields(usage if usage is not None else _first(response, _USAGES))
+        counts = _fields(usage if usage is not None else _first(response, *_USAGES))
         if not isinstance(model, str) or not model:
             return None
         return _price(model, counts, provider, _first(response, _TIER) or _tier(counts))
@@ -128,8 +128,8 @@ def _price(model: str, counts: dict[str, Any], provider: str | None, tier: Any) 
 
 def _tier(counts: dict[str, Any]) -> Any:
     """Return the tier that a usage tells of."""
-    details = _first(counts, ("input_token_details",))
-    named = (tier for tier in _NAMED_TIERS if _first(details, (tier,)) is not None)
+    details = _first(counts, "input_token_details")
+    named = (tier for tier in _NAMED_TIERS if _first(details, tier) is not None)
     return _first(counts, _TIER) or next(named, None)
 
 
@@ -142,31 +142,30 @@ def _usage(counts: dict[str, Any]) -> Any:
     import genai_prices
 
     for shape in _SHAPES:
-        if any(counts.get(name) is not None for name in shape.needs):
-            given = {name: count for name, count in counts.items() if count is not None}
-            data = {shape.root: {**shape.absent, **given}}
+        if any(name in counts for name in shape.needs):
+            data = {shape.root: {**shape.absent, **counts}}
             return genai_prices.extract_usage(data, provider_id=shape.provider, api_flavor=shape.flavor).usage
     values: dict[str, Any] = {}
     for name, field, inside in _COUNTS:
-        part = counts if inside is None else _first(counts, (inside,))
-        if (count := _first(part, (field,))) is not None:
+        part = counts if inside is None else _first(counts, inside)
+        if (count := _first(part, field)) is not None:
             values[name] = count
     return genai_prices.Usage(**values) if values else None
 
 
 def _model(response: dict[str, Any]) -> Any:
     """Return the model that a response names; LangChain keeps it in the response's metadata."""
-    return _first(response, _MODELS) or _first(_first(response, ("response_metadata",)), ("model_name", "model"))
+    return _first(response, *_MODELS) or _first(_first(response, "response_metadata"), "model_name", "model")
 
 
-def _first(fields: Any, names: tuple[str, ...]) -> Any:
-    """Return the first of these fields that holds something; None when there are no fields."""
+def _first(fields: Any, *names: str) -> Any:
+    """Return the first of these fields that there is; None when there are no fields."""
     values = cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
-    return next((values[name] for name in names if values.get(name) is not None), None)
+    return next((values[name] for name in names if name in values), None)
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return what a response or usage holds, under the names of the provider's JSON."""
+    """Return what a response or usage holds, under the names of the provider's JSON; None is left out."""
     plain = _plain(value, 0)
     return cast("dict[str, Any]", plain) if isinstance(plain, dict) else {}
 
@@ -183,7 +182,7 @@ def _plain(value: Any, depth: int) -> Any:
     return {
         _camel(name) if gemini else name: _plain(item, depth + 1)
         for name, item in fields.items()
-        if isinstance(name, str) and not name.startswith("_")
+        if isinstance(name, str) and not name.startswith("_") and item is not None
     }
 
 
