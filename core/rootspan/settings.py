@@ -165,6 +165,9 @@ def _connection(sources: Sources, values: Mapping[str, Any]) -> dict[str, Any]:
         )
         return {"hold": hold, "endpoint_chosen": True}
     _one_authorization(sources)
+    _, key = sources.find("client_key")
+    if key and not values["client_certificate"] and not key.startswith("OTEL_"):
+        fail(f"{key} says nothing without the certificate that it belongs to.", "set client_certificate= as well")
     endpoint, source = _endpoint(sources)
     return {
         "protocol": protocol,

@@ -100,6 +100,13 @@ def test_a_key_beside_an_authorization_header_is_one_too_many() -> None:
     assert ours.request_headers() == {"authorization": f"Bearer {KEY}"}
 
 
+def test_a_clients_key_without_its_certificate_is_a_mistake() -> None:
+    assert "client_key= says nothing without" in mistake(client_key=__file__)
+    assert "ROOTSPAN_CLIENT_KEY says nothing without" in mistake({"ROOTSPAN_CLIENT_KEY": __file__})
+    assert resolve({}, client_key=__file__, client_certificate=__file__).client_key == __file__
+    assert resolve({"OTEL_EXPORTER_OTLP_CLIENT_KEY": __file__}).client_key == __file__  # the host's mistake is its own
+
+
 def test_header_values_never_show() -> None:
     headers = resolve({}, headers={"X-Team": "secret-team"}).headers
     assert headers == {"x-team": "secret-team"}
