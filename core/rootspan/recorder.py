@@ -25,6 +25,7 @@ from rootspan.settings import Settings
 
 __all__ = ["Recorder", "is_hex"]
 
+_NEVER: Final = (None, False)  # what is known of a session that was not here
 _REMEMBERED: Final = 10_000  # sessions that are open no more: told from another process's, and known to late steps
 
 
@@ -396,7 +397,7 @@ class Recorder(Arguments):
         if not is_hex(ids, 48):
             return None, False
         span = self.sessions.pop(ids, None)
-        completed = ids in self.past and self.past[ids][1]
+        completed = self.past.get(ids, _NEVER)[1]
         if not completed:
             self._note_past(ids, self._whose(ids) if span is None else span.holder, True)
         return span, completed
@@ -411,7 +412,8 @@ class Recorder(Arguments):
         span = self.sessions.get(ids)
         if span is not None:
             return self.identity_of(span)
-        return self.past[ids][0].identity if ids in self.past else None
+        holder = self.past.get(ids, _NEVER)[0]
+        return None if holder is None else holder.identity
 
     def identity_of(self, span: OpenSpan) -> Identity:
         """Return whose work a span is, as far as that is known."""
@@ -421,7 +423,7 @@ class Recorder(Arguments):
 
     def _whose(self, ids: str) -> Holder:
         """Return whose work a step of a session is that is not open here."""
-        return self.past[ids][0] if ids in self.past else holding(self.defaults() or NOBODY)
+        return self.past.get(ids, _NEVER)[0] or holding(self.defaults() or NOBODY)
 
     # The end
 
