@@ -87,7 +87,8 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    return _text(os.fspath(value))
+    _require("\0" not in (path := _text(os.fspath(value))))
+    return path
 
 
 def _file(value: Any) -> str:

@@ -512,6 +512,7 @@ def test_the_wrong_type_of_any_option_is_named_at_once(name: str, wrong: Any) ->
         ("compression", "br"),
         ("certificate", "/no/such/file.pem"),
         ("spool", ""),
+        ("spool", "a\0b"),
         ("properties", [("plan", "pro")]),
         ("redact", "hook"),
     ],
