@@ -162,7 +162,7 @@ class Opening(Tracking):
         session_id: str | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> Step:
-        recorder = self._recorder_of(session_id)
+        recorder = self._recorder if session_id is None else self._recorder_of(session_id)
         try:
             if session_id is not None:
                 scope = recorder.session_scope(session_id, scope)

@@ -70,8 +70,8 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope = Scope()
     scope.span = span
     scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
-    scope.outer = scope.base = None
-    scope.lost, scope.token = False, None
+    scope.outer = scope.base = scope.token = None
+    scope.lost = False
     scope.room = _ROOM
     if outer is not None:
         _enclose(scope, outer if outer.room > 0 else _shortened(outer))

@@ -337,8 +337,6 @@ class Tracking:
 
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""
-        if session_id is None:
-            return self._recorder
         for recorder in self._retired:
             if type(session_id) is str and session_id in recorder.sessions:
                 return recorder
@@ -355,7 +353,7 @@ class Tracking:
         error: BaseException | str | None = None,
         duration: float | None = None,
     ) -> str:
-        recorder = self._recorder_of(session_id)
+        recorder = self._recorder if session_id is None else self._recorder_of(session_id)
         try:
             scope = self._pinned or recorder.scope()
             if session_id is not None:
