@@ -309,11 +309,12 @@ class Recorder(Arguments):
 
     def update_totals(self, span: OpenSpan, tokens_in: object, tokens_out: object, cost: object) -> None:
         """Set tokens and cost of an open span where they are given."""
-        given = (tokens_in, tokens_out, cost)
-        if any(value is not None for value in given):  # `!=` would ask an array for its truth
+        if not (tokens_in is tokens_out is cost is None):  # `!=` would ask an array for its truth
             before = span.tokens
-            span.tokens = tuple(  # type: ignore[assignment]
-                old if new is None else self.number(new) for old, new in zip(before, given, strict=True)
+            span.tokens = (
+                before[0] if tokens_in is None else self.number(tokens_in),
+                before[1] if tokens_out is None else self.number(tokens_out),
+                before[2] if cost is None else self.number(cost),
             )
 
     def update_identity(
