@@ -297,9 +297,9 @@ class Recorder(Arguments):
     ) -> None:
         """Set what has become known of an open span."""
         if input is not None:
-            span.input = self.frozen(input)
+            span.input = self.kept(input)
         if output is not None:
-            span.output = self.frozen(output)
+            span.output = self.kept(output)
         if properties is not None:
             span.properties = joined(span.properties, self.frozen(properties))
         if model is not None:
