@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rootspan.delivery import Attempt
+    from rootspan.ledger import Account
     from rootspan.record import SpanData
 
 __all__ = ["Batch", "Sink"]
@@ -27,11 +28,17 @@ class Sink(Protocol):
 
 
 class Batch:
-    """Encoded spans on their way, and which sinks still have to take which of them."""
+    """Encoded spans on their way, and which sinks still have to take which of them.
 
-    __slots__ = ("bytes", "dropped", "later", "settled", "size", "todo")
+    Args:
+        sinks: where all of them go.
+        account: that of the place which they come from.
+    """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    __slots__ = ("account", "bytes", "dropped", "later", "settled", "size", "todo")
+
+    def __init__(self, sinks: Sequence[Sink], account: Account) -> None:
+        self.account = account
         self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
         self.size = 0
         self.bytes = 0
@@ -75,6 +82,12 @@ class Batch:
         settled = self.size - max((len(items) for _, items in todo), default=0)
         newly, self.settled = settled - self.settled, settled
         return newly, self._dropped_of(newly), wait
+
+    def give_up(self) -> int:
+        """Take what is left for settled; return how many that were."""
+        size = self.size  # once: the worker may still be filling it, and counts what comes after this
+        left, self.settled = size - self.settled, size
+        return left
 
     def _dropped_of(self, settled: int) -> Counter[str]:
         """Take the drops among what is settled now; one that another sink still has to take waits for that."""

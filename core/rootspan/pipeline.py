@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +15,12 @@ from rootspan.batch import Batch, Sink
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
+from rootspan.ledger import Ledger
 from rootspan.log import log
 from rootspan.record import Record, SpanData
-from rootspan.segment import reading
 
 if TYPE_CHECKING:
+    from rootspan.settings import Settings
     from rootspan.shortcut import Short
 
 __all__ = ["CROWDED", "EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
@@ -28,7 +28,6 @@ __all__ = ["CROWDED", "EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
 _BATCH_BYTES: Final = 4 << 20
-_QUIET: Final = 60.0  # seconds between two reports of losses
 _NAP: Final = 0.2  # seconds in which a crowded queue does not wake the worker again; nor can a flush or the end
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
@@ -37,7 +36,6 @@ _UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many rec
 CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
-_EXPECTED: Final = frozenset({"sampled", "disabled"})  # not recorded because the configuration says so
 
 
 class _Wake(threading.Event):
@@ -52,66 +50,46 @@ class Pipeline:
     """One tracker's queue, worker and sinks.
 
     Args:
+        settings: the tracker's settings.
         shape: turns a record into a span; runs on the worker.
         sinks: where the spans go; a batch is done when each of them took it.
-        limit: bytes that the queue may hold; beyond it the oldest records are dropped and counted.
-        interval: seconds between two looks at the queue.
-        batch_size: spans in one request.
-        sample_rate: share of the traces, 0.0 to 1.0, that is sent.
-        on_loss: called with a reason and how many records were lost for it since the last call; on the worker, or by
-            what records after the end.
-        on_start: called when a worker was started.
         shorten: makes the short way of plain records to these sinks, where there is one.
-        disabled: record nothing, and count it.
-        unchosen: nobody chose the endpoint; while nothing was ever delivered to it, losses are no warning.
+        on_start: called when a worker was started.
     """
 
     def __init__(
         self,
+        settings: Settings,
         shape: Callable[[Record], SpanData],
         sinks: Sequence[Sink],
         *,
-        limit: int,
-        interval: float,
-        batch_size: int,
-        sample_rate: float,
-        on_loss: Callable[[str, int], object] | None,
-        on_start: Callable[[], None],
         shorten: Callable[[Sequence[Sink]], Short | None],
-        disabled: bool,
-        unchosen: bool,
+        on_start: Callable[[], None],
     ) -> None:
         self._shape = shape
         self._sinks = sinks
         self._short = shorten(sinks)
-        self._limit = limit
-        self._interval = interval
-        self._batch_size = batch_size
-        self._sample_below = None if sample_rate >= 1.0 else int(sample_rate * 2**32)
-        self._on_loss = on_loss
         self._on_start = on_start
-        self._unchosen = unchosen
+        self._limit = settings.max_queue_bytes
+        self._interval = settings.flush_interval
+        self._batch_size = settings.batch_size
+        self._sample_below = None if settings.sample_rate >= 1.0 else int(settings.sample_rate * 2**32)
+        self._on_loss = settings.on_loss
+        self._unchosen = settings.unchosen
         self.owner: object = None
         self.spools = False  # whether records go to the disk, and interactions are announced there when they begin
-        self._closed: str | None = "disabled" if disabled else None
+        self._closed: str | None = "disabled" if settings.disabled else None
         self._start_afresh()
 
     def _start_afresh(self) -> None:
         """Set what a forked child must not share with its parent."""
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
-        made, overflowed = count(), count()
-        self._made, self.count = made, made.__next__
-        self._overflowed, self._overflow = overflowed, overflowed.__next__
-        self._delivered = 0
-        self._dropped: Counter[str] = Counter()
-        self._reported: Counter[str] = Counter()
-        self._report_at = 0.0
+        self.ledger = Ledger(self.records, self._on_loss, self._unchosen)
+        self.count = self.ledger.made.add
         self._batch: Batch | None = None
-        self._held = 0  # records that the worker took and that no sink has settled
         self._lock = threading.Lock()
         self._sending = threading.Lock()
-        self._settled = threading.Condition()
         self._wake = _Wake()
         self.worker: threading.Thread | None = None
         self._hurry = False
@@ -143,7 +121,7 @@ class Pipeline:
             except IndexError:
                 self.size = 0  # threads lost steps of it
                 break
-            self._overflow()
+            self.ledger.overflowed.add()
             size = weigh(record)  # before `self.size` is read: another thread may run in there
             self.size -= size
         if not self._wake.is_set():
@@ -193,80 +171,48 @@ class Pipeline:
                 self._sending.release()
         self._discard("shutdown" if reason == "exit" else reason)
         if reason == "shutdown":  # at exit Python may die of a line that a daemon thread writes
-            self._report()
+            self.ledger.report()
 
     def _discard(self, reason: str) -> None:
+        """Count everything that waits here as lost."""
         lost = 0
         with suppress(IndexError):
             while True:
                 self.records.popleft()
                 lost += 1
+        self.size = 0
+        self.ledger.lose(self.ledger.untaken, lost, reason)
         batch, self._batch = self._batch, None
         if batch is not None:
-            size = batch.size  # once: the worker may still be filling it, and counts what comes after this
-            lost += size - batch.settled
-            self._held -= size - batch.settled
-            batch.settled = size
-        self.size = 0
-        if lost:
-            with self._settled:
-                self._dropped[reason] += lost
-                self._settled.notify_all()
-
-    def drop(self, reason: str) -> None:
-        """Count a record that never came to be one."""
-        self.count()
-        with self._settled:
-            self._dropped[reason] += 1
+            self.ledger.lose(batch.account, batch.give_up(), reason)
 
     def stats(self) -> dict[str, Any]:
         """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
         if not home[0]:
             forked()
-        recorded, result = reading(self._made), self._counters()
-        for _ in range(50):
-            places = result["delivered"], result["queued"], result["spooled"], *result["dropped"].values()
-            if recorded == sum(places) and min(places) >= 0:
-                break
-            time.sleep(0.0005)  # a record is just moving from one place to the next
-            recorded, result = reading(self._made), self._counters()
-        return {"recorded": recorded, **result}
-
-    def _counters(self) -> dict[str, Any]:
-        dropped = dict(self._dropped)
-        overflowed = reading(self._overflowed)
-        if overflowed:
-            dropped["queue_full"] = overflowed
-        return {
-            "delivered": self._delivered,
-            "queued": len(self.records) + self._held,
-            "spooled": 0,
-            "dropped": dropped,
-        }
+        return self.ledger.stats()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
         if not home[0]:
             forked()
-        target, failures = reading(self._made), self._failures
+        ledger, failures = self.ledger, self._failures
+        target = ledger.made.total
         deadline = time.monotonic() + timeout
         if threading.current_thread() is self.worker:
-            return self._all_settled(target)
+            return ledger.settled >= target
         self._hurry = True
         self._wake.set()
         self._restart()
-        with self._settled:
-            while not self._all_settled(target):
+        with ledger.changed:
+            while ledger.settled < target:
                 left = deadline - time.monotonic()
                 if left <= 0 or self.worker is None:
-                    return self._all_settled(target)
-                if self._unchosen and not self._delivered and self._failures > failures:
+                    return False
+                if self._unchosen and not ledger.delivered and self._failures > failures:
                     return False  # nobody listens where nobody said that anybody would
-                self._settled.wait(min(left, 0.5))
+                ledger.changed.wait(min(left, 0.5))
         return True
-
-    def _all_settled(self, target: int) -> bool:
-        return self._delivered + sum(self._dropped.values()) + reading(self._overflowed) >= target
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
         """Deliver what is queued within `timeout` seconds, count what could not be, and stop the worker."""
@@ -289,11 +235,11 @@ class Pipeline:
         self.worker = None
         self._hopeless = self._waiting()
         self._discard("shutdown")
-        self._report(last=True)
+        self.ledger.report(last=True)
         if worker is None or not worker.is_alive():  # a hanging sink keeps its connection; the thread is a daemon
             for sink in self._outlets():
                 sink.close()
-            return not self._dropped.get("shutdown")
+            return not self.ledger.dropped()["shutdown"]
         return False
 
     def after_fork(self) -> None:
@@ -326,7 +272,7 @@ class Pipeline:
 
     def _is_behind(self, goal: int) -> bool:
         """Return whether some of the first `goal` records is not settled, or something else that cannot wait."""
-        return not self._all_settled(goal)
+        return self.ledger.settled < goal
 
     # The worker's side
 
@@ -348,7 +294,7 @@ class Pipeline:
                 quiet_since = time.monotonic()
                 with self._sending:
                     self._guarded_turn()
-            self._report()
+            self.ledger.report()
             if closing or time.monotonic() - quiet_since > _IDLE:
                 with self._lock:
                     self.worker = None
@@ -358,8 +304,8 @@ class Pipeline:
                         continue
                 if self._waiting() and not closing:  # its caller found the lock taken, after the look
                     self._start()
-                with self._settled:
-                    self._settled.notify_all()
+                with self.ledger.changed:
+                    self.ledger.changed.notify_all()
                 for sink in self._outlets():
                     sink.release()
                 return
@@ -377,7 +323,7 @@ class Pipeline:
 
         What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
         """
-        goal = reading(self._made)
+        goal = self.ledger.made.total
         while self._waiting():
             batch = self._batch or self._fill()
             if batch.size == 0:
@@ -386,8 +332,7 @@ class Pipeline:
                     return
                 continue
             if self._batch is not batch:  # given up by `shutdown` meanwhile, which counted what was in it then
-                late = batch.size - batch.settled
-                self._settle(late, {"shutdown": late})
+                self.ledger.lose(batch.account, batch.give_up(), "shutdown")
                 return
             self._hurry = False
             wait = self._attempt(batch)
@@ -407,12 +352,12 @@ class Pipeline:
         while (left := deadline - time.monotonic()) > 0 and not self._hurry and self._closed is None:
             if self._wake.wait(left) and not self._hurry:
                 self._wake.clear()  # crowded: the callers drop the oldest meanwhile
-                self._report()
+                self.ledger.report()
                 time.sleep(min(left, self._interval, _NAP))
 
     def _fill(self) -> Batch:
-        batch = Batch(self._sinks)
-        self._batch = batch
+        ledger = self.ledger
+        batch = self._batch = Batch(self._sinks, ledger.memory)
         while self.records and batch.size < self._batch_size and batch.bytes < _BATCH_BYTES:
             until = time.monotonic() + _SLICE
             while batch.size < self._batch_size and time.monotonic() < until:
@@ -420,7 +365,7 @@ class Pipeline:
                     record = self.records.popleft()
                 except IndexError:
                     break
-                self._held += 1
+                ledger.taken += 1
                 self._take(batch, record)
             if not self.records:
                 self.size = 0
@@ -433,7 +378,7 @@ class Pipeline:
         self.size -= size
         trace = record[1] or new_trace_id()
         if self._sample_below is not None and int(trace[:8], 16) >= self._sample_below:
-            self._settle(1, {"sampled": 1})
+            self._settle(batch, 1, {"sampled": 1})
             return
         try:
             if self._short is not None and (encoded := self._short(record, trace)) is not None:
@@ -441,7 +386,7 @@ class Pipeline:
             else:
                 batch.add(self._shape(Record(record[0], trace, *record[2:])))
         except BaseException as error:  # a hook may ask for what a cancelled task came to
-            self._settle(1, {"encoding": 1})
+            self._settle(batch, 1, {"encoding": 1})
             if isinstance(error, KeyboardInterrupt):
                 raise
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
@@ -454,44 +399,17 @@ class Pipeline:
             self._failures += 1
         else:
             self._batch = None
-        self._settle(settled, dropped, batch)
+        self._settle(batch, settled, dropped)
         return wait if batch.todo else None
 
     def _discard_batch(self, reason: str) -> None:
         batch, self._batch = self._batch, None
         if batch is not None:
-            left = batch.size - batch.settled
-            self._settle(left, {reason: left}, batch)
+            left = batch.give_up()
+            self._settle(batch, left, {reason: left})
 
-    def _settle(self, settled: int, dropped: Mapping[str, int], batch: Batch | None = None) -> None:
-        lost = min(sum(dropped.values()), settled)
-        with self._settled:
-            self._held -= settled
-            self._delivered += settled - lost
-            if lost:
-                self._dropped.update(dropped)
-            self._settled.notify_all()
-
-    def _losses(self) -> Counter[str]:
-        return Counter(self._counters()["dropped"])
-
-    def _report(self, last: bool = False) -> None:
-        """Say what was lost: the first loss at once, then one line a minute."""
-        dropped = self._losses()
-        lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
-        now = time.monotonic()
-        if not lost or (now < self._report_at and not last):
-            return
-        self._reported, self._report_at = dropped, now + _QUIET
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
-        level = logging.DEBUG if self._unchosen and not self._delivered else logging.WARNING
-        log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
-        if self._on_loss is not None:
-            for reason, number in lost.items():
-                try:
-                    self._on_loss(reason, number)
-                except (Exception, SystemExit):
-                    log(logging.ERROR, "the on_loss callback raised", exc_info=True)
+    def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
+        self.ledger.settle(batch.account, settled, dropped)
 
 
 def weigh(record: tuple[Any, ...]) -> int:

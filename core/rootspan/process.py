@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rootspan.errors import ConfigurationError
 from rootspan.forks import SETTING_UP, after_fork, forked, home
@@ -54,23 +54,14 @@ def record_with(settings: Settings) -> Recorder:
     def shape(record: Record) -> SpanData:
         return dialect.to_span(redactor.labels(record), settings, redactor)
 
-    options: dict[str, Any] = {
-        "limit": settings.max_queue_bytes,
-        "interval": settings.flush_interval,
-        "batch_size": settings.batch_size,
-        "sample_rate": settings.sample_rate,
-        "on_loss": settings.on_loss,
-        "on_start": _outlive_multiprocessing,
-        "shorten": partial(shortcut, settings, shape, redactor),
-        "disabled": settings.disabled,
-        "unchosen": settings.unchosen,
-    }
+    shorten = partial(shortcut, settings, shape, redactor)
+    pipeline: Pipeline
     if settings.spool:
         from rootspan.spooling import SpoolingPipeline
 
-        pipeline: Pipeline = SpoolingPipeline(shape, settings, **options)
+        pipeline = SpoolingPipeline(settings, shape, shorten=shorten, on_start=_outlive_multiprocessing)
     else:
-        pipeline = Pipeline(shape, sinks(settings), **options)
+        pipeline = Pipeline(settings, shape, sinks(settings), shorten=shorten, on_start=_outlive_multiprocessing)
     recorder = Recorder(settings, pipeline)
     pipeline.owner = recorder  # a worker keeps it alive, and so known to `_at_exit`, while something is queued
     if _exiting:

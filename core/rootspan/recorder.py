@@ -57,7 +57,7 @@ class Recorder(Arguments):
 
     def own_error(self) -> str:
         """Count and log a mistake of rootspan's own while it recorded; return the id of a span that is not there."""
-        self.pipeline.drop("internal_error")
+        self.pipeline.ledger.drop("internal_error")
         log(logging.WARNING, "rootspan could not record a call because of an error of its own", exc_info=True)
         return "0" * 16
 

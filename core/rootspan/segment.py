@@ -8,12 +8,13 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
 from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-__all__ = ["LARGEST", "READING", "Descriptor", "Frame", "Pen", "Segment", "SegmentKind", "frame", "reading"]
+from rootspan.ledger import Tally
+
+__all__ = ["LARGEST", "READING", "Descriptor", "Frame", "Pen", "Segment", "SegmentKind", "frame"]
 
 # 0xff is in no UTF-8 text, so what a host records cannot look like the beginning of a record.
 _MAGIC: Final = b"\xffrs\xfe"
@@ -133,8 +134,8 @@ class Pen:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
-        self.made: count[int] = count()
-        self.count = self.made.__next__  # of spans; needs no lock
+        self.made = Tally()  # of spans
+        self.count = self.made.add
         self.size = 0  # bytes, about: threads may lose a step of it
         self.full_at = 0  # bytes from which on the next segment is to begin
 
@@ -241,7 +242,7 @@ class Segment:
             os.unlink(self.path)
 
     def _written(self) -> int:
-        return self.found if self._made is None else reading(self._made)
+        return self.found if self._made is None else self._made.total
 
     def _refill(self) -> bool:
         complete = self.complete  # asked before reading: what was written until then is seen
@@ -266,8 +267,3 @@ class Segment:
             if found or ends:
                 return found
         return [Frame(SegmentKind.DAMAGED, b"", b"", at + len(data))]
-
-
-def reading(counter: count[int]) -> int:
-    """Return how often `counter` was advanced; its repr is the one way to tell without advancing it."""
-    return int(repr(counter)[6:-1])

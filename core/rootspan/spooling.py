@@ -6,19 +6,17 @@ import json
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from typing import Any, Final
 
 from rootspan.batch import Batch, Sink
 from rootspan.delivery import Delivery
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
+from rootspan.ledger import Account
 from rootspan.log import log
 from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
-from rootspan.segment import reading
 from rootspan.settings import Settings
 from rootspan.spool import Spool, default_directory
 from rootspan.transport import delivery
@@ -35,8 +33,8 @@ class _ChunkBatch(Batch):
 
     __slots__ = ("chunk",)
 
-    def __init__(self, sink: Sink, chunk: Chunk) -> None:
-        super().__init__((sink,))
+    def __init__(self, sink: Sink, account: Account, chunk: Chunk) -> None:
+        super().__init__((sink,), account)
         self.chunk = chunk
         self.todo = [(sink, chunk.spans)]
         self.size = len(chunk.spans)
@@ -49,14 +47,14 @@ class SpoolingPipeline(Pipeline):
     reads what was written, by this process and by those that died, and sends it.
 
     Args:
-        shape: turns a record into a span; called on any thread.
         settings: the tracker's settings.
+        shape: turns a record into a span; called on any thread.
         **options: those of `Pipeline`.
     """
 
     exit_seconds = 1.0  # the spool holds what is not delivered
 
-    def __init__(self, shape: Callable[[Record], SpanData], settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: Settings, shape: Callable[[Record], SpanData], **options: Any) -> None:
         about = {
             "fingerprint": settings.fingerprint,
             "protocol": settings.protocol,
@@ -75,18 +73,14 @@ class SpoolingPipeline(Pipeline):
             on_lost=self._lose,
         )
         self._own = self._delivery(self._about)
-        super().__init__(shape, (self._own,), **options)
+        super().__init__(settings, shape, (self._own,), **options)
         self.spools = True
         if self._closed is None and self._spool.orphans():  # what an earlier process left does not wait for a record
             self._start()
 
     def _start_afresh(self) -> None:
         super()._start_afresh()
-        written = count()
-        self._written, self._write = written, written.__next__
-        self._read = 0  # of those: delivered or dropped
-        self._found = self._recovered = 0  # of dead processes' records
-        self._unrecovered: Counter[str] = Counter()
+        self._wrote = self.ledger.written.add
         self._look_at = 0.0
         self._shaping = threading.local()
 
@@ -105,18 +99,18 @@ class SpoolingPipeline(Pipeline):
         if record[1] is None:  # a lone root
             record = (record[0], new_trace_id(), *record[2:])
         if self._is_out(record):
-            self.drop("sampled")
+            self.ledger.drop("sampled")
             return True
         try:
             span = self._encode(record)
         except Exception:
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
-            self.drop("encoding")
+            self.ledger.drop("encoding")
             return True
         if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
             return False
         self.count()
-        self._write()
+        self._wrote()
         return True
 
     def begin(self, record: tuple[Any, ...]) -> None:
@@ -148,31 +142,19 @@ class SpoolingPipeline(Pipeline):
             shaping.busy = False
 
     def _lose(self, journal: Journal, reason: str, lost: int) -> None:
-        with self._settled:
-            if journal.own:
-                self._read += lost
-                self._dropped[reason] += lost
-            else:
-                self._unrecovered[reason] += lost
-            self._settled.notify_all()
+        self.ledger.lose(self._account(journal), lost, reason)
+
+    def _account(self, journal: Journal) -> Account:
+        return self.ledger.spool if journal.own else self.ledger.recovered
 
     def stats(self) -> dict[str, Any]:
         """Return the counters; `recovered` holds those of what dead processes left, which add up for themselves."""
-        with self._settled:
-            recovered, dropped = self._recovered, dict(self._unrecovered)
-            left = self._found - recovered - sum(dropped.values())
-        found = {"found": self._found, "delivered": recovered, "spooled": left, "dropped": dropped}
-        return {**super().stats(), "recovered": found}
-
-    def _counters(self) -> dict[str, Any]:
-        return {**super()._counters(), "spooled": reading(self._written) - self._read}
-
-    def _losses(self) -> Counter[str]:
-        return super()._losses() + self._unrecovered
+        return {**super().stats(), "recovered": self.ledger.recovery()}
 
     def _discard(self, reason: str) -> None:
         if isinstance(batch := self._batch, _ChunkBatch):  # it stays on the disk, and the worker counts none of it
-            self._batch, batch.settled = None, batch.size
+            self._batch = None
+            batch.give_up()
         super()._discard(reason)
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
@@ -182,7 +164,7 @@ class SpoolingPipeline(Pipeline):
         if at_exit and not self.records:
             timeout = min(timeout, self.exit_seconds)
         done = super().shutdown(timeout, at_exit)
-        delivered = reading(self._written) == self._read
+        delivered = not self.ledger.spooled
         self._spool.close(delivered, last=at_exit)
         return done and delivered
 
@@ -197,7 +179,7 @@ class SpoolingPipeline(Pipeline):
         return self._deliveries.values()
 
     def _waiting(self) -> bool:
-        return super()._waiting() or reading(self._written) > self._read or self._spool.adopted
+        return super()._waiting() or self.ledger.spooled > 0 or self._spool.adopted
 
     def _is_behind(self, goal: int) -> bool:
         return super()._is_behind(goal) or self._spool.adopted
@@ -213,37 +195,25 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not look for what ended processes left", exc_info=True)
             return
         self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
-        with self._settled:
-            self._found += found.spans + found.damaged
-            if found.damaged:
-                self._unrecovered["damaged"] += found.damaged
+        self.ledger.found += found.spans + found.damaged
+        self.ledger.lose(self.ledger.recovered, found.damaged, "damaged")
 
     def _fill(self) -> Batch:
         if self.records:
             return super()._fill()
         chunk = self._spool.take(self._batch_size, _CHUNK_BYTES)
         if chunk is None:
-            return Batch(self._sinks)
-        batch = self._batch = _ChunkBatch(self._delivery(chunk.journal.about), chunk)
+            return Batch(self._sinks, self.ledger.memory)
+        sink, account = self._delivery(chunk.journal.about), self._account(chunk.journal)
+        batch = self._batch = _ChunkBatch(sink, account, chunk)
         return batch
 
-    def _settle(self, settled: int, dropped: Mapping[str, int], batch: Batch | None = None) -> None:
-        if not isinstance(batch, _ChunkBatch):
-            if not super()._waiting():  # before a flush hears of it: the process may die behind it
-                self._spool.settle_elsewhere()
-            super()._settle(settled, dropped, batch)
-            return
-        batch.chunk.settle(settled)
-        lost = min(sum(dropped.values()), settled)
-        with self._settled:
-            if batch.chunk.journal.own:
-                self._read += settled
-                self._delivered += settled - lost
-                self._dropped.update(dropped)
-            else:
-                self._recovered += settled - lost
-                self._unrecovered.update(dropped)
-            self._settled.notify_all()
+    def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
+        if isinstance(batch, _ChunkBatch):
+            batch.chunk.settle(settled)
+        elif not super()._waiting():  # before a flush hears of it: the process may die behind it
+            self._spool.settle_elsewhere()
+        super()._settle(batch, settled, dropped)
 
     def _delivery(self, about: bytes) -> Delivery:
         """Return the way out for records that were written under a header."""

@@ -163,7 +163,7 @@ def test_delivery_12_no_call_waits_for_the_network(tracker: Tracker, sink: Sink)
 def test_delivery_13_losses_are_reported_at_once_and_then_once_a_minute(
     sink: Sink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rootspan import pipeline
+    from rootspan import ledger
 
     told: list[tuple[str, int]] = []
     tracker = Tracker(endpoint=sink.url, on_loss=lambda *loss: told.append(loss), flush_interval=0.01)
@@ -175,8 +175,8 @@ def test_delivery_13_losses_are_reported_at_once_and_then_once_a_minute(
     lines = [record for record in caplog.records if "rootspan lost" in record.getMessage()]
     assert len(lines) == 1
     assert told == [("refused", 1)]
-    monkeypatch.setattr(pipeline, "_QUIET", 0.0)
-    tracker._recorder.pipeline._report_at = 0.0  # a minute later
+    monkeypatch.setattr(ledger, "_QUIET", 0.0)
+    tracker._recorder.pipeline.ledger._report_at = 0.0  # a minute later
     tracker.track_ai("event")
     assert tracker.flush(60)
     deadline = time.monotonic() + 30
@@ -267,7 +267,7 @@ def test_a_worker_that_was_killed_is_replaced(tracker: Tracker, sink: Sink, monk
         raise GeneratorExit  # as gevent's `GreenletExit`
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_report", killed)
+        patch.setattr(pipeline.ledger, "report", killed)
         tracker.track_ai("event")
         deadline = time.monotonic() + 30
         while pipeline.worker is not None:

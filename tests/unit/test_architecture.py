@@ -25,7 +25,7 @@ MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 LAYERS = (
     {"errors", "semconv", "record", "forks", "version"},
-    {"freeze", "redaction", "cost", "settings"},
+    {"freeze", "redaction", "cost", "settings", "ledger"},
     {"dialect", "encode"},
     {"shortcut"},
     {"transport", "spool"},

@@ -216,7 +216,7 @@ def test_a_flush_in_a_callback_of_the_worker_waits_for_nothing(sink: Sink) -> No
 
 def test_stats_that_do_not_add_up_are_told_all_the_same(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = {"delivered": 7, "queued": 0, "spooled": 0, "dropped": {}}
-    monkeypatch.setattr(pipeline_of(tracker), "_counters", lambda: odd)
+    monkeypatch.setattr(pipeline_of(tracker).ledger, "_places", lambda: odd)
     assert tracker.stats() == {"recorded": 0, **odd}
 
 
