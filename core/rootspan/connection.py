@@ -13,13 +13,13 @@ import time
 from base64 import b64encode
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined,unused-ignore]
 
 import urllib3.connection
 
-from rootspan.answer import BODY_LIMIT
+from rootspan.answer import BODY_LIMIT, Answer, read_answer
 from rootspan.errors import fail
 from rootspan.settings import is_loopback
 
@@ -49,15 +49,6 @@ def hush() -> None:
     """Put our filter on urllib3's loggers; a logger's filters are not inherited, so on each of them."""
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "urllib3"]:
         logging.getLogger(name).addFilter(_SILENCE)
-
-
-class Reply(NamedTuple):
-    """An HTTP answer as it came."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    whole: bool
 
 
 class _Reader(io.RawIOBase):
@@ -179,30 +170,27 @@ class Line:
             key_file=settings.client_key,
         )
 
-    def post(self, body: bytes, headers: Mapping[str, str], seconds: float) -> Reply:
+    def post(self, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         """Send one request and read its answer; raises whatever goes wrong, `TimeoutError` after `seconds`."""
         connection = self._connection
         connection.deadline = time.monotonic() + seconds
         if not connection.is_connected:
             connection.close()
         kept = not connection.is_closed
-        done = False
         try:
             try:
-                reply = self._exchange(body, headers)
+                return self._exchange(body, headers)
             except ConnectionError:
                 if not kept:
                     raise
                 # The server closed an idle connection just as we used it: that says nothing about this request.
                 connection.close()
-                reply = self._exchange(body, headers)
-            done = reply.whole
-            return reply
-        finally:
-            if not done:
-                connection.close()
+                return self._exchange(body, headers)
+        except BaseException:
+            connection.close()
+            raise
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection = self._connection
         if connection.is_closed and self._tunnel:
             connection.set_tunnel(self._host, self._port, self._proxy_headers)
@@ -219,7 +207,10 @@ class Line:
         taken = b""
         while len(taken) <= BODY_LIMIT and (part := response.read(BODY_LIMIT + 1 - len(taken), decode_content=False)):
             taken += part
-        return Reply(response.status, response.headers, taken, len(taken) <= BODY_LIMIT)
+        whole = len(taken) <= BODY_LIMIT
+        if not whole:
+            connection.close()
+        return read_answer(response.status, response.headers, taken, whole=whole)
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rootspan.answer import Answer, Outcome
 from rootspan.log import log
 
 if TYPE_CHECKING:
+    from rootspan.encode import JsonEncoder, ProtobufEncoder
     from rootspan.record import SpanData
+    from rootspan.transport import Transport
 
-__all__ = ["Attempt", "Backoff", "Delivery", "Encoder", "Sender", "flat", "halves"]
+__all__ = ["Attempt", "Backoff", "Delivery", "flat", "halves"]
 
 _random: Final = SystemRandom()  # the host's own generator, and whoever seeded it, must not notice us
 
@@ -50,26 +52,6 @@ class Backoff:
         return asked + _random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1 * doubled)))
 
 
-class Encoder(Protocol):
-    """What `Delivery` needs of an encoder."""
-
-    def span(self, data: SpanData) -> bytes: ...
-    def batch(self, spans: Sequence[bytes]) -> bytes: ...
-    def shrink(self, span: bytes, longest: int) -> bytes: ...
-
-
-class Sender(Protocol):
-    """What `Delivery` needs of a transport."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def unchosen(self) -> bool: ...
-    def send(self, body: bytes, seconds: float | None = None) -> Answer: ...
-    def close(self) -> None: ...
-    def forget(self) -> None: ...
-
-
 T = TypeVar("T")
 
 
@@ -98,8 +80,8 @@ class Delivery:
 
     def __init__(
         self,
-        encoder: Encoder,
-        transport: Sender,
+        encoder: ProtobufEncoder | JsonEncoder,
+        transport: Transport,
         *,
         on_poison: Callable[[bytes, str], object] | None = None,
     ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rootspan.delivery import Attempt, Backoff, flat, halves
 from rootspan.encode import readable_span
@@ -19,26 +20,29 @@ if TYPE_CHECKING:
 
     from rootspan.record import AttributeValue, SpanData
 
-__all__ = ["ExporterSink", "Suppressed"]
+__all__ = ["ExporterSink", "unseen"]
+
+T = TypeVar("T")
 
 
-class Suppressed:
-    """Marks the current OpenTelemetry context so that no instrumentation records what runs in it."""
+def unseen(call: Callable[..., T], *arguments: Any) -> T:
+    """Call something in a context of its own, of which nothing stays, and in which no instrumentation records."""
+    return contextvars.Context().run(_suppressed, call, *arguments)
 
-    def __enter__(self) -> None:
-        from opentelemetry import context
 
-        # The keys have no public names; the plain word is what they were before 1.12 and what some still look up.
-        current = context.set_value("suppress_instrumentation", True)
-        for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
-            if key := getattr(context, name, None):
-                current = context.set_value(key, True, current)
-        self._token = context.attach(current)
+def _suppressed(call: Callable[..., T], *arguments: Any) -> T:
+    from opentelemetry import context
 
-    def __exit__(self, *_: object) -> None:
-        from opentelemetry import context
-
-        context.detach(self._token)
+    # The keys have no public names; the plain word is what they were before 1.12 and what some still look up.
+    current = context.set_value("suppress_instrumentation", True)
+    for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
+        if key := getattr(context, name, None):
+            current = context.set_value(key, True, current)
+    token = context.attach(current)
+    try:
+        return call(*arguments)
+    finally:
+        context.detach(token)
 
 
 class ExporterSink:
@@ -73,31 +77,33 @@ class ExporterSink:
             items: what `encode` returned.
             until: a time of `time.monotonic()`; what it means to an exporter is the exporter's own business.
         """
-        delivered, dropped = 0, 0
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        delivered, dropped = 0, Counter[str]()
         groups = [list(items)] if items else []
         while groups:
             group = groups.pop()
             try:
-                fine = contextvars.Context().run(self._export, group)
+                result = unseen(self._exporter.export, group)
             except Exception as error:
                 self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
                 if len(group) > 1:
                     groups += halves(group)
                 else:
-                    dropped += 1
+                    dropped["export_failed"] += 1
                 continue
-            if not fine:
+            if result is not SpanExportResult.SUCCESS:
                 self._say("failed; its spans are kept and tried again")
                 rest = flat([*groups, group])
-                return Attempt(delivered, _counted(dropped), rest, self._backoff.wait())
+                return Attempt(delivered, dropped, rest, self._backoff.wait())
             self._backoff.reset()
             delivered += len(group)
-        return Attempt(delivered, _counted(dropped), [], None)
+        return Attempt(delivered, dropped, [], None)
 
     def close(self) -> None:
         """Shut the exporter down."""
         try:
-            contextvars.Context().run(self._exporter.shutdown)
+            unseen(self._exporter.shutdown)
         except Exception as error:
             log(logging.WARNING, "%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
 
@@ -107,18 +113,8 @@ class ExporterSink:
     def forget(self) -> None:
         """Do nothing: what a forked child has to do is the exporter's own business."""
 
-    def _export(self, group: list[ReadableSpan]) -> bool:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        with Suppressed():
-            return self._exporter.export(group) is SpanExportResult.SUCCESS
-
     def _say(self, what: str) -> None:
         now = time.monotonic()
         if self._said is None or now - self._said > 60:
             self._said = now
             log(logging.WARNING, "%s %s", type(self._exporter).__name__, what)
-
-
-def _counted(dropped: int) -> dict[str, int]:
-    return {"export_failed": dropped} if dropped else {}

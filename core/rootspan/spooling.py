@@ -19,8 +19,7 @@ from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.settings import Settings
 from rootspan.spool import Spool, default_directory
-from rootspan.transport import delivery
-from rootspan.version import __version__
+from rootspan.transport import circumstances, delivery
 
 __all__ = ["SpoolingPipeline"]
 
@@ -55,12 +54,7 @@ class SpoolingPipeline(Pipeline):
     exit_seconds = 1.0  # the spool holds what is not delivered
 
     def __init__(self, settings: Settings, shape: Callable[[Record], SpanData], **options: Any) -> None:
-        about = {
-            "fingerprint": settings.fingerprint,
-            "protocol": settings.protocol,
-            "resource": dict(settings.resource_attributes),
-            "version": __version__,
-        }
+        about = {"fingerprint": settings.fingerprint, **circumstances(settings)}
         self._settings = settings
         self._about = json.dumps(about, default=str).encode()
         self._deliveries: dict[bytes, Delivery] = {}

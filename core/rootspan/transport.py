@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextvars
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from rootspan.answer import Answer, Outcome, read_answer
+from rootspan.answer import Answer, Outcome
 from rootspan.delivery import Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
-from rootspan.exporting import ExporterSink, Suppressed
+from rootspan.exporting import ExporterSink, unseen
 from rootspan.forks import SETTING_UP
 from rootspan.version import __version__
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from rootspan.connection import Line
     from rootspan.settings import Settings
 
-__all__ = ["Transport", "delivery", "sinks"]
+__all__ = ["Transport", "circumstances", "delivery", "sinks"]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
 
@@ -57,17 +56,12 @@ class Transport:
         if self._settings.hold is not None:
             return Answer(Outcome.HOLD, detail=self._settings.hold)
         timeout = self._settings.timeout if seconds is None else max(0.0, min(seconds, self._settings.timeout))
-        # In a context of its own, so that nothing of the host's is seen by our request and nothing of ours stays.
-        return contextvars.Context().run(self._send, body, timeout)
-
-    def _send(self, body: bytes, timeout: float) -> Answer:
-        with Suppressed():
-            try:
-                answer = self._post(body, timeout)
-            except ConfigurationError as error:
-                answer = Answer(Outcome.HOLD, detail=str(error))
-            except Exception as error:
-                answer = _no_answer(error, timeout)
+        try:
+            answer = unseen(self._post, body, timeout)
+        except ConfigurationError as error:
+            answer = Answer(Outcome.HOLD, detail=str(error))
+        except Exception as error:
+            answer = _no_answer(error, timeout)
         key = self._settings.api_key
         return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
 
@@ -87,10 +81,9 @@ class Transport:
             line = Line(self._settings)
             self._lines.append(line)
         try:
-            reply = line.post(body, headers, timeout)
+            return line.post(body, headers, timeout)
         finally:
             self._idle.append(line)
-        return read_answer(reply.status, reply.headers, reply.body, whole=reply.whole)
 
     def close(self) -> None:
         """Close idle connections; a later `send` opens a new one."""
@@ -110,14 +103,19 @@ class Transport:
             line.abandon()
 
 
+def circumstances(settings: Settings) -> dict[str, Any]:
+    """Return what tells how spans that are encoded now have to be sent, as it can be kept beside them."""
+    return {"protocol": settings.protocol, "resource": dict(settings.resource_attributes), "version": __version__}
+
+
 def delivery(
     settings: Settings, about: Mapping[str, Any], on_poison: Callable[[bytes, str], object] | None = None
 ) -> Delivery:
-    """Return the way to the collector for spans that were encoded under these circumstances, perhaps in the past.
+    """Return the way to the collector for spans that were encoded under some circumstances, perhaps in the past.
 
     Args:
         settings: endpoint, key, headers, certificates and timeout.
-        about: the `resource` attributes, the `protocol` and rootspan's `version`.
+        about: the `circumstances` of then.
         on_poison: called with a span that was refused for good, and why.
     """
     protocol = about["protocol"]
@@ -130,8 +128,7 @@ def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
     """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
     found: list[Delivery | ExporterSink] = []
     if settings.otlp:
-        resource = settings.resource_attributes
-        found.append(delivery(settings, {"resource": resource, "protocol": settings.protocol, "version": __version__}))
+        found.append(delivery(settings, circumstances(settings)))
     found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
     return tuple(found)
 
