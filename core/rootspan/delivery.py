@@ -131,13 +131,11 @@ class Delivery:
                 dropped[self._give_up(group[0], answer)] += 1
         return Attempt(delivered, +dropped, [], None)
 
-    def release(self) -> None:
-        """Close idle connections; the next attempt opens new ones."""
+    def close(self) -> None:
+        """Close idle connections; another attempt would open a new one."""
         self._transport.close()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+    release = close
 
     def forget(self) -> None:
         """Leave the parent's connection alone, after a fork, in the child."""

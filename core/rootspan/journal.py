@@ -89,7 +89,7 @@ class Journal:
         self.about = b""
         self.segments: deque[Segment] = deque()
         self.unfinished: list[Frame] = []
-        self._directory = directory
+        self._path = os.path.join(directory, name)  # what the names of its files begin with
         self._lock = lock
         self._number = 0
 
@@ -107,8 +107,7 @@ class Journal:
             if (lock := _lock(os.path.join(directory, f"{name}.owner"), os.O_EXCL)) is not None:
                 journal = cls(directory, name, lock, own=True)
                 journal.about = about
-                header = frame(SegmentKind.HEADER, bytes(8), about)
-                os.pwrite(lock.fd, bytes(_POSITION.size) + header, 0)
+                os.pwrite(lock.fd, bytes(_POSITION.size) + journal._header(), 0)
                 return journal
         raise OSError("its files cannot be locked")
 
@@ -137,7 +136,7 @@ class Journal:
         """
         begun: dict[bytes, Frame] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
-        for part in Segment(os.path.join(self._directory, f"{self.name}.owner"), 0).frames(_POSITION.size):
+        for part in Segment(f"{self._path}.owner", 0).frames(_POSITION.size):
             if part.kind == SegmentKind.FORGET:
                 ended.add(part.span_id)
             else:  # the header, or nothing where it is damaged
@@ -158,13 +157,13 @@ class Journal:
             yield segment.found, damaged
         self.unfinished = list(begun.values())
 
-    def open_segment(self, header: bytes) -> Pen:
+    def open_segment(self) -> Pen:
         """Begin the next segment; what is written from now on goes there."""
         self._number += 1
-        path = os.path.join(self._directory, f"{self.name}-{self._number:06d}.segment")
+        path = f"{self._path}-{self._number:06d}.segment"
         pen = Pen(Descriptor(os.open(path, READING | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)))
         try:
-            pen.write(header)
+            pen.write(self._header())
         except OSError:
             with suppress(OSError):
                 os.unlink(path)
@@ -208,12 +207,15 @@ class Journal:
         for segment in self.segments:
             segment.remove()
         with suppress(OSError):  # deleted by somebody, or in a directory that became read-only
-            os.unlink(os.path.join(self._directory, f"{self.name}.owner"))
+            os.unlink(f"{self._path}.owner")
         self.release()
 
     def release(self) -> None:
         """Let another process adopt what is left."""
         self._lock.close()
+
+    def _header(self) -> bytes:
+        return frame(SegmentKind.HEADER, bytes(8), self.about)
 
     def _position(self) -> tuple[int, int]:
         head = os.pread(self._lock.fd, _POSITION.size, 0)

@@ -69,7 +69,6 @@ class Spool:
         self.directory = directory
         self.fingerprint = fingerprint
         self.about = about
-        self._header = frame(SegmentKind.HEADER, bytes(8), about)
         self._most = most
         self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
         self._fsync = fsync
@@ -150,7 +149,7 @@ class Spool:
             if self._pen is None:
                 if self._own is None:
                     self._own = Journal.create(self.directory, self.fingerprint, self.about)
-                pen = self._own.open_segment(self._header)
+                pen = self._own.open_segment()
                 pen.full_at = self._full_at(pen.size)
                 self._pen = pen
                 if self._fsync:
@@ -170,7 +169,7 @@ class Spool:
             own = self._own
             if self._pen is not full or own is None:
                 return
-            pen = own.open_segment(self._header)
+            pen = own.open_segment()
             copied = pen.size  # not what other threads write meanwhile
             self._pen = pen
             for span_id, record in list(self._begun.items()):
