@@ -18,7 +18,7 @@ class Sink(Protocol):
     """Where spans go; `attempt` does not raise."""
 
     def encode(self, data: SpanData, /) -> Any: ...
-    def attempt(self, items: Any, until: float | None, /) -> Attempt[Any]: ...
+    def attempt(self, items: Any, until: float, /) -> Attempt[Any]: ...
     def release(self) -> None:
         """Let go of idle connections; more spans may come."""
 
@@ -59,14 +59,14 @@ class Batch:
         self.bytes += len(encoded)
         self.size += 1
 
-    def attempt(self, until: float | None = None) -> tuple[int, Counter[str], float | None]:
+    def attempt(self, until: float) -> tuple[int, Counter[str], float | None]:
         """Try every sink that is not done.
 
         Args:
             until: a time of `time.monotonic()` after which nothing more is begun.
 
         Returns:
-            What became settled, the drops among it, and the wait in seconds.
+            What became settled, the drops among it, and the wait in seconds; None where nothing is left to do.
         """
         wait: float | None = None
         self.later = False
@@ -75,7 +75,7 @@ class Batch:
             result = sink.attempt(items, until)
             self.dropped.update(result.dropped)
             if result.rest:
-                todo.append((sink, list(result.rest)))
+                todo.append((sink, result.rest))
                 wait = max(wait or 0.0, result.wait or 0.0)
                 self.later |= result.later
         self.todo = todo

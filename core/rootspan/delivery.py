@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,7 @@ class Delivery:
         """Return one span as `attempt` takes it."""
         return self.encoder.span(data)
 
-    def attempt(self, spans: Sequence[bytes], until: float | None = None) -> Attempt[bytes]:
+    def attempt(self, spans: Sequence[bytes], until: float = math.inf) -> Attempt[bytes]:
         """Send spans until all are delivered or dropped, or something says to wait.
 
         Args:
@@ -113,10 +114,9 @@ class Delivery:
             if len(group) > 1 and sum(map(len, group)) >= self._too_large:
                 groups += halves(group)
                 continue
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
+            if time.monotonic() >= until:
                 return Attempt(delivered, +dropped, flat([*groups, group]), 0.0)
-            answer = self._send(group, left)
+            answer = self._send(group, until)
             if answer.outcome == Outcome.DELIVERED:
                 rejected = self._rejected(answer, len(group))
                 dropped["rejected"] += rejected
@@ -141,12 +141,12 @@ class Delivery:
         """Leave the parent's connection alone, after a fork, in the child."""
         self._transport.forget()
 
-    def _send(self, group: list[bytes], left: float | None) -> Answer:
-        answer = self._transport.send(self.encoder.batch(group), left)
+    def _send(self, group: list[bytes], until: float) -> Answer:
+        answer = self._post(group, until)
         if answer.outcome == Outcome.TOO_LARGE and len(group) > 1:
             self._too_large = min(self._too_large, sum(map(len, group)))
         elif answer.outcome == Outcome.TOO_LARGE:
-            answer = self._send_shrunk(group[0], answer, left)
+            answer = self._send_shrunk(group[0], answer, until)
         if answer.outcome == Outcome.DELIVERED:
             self._backoff.reset()
             self._said.pop("trouble", None)
@@ -154,17 +154,19 @@ class Delivery:
             self._say_trouble(answer)
         return answer
 
-    def _send_shrunk(self, span: bytes, answer: Answer, left: float | None) -> Answer:
-        until = time.monotonic() + (left or 3600)
+    def _send_shrunk(self, span: bytes, answer: Answer, until: float) -> Answer:
         for longest in (262_144, 65_536, 8_192, 1_024):
             shrunk = self.encoder.shrink(span, longest)
             if len(shrunk) == len(span):
                 continue
             span = shrunk
-            answer = self._transport.send(self.encoder.batch([span]), until - time.monotonic())
+            answer = self._post([span], until)
             if answer.outcome != Outcome.TOO_LARGE:
                 break
         return answer
+
+    def _post(self, group: Sequence[bytes], until: float) -> Answer:
+        return self._transport.send(self.encoder.batch(group), until - time.monotonic())
 
     def _rejected(self, answer: Answer, most: int) -> int:
         if answer.rejected or answer.detail:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +71,7 @@ class ExporterSink:
         """Return one span as `attempt` takes it."""
         return readable_span(data, self._resource, self._scope)
 
-    def attempt(self, items: Sequence[ReadableSpan], until: float | None = None) -> Attempt[ReadableSpan]:
+    def attempt(self, items: Sequence[ReadableSpan], until: float = math.inf) -> Attempt[ReadableSpan]:
         """Export spans until all are delivered or dropped, or the exporter fails.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -95,7 +96,7 @@ class Pipeline:
         self._hurry = False
         self._hopeless = False  # the last attempt of all failed
         self._failures = 0  # attempts that left something to send
-        self._until: float | None = None  # monotonic seconds after which the end begins no further attempt
+        self._until = math.inf  # monotonic seconds after which the end begins no further attempt
 
     # The caller's side
 
@@ -219,8 +220,8 @@ class Pipeline:
         if self._closed is not None:
             return True
         self._restart()
-        self._closed = "exit" if at_exit else "shutdown"
         self._until = deadline = time.monotonic() + timeout
+        self._closed = "exit" if at_exit else "shutdown"
         self._hurry = True
         self._wake.set()
         worker = self.worker
@@ -316,7 +317,10 @@ class Pipeline:
         except BaseException:  # an exporter may even raise SystemExit
             line = "rootspan's worker met an error of its own; it goes on with the next batch"
             log(logging.ERROR, line, exc_info=True)
-            self._discard_batch("internal_error")
+            batch, self._batch = self._batch, None
+            if batch is not None:
+                left = batch.give_up()
+                self._settle(batch, left, {"internal_error": left})
 
     def _turn(self) -> None:
         """Send what was recorded up to now, in a hurry or while closing all there is, or until nobody takes it then.
@@ -339,7 +343,7 @@ class Pipeline:
             if wait is not None:
                 if self._closed is None:
                     self._pause(wait)
-                elif batch.later and self._until is not None and time.monotonic() + wait < self._until:
+                elif batch.later and time.monotonic() + wait < self._until:
                     time.sleep(wait)
                 else:
                     return
@@ -400,13 +404,7 @@ class Pipeline:
         else:
             self._batch = None
         self._settle(batch, settled, dropped)
-        return wait if batch.todo else None
-
-    def _discard_batch(self, reason: str) -> None:
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            left = batch.give_up()
-            self._settle(batch, left, {reason: left})
+        return wait
 
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
         self.ledger.settle(batch.account, settled, dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -43,7 +44,7 @@ class Transport:
             "accept-encoding": "identity",
         }
 
-    def send(self, body: bytes, seconds: float | None = None) -> Answer:
+    def send(self, body: bytes, seconds: float = math.inf) -> Answer:
         """Make one attempt; never raises.
 
         Args:
@@ -55,7 +56,7 @@ class Transport:
         """
         if self._settings.hold is not None:
             return Answer(Outcome.HOLD, detail=self._settings.hold)
-        timeout = self._settings.timeout if seconds is None else max(0.0, min(seconds, self._settings.timeout))
+        timeout = max(0.0, min(seconds, self._settings.timeout))
         try:
             answer = unseen(self._post, body, timeout)
         except ConfigurationError as error:
