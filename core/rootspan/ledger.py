@@ -150,12 +150,13 @@ class Ledger:
 
     def report(self, last: bool = False) -> None:
         """Say what was lost: the first loss at once, then one line a minute."""
-        dropped = self.dropped() + Counter(self.recovered.dropped)
-        lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
-        now = time.monotonic()
-        if not lost or (now < self._report_at and not last):
-            return
-        self._reported, self._report_at = dropped, now + _QUIET
+        with self.changed:  # the end and the worker may come here at once
+            dropped = self.dropped() + Counter(self.recovered.dropped)
+            lost = {reason: n for reason, n in (dropped - self._reported).items() if reason not in _EXPECTED}
+            now = time.monotonic()
+            if not lost or (now < self._report_at and not last):
+                return
+            self._reported, self._report_at = dropped, now + _QUIET
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
         level = logging.DEBUG if self._unchosen and not self.delivered else logging.WARNING
         log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rootspan import Tracker, forks, pipeline, process
+from rootspan import Tracker, forks, ledger, pipeline, process
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
+from rootspan.ledger import Ledger
 from rootspan.pipeline import Pipeline
 from sinks import Sink
 
@@ -218,6 +221,24 @@ def test_stats_that_do_not_add_up_are_told_all_the_same(tracker: Tracker, monkey
     odd = {"delivered": 7, "queued": 0, "spooled": 0, "dropped": {}}
     monkeypatch.setattr(pipeline_of(tracker).ledger, "_places", lambda: odd)
     assert tracker.stats() == {"recorded": 0, **odd}
+
+
+def test_delivery_13_the_end_and_the_worker_report_a_loss_once_where_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+    accounts = Ledger([], lambda *loss: told.append(loss), unchosen=False)
+    accounts.drop("shutdown")
+    worker = threading.Thread(target=accounts.report)
+
+    def now() -> float:
+        if threading.current_thread() is not worker:
+            worker.start()
+            worker.join(0.5)
+        return time.monotonic()
+
+    monkeypatch.setattr(ledger, "time", SimpleNamespace(monotonic=now))
+    accounts.report(last=True)
+    worker.join()
+    assert told == [("shutdown", 1)]
 
 
 @pytest.mark.parametrize("moment", ["before it says so", "after it said so"])
