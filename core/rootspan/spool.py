@@ -267,8 +267,11 @@ class Spool:
             found = names(self.directory, self.fingerprint)
         except OSError:
             return []
-        known = {journal.name for journal in (*self._adopted, *((self._own,) if self._own else ()))}
+        known = {journal.name for journal in self._journals()}
         return sorted(found - known - self._strangers)
+
+    def _journals(self) -> list[Journal]:
+        return self._adopted if self._own is None else [*self._adopted, self._own]
 
     def adopt(self) -> Found:
         """Take over what dead processes left behind."""
@@ -339,7 +342,7 @@ class Spool:
 
     def forget(self) -> None:
         """In a forked child: everything so far is the parent's."""
-        for journal in (*self._adopted, *((self._own,) if self._own else ())):
+        for journal in self._journals():
             journal.release()  # our copy of the lock, which would outlive the parent
         self._adopted, self._own = [], None
         self._start_afresh()
