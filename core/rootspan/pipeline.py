@@ -87,7 +87,7 @@ class Pipeline:
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
         self.ledger = Ledger(self.records, self._on_loss, self._unchosen)
-        self.count = self.ledger.made.add
+        self.count, self._overflow = self.ledger.made.add, self.ledger.overflowed.add
         self._batch: Batch | None = None
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -122,7 +122,7 @@ class Pipeline:
             except IndexError:
                 self.size = 0  # threads lost steps of it
                 break
-            self.ledger.overflowed.add()
+            self._overflow()
             size = weigh(record)  # before `self.size` is read: another thread may run in there
             self.size -= size
         if not self._wake.is_set():
