@@ -76,7 +76,7 @@ class Batch:
             self.dropped.update(result.dropped)
             if result.rest:
                 todo.append((sink, result.rest))
-                wait = max(wait or 0.0, result.wait or 0.0)
+                wait = max(wait or 0.0, result.wait)
                 self.later |= result.later
         self.todo = todo
         settled = self.size - max((len(items) for _, items in todo), default=0)

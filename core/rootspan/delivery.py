@@ -58,12 +58,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Attempt(Generic[T]):
-    """What became of a batch; delivered, dropped and rest add up to it."""
+    """What became of a batch: all is delivered that is neither dropped nor left."""
 
-    delivered: int
     dropped: Mapping[str, int]  # by reason
     rest: list[T]  # not sent, or not taken for now, in order
-    wait: float | None  # seconds before the rest is worth another attempt; None without a rest
+    wait: float = 0.0  # seconds before the rest is worth another attempt
     later: bool = False  # a server answered that it takes no more for now, so it may do so soon
 
 
@@ -107,7 +106,7 @@ class Delivery:
         Returns:
             What became of them.
         """
-        delivered, dropped = 0, Counter[str]()
+        dropped = Counter[str]()
         groups = [list(spans)] if spans else []
         while groups:
             group = groups.pop()
@@ -115,21 +114,19 @@ class Delivery:
                 groups += halves(group)
                 continue
             if time.monotonic() >= until:
-                return Attempt(delivered, +dropped, flat([*groups, group]), 0.0)
+                return Attempt(+dropped, flat([*groups, group]))
             answer = self._send(group, until)
             if answer.outcome == Outcome.DELIVERED:
-                rejected = self._rejected(answer, len(group))
-                dropped["rejected"] += rejected
-                delivered += len(group) - rejected
+                dropped["rejected"] += self._rejected(answer, len(group))
             elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
                 wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
                 later = answer.outcome == Outcome.RETRY and answer.status is not None
-                return Attempt(delivered, +dropped, flat([*groups, group]), wait, later)
+                return Attempt(+dropped, flat([*groups, group]), wait, later)
             elif len(group) > 1:
                 groups += halves(group)
             else:
                 dropped[self._give_up(group[0], answer)] += 1
-        return Attempt(delivered, +dropped, [], None)
+        return Attempt(+dropped, [])
 
     def close(self) -> None:
         """Close idle connections; another attempt would open a new one."""

@@ -80,7 +80,7 @@ class ExporterSink:
         """
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        delivered, dropped = 0, Counter[str]()
+        dropped = Counter[str]()
         groups = [list(items)] if items else []
         while groups:
             group = groups.pop()
@@ -95,11 +95,9 @@ class ExporterSink:
                 continue
             if result is not SpanExportResult.SUCCESS:
                 self._say("failed; its spans are kept and tried again")
-                rest = flat([*groups, group])
-                return Attempt(delivered, dropped, rest, self._backoff.wait())
+                return Attempt(dropped, flat([*groups, group]), self._backoff.wait())
             self._backoff.reset()
-            delivered += len(group)
-        return Attempt(delivered, dropped, [], None)
+        return Attempt(dropped, [])
 
     def close(self) -> None:
         """Shut the exporter down."""

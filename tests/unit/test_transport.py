@@ -22,7 +22,7 @@ from opentelemetry import context as otel_context
 import rootspan
 from rootspan.answer import Answer, read_answer
 from rootspan.connection import Line
-from rootspan.delivery import Backoff, Delivery
+from rootspan.delivery import Attempt, Backoff, Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.exporting import ExporterSink
 from rootspan.record import SpanData
@@ -158,7 +158,7 @@ def test_a_kept_connection_that_dies_under_the_request_is_replaced_at_once(sink:
 def test_json_and_extra_headers_and_query(sink: Sink) -> None:
     settings = resolve({}, endpoint=f"{sink.url}?team=a", protocol="http/json", headers={"X-Scope": "tests"})
     (delivery,) = sinks(settings)
-    assert delivery.attempt([delivery.encode(span(1, n=5))]).delivered == 1  # type: ignore[arg-type, list-item]
+    delivery.attempt([delivery.encode(span(1, n=5))])  # type: ignore[arg-type, list-item]
     delivery.close()
     assert sink.requests[0].path == "/v1/traces?team=a"
     assert sink.requests[0].headers["x-scope"] == "tests"
@@ -681,10 +681,11 @@ def test_forget_without_a_connection(sink: Sink, transport: Transport) -> None:
 
 def test_a_batch_is_delivered(sink: Sink, lab: Lab) -> None:
     attempt = lab.delivery.attempt(lab.spans(20))
-    assert (attempt.delivered, attempt.dropped, attempt.rest, attempt.wait) == (20, {}, [], None)
+    assert (attempt.dropped, attempt.rest) == ({}, [])
     assert ids(sink) == list(range(1, 21))
     assert lab.log == []
-    assert lab.delivery.attempt([]).delivered == 0
+    assert lab.delivery.attempt([]).rest == []
+    assert len(sink.requests) == 1
 
 
 def test_the_poison_event_is_dropped_and_its_neighbours_delivered(sink: Sink, lab: Lab) -> None:
@@ -692,7 +693,7 @@ def test_the_poison_event_is_dropped_and_its_neighbours_delivered(sink: Sink, la
     sink.script(lambda request: 400 if b"event 7" in request.body else None)
     spans = [lab.delivery.encode(span(number)) for number in range(1, 10)]
     attempt = lab.delivery.attempt(spans)
-    assert (attempt.delivered, attempt.dropped, attempt.rest) == (8, {"refused": 1}, [])
+    assert (attempt.dropped, attempt.rest) == ({"refused": 1}, [])
     assert ids(sink) == [1, 2, 3, 4, 5, 6, 8, 9]
     assert lab.poison == [spans[6]]
     assert len(sink.requests) <= 9
@@ -712,10 +713,11 @@ def test_a_413_halves_the_batch_and_the_limit_is_remembered(sink: Sink, lab: Lab
     """delivery 5"""
     spans = lab.spans(8, text="x" * 1000)
     sink.script(lambda request: 413 if len(request.body) > 3_500 else None)
-    assert lab.delivery.attempt(spans).delivered == 8
+    assert lab.delivery.attempt(spans) == Attempt({}, [])
     assert ids(sink) == list(range(1, 9))
     first = len(sink.requests)
-    assert lab.delivery.attempt(spans).delivered == 8
+    assert lab.delivery.attempt(spans) == Attempt({}, [])
+    assert ids(sink) == [*range(1, 9)] * 2
     assert [request.status for request in sink.requests[first:]] == [200] * 4
     assert lab.log == []
 
@@ -725,7 +727,8 @@ def test_an_event_that_alone_is_too_large_is_shrunk(sink: Sink, lab: Lab) -> Non
     sink.script(lambda request: 413 if len(request.body) > 100_000 else None)
     item = lab.delivery.encode(span(1, long="x" * 300_000, short="kept"))
     attempt = lab.delivery.attempt([*lab.spans(1), item])
-    assert (attempt.delivered, attempt.dropped) == (2, {})
+    assert (attempt.dropped, attempt.rest) == ({}, [])
+    assert ids(sink) == [1, 1]
     stored = sink.spans[-1].attributes
     assert stored["short"] == "kept"
     assert 50_000 < len(stored["long"]) <= 65_536
@@ -736,7 +739,7 @@ def test_an_event_that_stays_too_large_is_dropped(sink: Sink, lab: Lab) -> None:
     sink.script(lambda request: 413 if b"event 2" in request.body else None)
     spans = lab.spans(3, text="x" * 5_000)
     attempt = lab.delivery.attempt(spans)
-    assert (attempt.delivered, attempt.dropped) == (2, {"too_large": 1})
+    assert (attempt.dropped, attempt.rest) == ({"too_large": 1}, [])
     assert lab.poison == [spans[1]]
     assert ids(sink) == [1, 3]
     assert "too large" in lab.log[0][1]
@@ -753,7 +756,8 @@ def test_an_outage_while_shrinking_keeps_the_whole_event(sink: Sink, lab: Lab) -
 
 def test_bodies_are_bounded_before_any_server_complains(sink: Sink, lab: Lab) -> None:
     attempt = lab.delivery.attempt(lab.spans(6, text="x" * 1_000_000))
-    assert attempt.delivered == 6
+    assert (attempt.dropped, attempt.rest) == ({}, [])
+    assert ids(sink) == [1, 2, 3, 4, 5, 6]
     assert max(len(request.body) for request in sink.requests) < (4 << 20) + 1000
 
 
@@ -761,7 +765,7 @@ def test_partial_success_is_counted_and_logged_once(sink: Sink, lab: Lab) -> Non
     """delivery 4"""
     sink.script([partial(2, "bad name"), partial(9), partial(0, "deprecated")])
     attempts = [lab.delivery.attempt(lab.spans(5)) for _ in range(3)]
-    assert [attempt.delivered for attempt in attempts] == [3, 0, 5]
+    assert [attempt.rest for attempt in attempts] == [[], [], []]
     assert [attempt.dropped for attempt in attempts] == [{"rejected": 2}, {"rejected": 5}, {}]
     ((level, line),) = lab.log
     assert level == logging.WARNING
@@ -781,9 +785,8 @@ def test_an_outage_returns_the_rest_in_order(sink: Sink, lab: Lab) -> None:
     spans = lab.spans(8)
     sink.script([400, None, 503])
     attempt = lab.delivery.attempt(spans)
-    assert attempt.delivered == 4
-    assert attempt.rest == spans[4:]
-    assert attempt.wait is not None
+    assert ids(sink) == [1, 2, 3, 4]
+    assert (attempt.dropped, attempt.rest) == ({}, spans[4:])
     assert 0 <= attempt.wait <= 1
     assert lab.delivery.attempt(attempt.rest).rest == []
     assert ids(sink) == list(range(1, 9))
@@ -813,7 +816,7 @@ def test_a_wrong_key_holds_every_event(sink: Sink, lab: Lab) -> None:
     sink.script([401])
     spans = lab.spans(30)
     attempt = lab.delivery.attempt(spans)
-    assert (attempt.delivered, attempt.dropped, attempt.rest) == (0, {}, spans)
+    assert (attempt.dropped, attempt.rest) == ({}, spans)
     assert len(sink.requests) == 1
     assert all(KEY not in line for _, line in lab.log)
 
@@ -822,7 +825,7 @@ def test_nothing_is_begun_after_its_time(sink: Sink, lab: Lab) -> None:
     """delivery 14"""
     spans = lab.spans(3)
     attempt = lab.delivery.attempt(spans, until=time.monotonic() - 1)
-    assert (attempt.delivered, attempt.rest, attempt.wait) == (0, spans, 0.0)
+    assert attempt == Attempt({}, spans, 0.0)
     assert sink.requests == []
     sink.script([hang()])
     began = time.monotonic()
@@ -936,7 +939,7 @@ def test_any_exporter_takes_the_spans() -> None:
 
     exporter = InMemorySpanExporter()
     (found,) = sinks(resolve({}, exporters=[exporter], service_name="shop"))
-    assert found.attempt([found.encode(span(1, plan="pro"))]).delivered == 1  # type: ignore[arg-type, list-item]
+    assert found.attempt([found.encode(span(1, plan="pro"))]) == Attempt({}, [])  # type: ignore[arg-type, list-item]
     (stored,) = exporter.get_finished_spans()
     assert stored.attributes == {"plan": "pro"}
     assert stored.resource.attributes["service.name"] == "shop"
@@ -960,14 +963,15 @@ def test_a_failing_exporter_keeps_the_spans_and_a_raising_one_loses_only_its_poi
     exporter: Any = Picky()
     found = ExporterSink(exporter, {"service.name": "shop"})
     items = [found.encode(span(number)) for number in range(1, 6)]
-    assert found.attempt([]).delivered == 0
+    assert found.attempt([]) == Attempt({}, [])
     exporter.failing = True
     attempt = found.attempt(items[:2])
-    assert (attempt.delivered, attempt.rest) == (0, items[:2])
-    assert attempt.wait is not None
+    assert (attempt.dropped, attempt.rest) == ({}, items[:2])
+    assert 0 <= attempt.wait <= 1
+    assert exporter.taken == []
     exporter.failing = False
     attempt = found.attempt(items)
-    assert (attempt.delivered, attempt.dropped, attempt.rest) == (4, {"export_failed": 1}, [])
+    assert (attempt.dropped, attempt.rest) == ({"export_failed": 1}, [])
     assert exporter.taken == ["event 1", "event 2", "event 4", "event 5"]
     found.close()
     assert ["failed" in record.message for record in caplog.records] == [True, False]
