@@ -134,6 +134,10 @@ class Spool:
                 self._rotate(pen)  # what follows a torn record would wait for the rest of it
             self._fail(error)
             return None
+        except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
+            if counts and pen is not None:
+                pen.count()
+            raise
         if self._fsync:
             self._sync(pen)
         if pen.size > pen.full_at:

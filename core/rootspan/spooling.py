@@ -101,8 +101,13 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self.ledger.drop("encoding")
             return True
-        if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
-            return False
+        try:
+            if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
+                return False
+        except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
+            self.count()
+            self._wrote()
+            raise
         self.count()
         self._wrote()
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
@@ -363,6 +364,32 @@ def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     following = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
     assert [span.name for span in sink.wait(1)] == ["kept"]
     following.shutdown()
+
+
+@pytest.mark.parametrize("moment", ["write", "fsync", "before it is written"])
+def test_delivery_13_a_ctrl_c_while_a_record_is_written_to_the_spool_leaves_the_counters_right(
+    moment: str, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"), fsync=True)
+    tracker.track_ai("first")
+    assert tracker.flush(10)
+    call = {"write": os.write, "fsync": os.fsync}.get(moment, lambda *_: None)
+
+    def interrupted(*arguments: Any) -> None:
+        call(*arguments)  # type: ignore[operator]
+        raise KeyboardInterrupt  # a signal's handler runs when the system call is over
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync" if moment == "fsync" else "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.track_ai("interrupted")
+    tracker.track_ai("last")
+    assert sink.wait(3 - (moment == "before it is written"))
+    assert tracker.flush(1) == (moment != "before it is written")
+    stats = tracker.stats()
+    assert (stats["recorded"], stats["dropped"]) == (3, {})
+    assert (stats["delivered"], stats["spooled"]) == ((2, 1) if moment == "before it is written" else (3, 0))
+    tracker.shutdown()
 
 
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
