@@ -1,4 +1,4 @@
-"""`rootspan demo`: example apps and a receiver as processes, people who talk to them, and a count of what arrived."""
+"""`rootspan demo`: example apps as processes, people who talk to them, and a count of what a receiver got."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Final, TextIO
 
 from rootspan.errors import MissingExtraError, RootspanError
 from rootspan_ui import fields
-from rootspan_ui.children import free_ports, run_app, run_receiver
+from rootspan_ui.children import free_ports, run_app
 from rootspan_ui.conversations import APPS, App
+from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedSpan
 from rootspan_ui.talking import Sent, talk
 from rootspan_ui.terminal import Screen, ended_by_signals
@@ -25,7 +26,6 @@ from rootspan_ui.traces import Trace, Traces
 
 __all__ = ["demo"]
 
-RECEIVER: Final = (sys.executable, "-m", "rootspan_ui.cli", "tail", "--json", "--port", "0")
 _ARRIVAL: Final = 8.0  # seconds after the last answer in which everything has to have arrived
 _POLL: Final = 0.1
 _SAID: Final = 40  # columns
@@ -66,20 +66,13 @@ class _Arrivals:
         return ""
 
 
-def demo(
-    once: bool = False,
-    *,
-    out: TextIO | None = None,
-    apps: Sequence[App] = APPS,
-    receiver: Sequence[str] = RECEIVER,
-) -> int:
+def demo(once: bool = False, *, out: TextIO | None = None, apps: Sequence[App] = APPS) -> int:
     """Run the demo.
 
     Args:
         once: end after the conversations; otherwise everything keeps running until Ctrl-C.
         out: where to print; standard output by default.
         apps: the example apps to run.
-        receiver: the command that runs the receiver; it has to print what `rootspan tail --json` prints.
 
     Returns:
         The exit status: 0 when everything that was sent arrived, 1 when not, 2 when something is not installed,
@@ -90,7 +83,7 @@ def demo(
     try:
         folder = _example_apps(apps)
         with ended_by_signals(stop, *_hang_up()):
-            return _Demo(screen, stop, apps, folder).run(receiver, once)
+            return _Demo(screen, stop, apps, folder).run(once)
     except MissingExtraError as error:
         print(f"rootspan demo: {error}", file=sys.stderr)
         return 2
@@ -139,18 +132,16 @@ class _Demo:
         self._name = max((len(user.name) for user in users), default=0)  # columns
         self._path = max((len(turn.path) for user in users for turn in user.turns), default=0)
 
-    def run(self, receiver: Sequence[str], once: bool) -> int:
-        with run_receiver(receiver, self._arrivals.add) as receiving:
-            self._checks.append(receiving.check)
-            with self._running_apps(receiving.url) as urls:
-                self._greet(receiving.url, urls)
-                sent = self._converse(urls)
-                self._wait_for(sent)
-                status = self._show(sent)
-                if not once:
-                    self._follow(receiving.url, urls)
-            if once:
-                return status
+    def run(self, once: bool) -> int:
+        with Receiver(port=0, on_spans=self._arrivals.add) as receiver, self._running_apps(receiver.url) as urls:
+            self._greet(receiver.url, urls)
+            sent = self._converse(urls)
+            self._wait_for(sent)
+            status = self._show(sent)
+            if not once:
+                self._follow(receiver.url, urls)
+        if once:
+            return status
         self._screen.show(self._arrivals.traces.flush())
         self._screen.say(self._screen.total.line(self._screen.unicode))
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import signal
@@ -27,7 +28,8 @@ from rootspan.errors import ConfigurationError
 from rootspan_ui import children, cli
 from rootspan_ui import demo as demo_module
 from rootspan_ui.conversations import APPS, App, Turn, User
-from rootspan_ui.demo import RECEIVER, demo
+from rootspan_ui.demo import demo
+from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedSpan
 
 COMMAND = [sys.executable, "-m", "rootspan_ui.cli", "demo"]
@@ -64,20 +66,6 @@ TINY = """
         time.sleep(3600)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1] == "stubborn" else lambda *_: sys.exit())
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
-"""
-
-# A receiver that loses every third span.
-LOSSY = """
-    import subprocess, sys
-    from signal import SIGTERM, signal
-    tail = subprocess.Popen([sys.executable, "-m", "rootspan_ui.cli", "tail", "--json", "--port", "0"],
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
-    signal(SIGTERM, lambda *_: tail.terminate())
-    count = 0
-    for line in tail.stdout:
-        count += line.startswith("{")
-        if not line.startswith("{") or count % 3:
-            print(line, end="", flush=True)
 """
 
 
@@ -196,13 +184,14 @@ def test_the_agents_trees_show_the_tool_the_person_and_the_link(newcomer: subpro
     assert "Order 1042 is refunded." in resumed
 
 
-def test_a_receiver_that_drops_is_found_out(
-    tiny: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_receiver_that_drops_is_found_out(tiny: Callable[..., App], monkeypatch: pytest.MonkeyPatch) -> None:
+    def every_third_is_lost(port: int, on_spans: Callable[[list[ReceivedSpan]], object]) -> Receiver:
+        count = itertools.count(1)
+        return Receiver(port=port, on_spans=lambda spans: on_spans([span for span in spans if next(count) % 3]))
+
     monkeypatch.setattr(demo_module, "_ARRIVAL", 1.5)
-    lossy = tmp_path / "lossy.py"
-    lossy.write_text(textwrap.dedent(LOSSY))
-    status, said = run_once(tiny("one", "two", "three"), receiver=(sys.executable, str(lossy)))
+    monkeypatch.setattr(demo_module, "Receiver", every_third_is_lost)
+    status, said = run_once(tiny("one", "two", "three"))
     assert status == 1
     assert "✗ Something of 2 of the 3 requests did not arrive:" in said
     assert len(re.findall(r"ada: \w+  1 of 2 spans of trace [0-9a-f]{32}", said)) == 2
@@ -272,34 +261,6 @@ def test_an_app_that_never_listens_is_not_waited_for(
 def test_a_child_that_does_not_end_is_killed(tiny: Callable[..., App], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "_PATIENCE", 0.5)
     assert run_once(tiny("hello", mode="stubborn"))[0] == 0
-
-
-def test_a_receiver_that_does_not_start_is_quoted(
-    tiny: Callable[..., App], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = tiny("hello")
-    assert run_once(app, receiver=[*RECEIVER, "--port", "70000"])[0] == 1
-    assert "ended by itself with status 2. It said last:\n  rootspan tail: The port" in capsys.readouterr().err
-    monkeypatch.setattr(children, "_READY", 0.5)
-    assert run_once(app, receiver=[sys.executable, "-c", "import time; time.sleep(60)"])[0] == 1
-    assert "did not say within 0.5 s where it listens" in capsys.readouterr().err
-
-
-def test_a_receiver_whose_end_was_just_read_has_ended() -> None:
-    class Lingering(children.Receiving):  # its thread is alive when the one that waits for it goes on
-        def run(self) -> None:
-            super().run()
-            over.wait(30)
-
-    over = threading.Event()
-    command = [sys.executable, "-c", "raise SystemExit(3)"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        receiving = Lingering(command, process, list)
-        receiving.start()
-        with pytest.raises(children.ChildError, match="ended by itself with status 3"):
-            receiving.wait_until_ready()
-        over.set()
-        receiving.join(30)
 
 
 def test_a_missing_package_is_named_with_the_extra(
