@@ -128,7 +128,8 @@ def json_request(**span: Any) -> dict[str, Any]:
         "somethingNew": [1, 2],
         **span,
     }  # fmt: skip
-    resource = {"attributes": pairs(**{"service.name": {"stringValue": "shop"}})}
+    entities = [{"type": "service", "idKeys": ["service.name"]}]
+    resource = {"attributes": pairs(**{"service.name": {"stringValue": "shop"}}), "entityRefs": entities}
     return {
         "resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": "rootspan"}, "spans": [whole]}]}]
     }
@@ -212,6 +213,7 @@ def test_an_error_is_a_google_rpc_status() -> None:
         orjson.dumps(json_request(kind=[1])),
         orjson.dumps(json_request(attributes=pairs(a={"intValue": str(2**63)}))),
         orjson.dumps(json_request(attributes=pairs(a={"doubleValue": "x"}))),
+        orjson.dumps(json_request(attributes=pairs(a="written by hand"))),
         orjson.dumps(json_request(startTimeUnixNano=1.0)).replace(b"1.0", b"1e400", 1),
     ],
 )
