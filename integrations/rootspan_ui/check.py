@@ -82,7 +82,6 @@ class _Way(NamedTuple):
 def check(
     endpoint: str | None = None,
     api_key: str | None = None,
-    environ: Mapping[str, str] | None = None,
     out: TextIO | None = None,
     settings: Settings | None = None,
 ) -> int:
@@ -91,7 +90,6 @@ def check(
     Args:
         endpoint: used in place of `ROOTSPAN_ENDPOINT`.
         api_key: used in place of `ROOTSPAN_API_KEY`.
-        environ: the environment; that of this process by default.
         out: where to print; standard output by default.
         settings: those that an app has, in place of all the above.
 
@@ -101,8 +99,7 @@ def check(
     screen = Screen(out or sys.stdout)
     given = {name: v for name, v in (("ROOTSPAN_ENDPOINT", endpoint), ("ROOTSPAN_API_KEY", api_key)) if v}
     try:
-        environ = os.environ if environ is None else environ
-        way = _way({**environ, **given}, given) if settings is None else _way_of(settings, environ)
+        way = _way({**os.environ, **given}, given) if settings is None else _way_of(settings)
     except ConfigurationError as error:
         said = str(error)
         for name in given:  # which nobody has set
@@ -116,7 +113,7 @@ def check(
     verdict = _not_sent(way, settings is not None)
     if verdict is None:
         _introduce(screen, way)
-        for said, fix in _notes(way.settings, environ):
+        for said, fix in _notes(way.settings):
             screen.say(f"Note: {clean(said, screen.unicode)}\n  Fix: {clean(fix, screen.unicode)}\n")
         verdict = _sent(way)
     _say(screen, verdict)
@@ -130,10 +127,10 @@ def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
     return _Way(settings, *(_FLAGS[name] if name in given else name for name in (endpoint, key)))
 
 
-def _way_of(settings: Settings, environ: Mapping[str, str]) -> _Way:
+def _way_of(settings: Settings) -> _Way:
     """Where an app's event goes: what the environment gives nobody has to look for in the code."""
     try:
-        given = _way(environ, {})
+        given = _way(os.environ, {})
     except ConfigurationError:  # of what the app itself overrules
         return _Way(settings, _IN_CODE, _IN_CODE)
     same_endpoint = given.settings.endpoint == settings.endpoint
@@ -156,7 +153,7 @@ def _introduce(screen: Screen, way: _Way) -> None:
     screen.say()
 
 
-def _notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _notes(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield what keeps other events from arriving, though not this one, each with what fixes it."""
     if settings.sample_rate < 1.0:
         said = f"{100 * settings.sample_rate:.4g} % of an app's traces are sent; this event is, in any case."
@@ -170,7 +167,7 @@ def _notes(settings: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str
             said = f"Nothing can be written to the spool {directory} ({error.strerror}); events wait in memory only."
             yield said, "let this user write there, or set ROOTSPAN_SPOOL to a directory where it may"
     known = [name.upper() for name, option in OPTIONS.items() if option.parse is not None]
-    for name in sorted(name.removeprefix("ROOTSPAN_") for name in environ if name.startswith("ROOTSPAN_")):
+    for name in sorted(name.removeprefix("ROOTSPAN_") for name in os.environ if name.startswith("ROOTSPAN_")):
         if name not in known:
             near = get_close_matches(name, known, 1)
             fix = f"write ROOTSPAN_{near[0]}" if near else f"unset ROOTSPAN_{name}"

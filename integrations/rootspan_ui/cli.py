@@ -78,8 +78,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _spool(options: argparse.Namespace) -> int:
     if options.action == "replay":
-        return replay(options.directory, options.endpoint, options.api_key, patience=options.patience)
-    return purge(options.directory, sure=options.yes) if options.action == "purge" else status(options.directory)
+        return replay(options.directory, options.endpoint, options.api_key, options.patience)
+    return purge(options.directory, options.yes) if options.action == "purge" else status(options.directory)
+
+
+def seconds(text: str) -> float:
+    """Read a number that can be waited for; argparse says this function's name where it is none."""
+    number = float(text)
+    if not number >= 0:  # also nan
+        raise ValueError
+    return number
 
 
 def _add_spool(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +99,7 @@ def _add_spool(parser: argparse.ArgumentParser) -> None:
     _add_endpoint(replay_parser)
     replay_parser.add_argument(
         "--patience",
-        type=float,
+        type=seconds,
         default=60.0,
         help="seconds without progress before it gives up (default: %(default)s)",
     )

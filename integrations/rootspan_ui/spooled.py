@@ -6,23 +6,22 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple
 
 from rootspan import Tracker
 from rootspan.errors import ConfigurationError
 from rootspan.journal import Journal, names
 from rootspan.options import OPTIONS
-from rootspan.settings import Settings, resolve
+from rootspan.settings import resolve
 from rootspan.spool import default_directory, read_about
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
 
 __all__ = ["purge", "replay", "status"]
 
-_PATIENCE: Final = 60.0  # seconds without progress after which a replay gives up
 _SAY_EVERY: Final = 2.0
 
 
@@ -38,22 +37,19 @@ class _Left(NamedTuple):
     about: Mapping[str, Any] = {}
 
 
-def status(directory: str | None = None, environ: Mapping[str, str] | None = None, out: TextIO | None = None) -> int:
+def status(directory: str | None) -> int:
     """Say what a spool directory holds, and for whom.
 
     Args:
         directory: where it is; that of `ROOTSPAN_SPOOL`, or the default one.
-        environ: the environment; that of this process by default.
-        out: where to print; standard output by default.
 
     Returns:
         The exit status: 0, or 2 when the directory does not exist or cannot be read.
     """
-    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
-    where = _directory(directory, environ)
+    screen, where = Screen(sys.stdout), _directory(directory)
     if (found := _look(where, screen)) is None:
         return 2
-    ours = _fingerprint(environ)
+    ours = _fingerprint()
     found = [left for left in found if left.alive or left.events or left.damaged]
     for left in found:
         if left.alive:
@@ -62,9 +58,10 @@ def status(directory: str | None = None, environ: Mapping[str, str] | None = Non
         fits = ours is not None and left.about.get("fingerprint") == ours
         whose = "for the endpoint and key in the environment" if fits else "for another endpoint or key"
         damaged = f", {_events(left.damaged)} damaged" if left.damaged else ""
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(left.since))
         screen.say(
             f"  left over {_size(left.size):>9}  {_events(left.events)}{damaged}, of {_service(left)}, "
-            f"since {_when(left.since)}; {whose}"
+            f"since {since}; {whose}"
         )
     dead = _dead_letters(where)
     for path in dead:
@@ -80,15 +77,7 @@ def status(directory: str | None = None, environ: Mapping[str, str] | None = Non
     return 0
 
 
-def replay(
-    directory: str | None = None,
-    endpoint: str | None = None,
-    api_key: str | None = None,
-    *,
-    patience: float = _PATIENCE,
-    environ: Mapping[str, str] | None = None,
-    out: TextIO | None = None,
-) -> int:
+def replay(directory: str | None, endpoint: str | None, api_key: str | None, patience: float) -> int:
     """Send what dead processes left, saying how far it is.
 
     Args:
@@ -96,17 +85,14 @@ def replay(
         endpoint: used in place of `ROOTSPAN_ENDPOINT`.
         api_key: used in place of `ROOTSPAN_API_KEY`.
         patience: seconds without any progress after which it gives up.
-        environ: the environment; that of this process by default.
-        out: where to print; standard output by default.
 
     Returns:
         The exit status: 0 when nothing is left, 1 when something is, 2 when the configuration is wrong or the directory
         does not exist.
     """
-    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
-    where = _directory(directory, environ)
+    screen, where = Screen(sys.stdout), _directory(directory)
     try:
-        settings = resolve(environ, endpoint=endpoint, api_key=api_key, spool=where)
+        settings = resolve(os.environ, endpoint=endpoint, api_key=api_key, spool=where)
     except ConfigurationError as error:
         screen.say(str(error))
         return 2
@@ -130,29 +116,18 @@ def replay(
             tracker.shutdown(1.0)
 
 
-def purge(
-    directory: str | None = None,
-    *,
-    sure: bool = False,
-    environ: Mapping[str, str] | None = None,
-    out: TextIO | None = None,
-    ask: Callable[[str], str] = input,
-) -> int:
+def purge(directory: str | None, sure: bool) -> int:
     """Delete what dead processes left, without sending it.
 
     Args:
         directory: where it is; that of `ROOTSPAN_SPOOL`, or the default one.
         sure: do not ask.
-        environ: the environment; that of this process by default.
-        out: where to print; standard output by default.
-        ask: asks a person.
 
     Returns:
         The exit status: 0 when it is gone or there was nothing, 1 when the answer was no, 2 when nobody can be asked
         or the directory does not exist.
     """
-    screen, environ = Screen(out or sys.stdout), os.environ if environ is None else environ
-    where = _directory(directory, environ)
+    screen, where = Screen(sys.stdout), _directory(directory)
     if (found := _look(where, screen)) is None:
         return 2
     dead, letters = [left for left in found if not left.alive], _dead_letters(where)
@@ -163,7 +138,7 @@ def purge(
     if not sure and not (sys.stdin and sys.stdin.isatty()):  # there is none under some schedulers
         screen.say(f"  {events} would be lost. Fix: say `rootspan spool purge --yes`.")
         return 2
-    if not sure and not _agreed(ask, f"Delete {events} that nobody received, for good? [y/N] "):
+    if not sure and not _agreed(f"Delete {events} that nobody received, for good? [y/N] "):
         screen.say("  nothing was deleted")
         return 1
     for left in dead:
@@ -175,9 +150,9 @@ def purge(
     return 0
 
 
-def _agreed(ask: Callable[[str], str], question: str) -> bool:
+def _agreed(question: str) -> bool:
     try:
-        return ask(question).strip().lower() in ("y", "yes")
+        return input(question).strip().lower() in ("y", "yes")
     except EOFError:  # Ctrl-D
         return False
 
@@ -231,20 +206,19 @@ class _Speaking(logging.Handler):
         self._screen.say(f"  {clean(record.getMessage())}")
 
 
-def _directory(given: str | None, environ: Mapping[str, str]) -> str:
+def _directory(given: str | None) -> str:
     if given:
         return os.path.expanduser(given)
-    named = environ.get("ROOTSPAN_SPOOL", "").strip()
+    named = os.environ.get("ROOTSPAN_SPOOL", "").strip()
     chosen = OPTIONS["spool"].read(named) if named else True
     return chosen if isinstance(chosen, str) else default_directory()
 
 
-def _fingerprint(environ: Mapping[str, str]) -> str | None:
+def _fingerprint() -> str | None:
     try:
-        settings: Settings = resolve({**environ, "ROOTSPAN_SPOOL": ""})
+        return resolve({**os.environ, "ROOTSPAN_SPOOL": ""}).fingerprint
     except ConfigurationError:
         return None
-    return settings.fingerprint
 
 
 def _look(directory: str, screen: Screen) -> list[_Left] | None:
@@ -271,8 +245,8 @@ def _look(directory: str, screen: Screen) -> list[_Left] | None:
 
 
 def _left(directory: str, name: str) -> _Left:
-    sizes = [(path.stat().st_size, path.stat().st_mtime) for path in _files(directory, name)]
-    size, since = sum(size for size, _ in sizes), min((time for _, time in sizes), default=time.time())
+    files = [path.stat() for path in Path(directory).glob(f"{name}*")]
+    size, since = sum(file.st_size for file in files), min((file.st_mtime for file in files), default=time.time())
     if (journal := Journal.adopt(directory, name)) is None:
         return _Left(name, True, size, since)
     try:
@@ -284,10 +258,6 @@ def _left(directory: str, name: str) -> _Left:
     events = sum(spans for spans, _ in counts) + len(journal.unfinished)
     about = read_about(journal.about)
     return _Left(name, False, size, since, events, sum(damaged for _, damaged in counts), about)
-
-
-def _files(directory: str, name: str) -> Iterator[Path]:
-    return Path(directory).glob(f"{name}*")
 
 
 def _dead_letters(directory: str) -> list[Path]:
@@ -312,7 +282,3 @@ def _size(size: float) -> str:
             return f"{size:.0f} {unit}"
         size /= 1024
     return f"{size:.1f} GB"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

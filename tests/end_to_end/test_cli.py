@@ -188,10 +188,13 @@ def test_a_whole_url_that_takes_nothing_is_to_end_as_it_has_to(sink: Sink, run_c
     assert "set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the whole URL, which ends in /v1/traces" in done.verdict
 
 
-def test_check_of_an_app_does_not_mind_an_environment_that_the_app_overrules(sink: Sink) -> None:
+def test_check_of_an_app_does_not_mind_an_environment_that_the_app_overrules(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOTSPAN_TIMEOUT", "never")
     out = io.StringIO()
     settings = resolve({}, endpoint=sink.url)
-    assert check(environ={"ROOTSPAN_TIMEOUT": "never"}, out=out, settings=settings) == 0
+    assert check(out=out, settings=settings) == 0
     assert f"endpoint  {sink.url}/v1/traces  (the app's own configuration)" in out.getvalue()
 
 
@@ -304,7 +307,7 @@ def test_check_shows_no_secret_that_a_server_repeats(sink: Sink, run_check: Any)
 
 def test_check_writes_ascii_where_nothing_else_can_be_written(sink: Sink, tmp_path: Any) -> None:
     with (tmp_path / "said").open("w+", encoding="ascii") as out:
-        assert check(sink.url, environ={}, out=out) == 0
+        assert check(sink.url, out=out) == 0
         out.seek(0)
         assert "\nok Accepted by" in out.read()
 
@@ -314,7 +317,7 @@ def test_check_uses_colour_only_on_a_terminal(sink: Sink, monkeypatch: pytest.Mo
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     sink.script([200, Reply(404, PROTOBUF)])
-    assert [check(sink.url, environ={}), check(sink.url, environ={})] == [0, 1]
+    assert [check(sink.url), check(sink.url)] == [0, 1]
     said = capsys.readouterr().out
     assert "\x1b[32m✓\x1b[0m Accepted" in said
     assert "\x1b[31m✗\x1b[0m " in said
@@ -336,6 +339,8 @@ def test_the_version() -> None:
         (["tail", "--port", "many"], "invalid int value"),
         (["tail", "--p", "many"], "unrecognized arguments: --p many"),
         (["spool", "purge", "--directory", os.devnull, "--y"], "unrecognized arguments: --y"),
+        (["spool", "replay", "--patience", "nan"], "argument --patience: invalid seconds value: 'nan'"),
+        (["spool", "replay", "--patience", "-1"], "argument --patience: invalid seconds value: '-1'"),
     ],
 )
 def test_a_command_that_does_not_exist(arguments: list[str], said: str) -> None:

@@ -8,16 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from programs import ids, run
 from rootspan.journal import Journal
 from rootspan_ui import cli, spooled
-from rootspan_ui.spooled import purge, replay, status
 from sinks import Sink
 
 KEY = "rs-secret-0123456789abcd"
@@ -50,9 +48,12 @@ class Box:
         run(code + DIE, self.sink, self.path, **{**self.environ, **environ}).communicate(timeout=60)
         self.sink.restart()
 
-    def say(self, command: Callable[..., int], expected: int, **options: Any) -> str:
+    def say(self, action: str, expected: int, *options: str, **environ: str) -> str:
         out = io.StringIO()
-        assert command(environ=options.pop("environ", self.environ), out=out, **options) == expected, out.getvalue()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+            for name, value in {**self.environ, **environ}.items():
+                patch.setenv(name, value)
+            assert cli.main(["spool", action, *options]) == expected, out.getvalue()
         assert KEY not in out.getvalue()
         return out.getvalue()
 
@@ -67,19 +68,19 @@ EVENTS = "for n in range(1200): rootspan.track_ai('event', input=n)\nturn = root
 
 def test_status_of_what_a_dead_process_left(box: Box) -> None:
     box.record(EVENTS)
-    said = box.say(status, 0)
+    said = box.say("status", 0)
     assert "1,201 events, of shop, since" in said
     assert "for the endpoint and key in the environment" in said
     assert "rootspan spool replay" in said
-    assert "for another endpoint or key" in box.say(status, 0, environ={**box.environ, "ROOTSPAN_API_KEY": "other" * 4})
-    assert "for another endpoint or key" in box.say(status, 0, environ={**box.environ, "ROOTSPAN_TIMEOUT": "never"})
+    assert "for another endpoint or key" in box.say("status", 0, ROOTSPAN_API_KEY="other" * 4)
+    assert "for another endpoint or key" in box.say("status", 0, ROOTSPAN_TIMEOUT="never")
     assert not box.sink.spans
 
 
 def test_what_a_process_deletes_meanwhile_hides_nothing_else(box: Box) -> None:
     box.record("for n in range(3): rootspan.track_ai('event')")
     (box.directory / f"{'0' * 16}-{'0' * 16}-000001.segment").symlink_to("deleted")
-    assert "3 events, of shop" in box.say(status, 0)
+    assert "3 events, of shop" in box.say("status", 0)
 
 
 def test_status_leaves_no_file_of_a_journal_that_is_deleted_meanwhile(
@@ -87,21 +88,21 @@ def test_status_leaves_no_file_of_a_journal_that_is_deleted_meanwhile(
 ) -> None:
     box.directory.mkdir()
     monkeypatch.setattr(spooled, "names", lambda directory: {f"{'0' * 16}-{'0' * 16}"})  # seen a moment ago
-    assert "everything that was recorded is delivered" in box.say(status, 0)
+    assert "everything that was recorded is delivered" in box.say("status", 0)
     assert not list(box.directory.iterdir())
 
 
 def test_status_of_nothing_and_of_an_unreadable_place(box: Box, tmp_path: Path) -> None:
-    for command in (status, replay, purge):
+    for command in ("status", "replay", "purge"):
         said = box.say(command, 2)
         assert "There is no such directory" in said
         assert "Fix: --directory DIR, or ROOTSPAN_SPOOL, if the app names another one" in said
     box.directory.mkdir()
-    assert "everything that was recorded is delivered" in box.say(status, 0)
+    assert "everything that was recorded is delivered" in box.say("status", 0)
     (tmp_path / "file").write_text("")
-    for command in (status, replay, purge):
+    for command in ("status", "replay", "purge"):
         for place in (tmp_path / "file", tmp_path / "file" / "below"):
-            said = box.say(command, 2, directory=str(place))
+            said = box.say(command, 2, "--directory", str(place))
             assert "cannot be read: Not a directory.\n  Fix: name a directory.\n" in said
 
 
@@ -112,9 +113,9 @@ def test_status_while_a_process_runs(box: Box) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"!\n"
-        assert "by a running process" in box.say(status, 0)
-        assert "nothing to replay" in box.say(replay, 0)
-        assert "nothing to delete" in box.say(purge, 0)
+        assert "by a running process" in box.say("status", 0)
+        assert "nothing to replay" in box.say("replay", 0)
+        assert "nothing to delete" in box.say("purge", 0)
     finally:
         process.kill()
         process.communicate()
@@ -125,46 +126,46 @@ def test_replay_sends_everything_and_says_how_far_it_is(box: Box, monkeypatch: p
     box.record(EVENTS)
     box.record("rootspan.track_ai('other')")
     box.sink.delay = 0.1
-    said = box.say(replay, 0)
+    said = box.say("replay", 0)
     assert "sending 1,202 events of 2 ended processes" in said
     assert "of 1,202 delivered\n" in said
     assert said.endswith(" 1,202 of 1,202 delivered\n")
     assert len(ids(box.sink)) == 1202
-    assert "nothing to replay" in box.say(replay, 0)
-    assert "everything that was recorded is delivered" in box.say(status, 0)
+    assert "nothing to replay" in box.say("replay", 0)
+    assert "everything that was recorded is delivered" in box.say("status", 0)
 
 
 def test_replay_gives_up_without_progress_and_says_why(box: Box) -> None:
     box.record(EVENTS)
     box.sink.script(lambda request: 503)
-    said = box.say(replay, 1, patience=0.5)
+    said = box.say("replay", 1, "--patience", "0.5")
     assert "503" in said
     assert "1,201 events stay in the spool" in said
     box.sink.script([])
-    box.say(replay, 0)
+    box.say("replay", 0)
     assert len(ids(box.sink)) == 1201
 
 
 def test_replay_leaves_what_is_for_another_key(box: Box) -> None:
     box.record("rootspan.track_ai('event')")
-    said = box.say(replay, 1, api_key="another-key-0123456789")
+    said = box.say("replay", 1, "--api-key", "another-key-0123456789")
     assert "recorded for another endpoint or key: 1 event" in said
     assert "nothing to replay" in said
     assert not box.sink.spans
 
 
 def test_replay_with_a_wrong_configuration(box: Box) -> None:
-    assert "Fix:" in box.say(replay, 2, endpoint="nonsense")
+    assert "Fix:" in box.say("replay", 2, "--endpoint", "nonsense")
 
 
 def test_replay_counts_what_is_refused(box: Box) -> None:
     box.record("for n in range(5): rootspan.track_ai('event')\nrootspan.track_ai('poison')")
     box.sink.script(lambda request: 400 if b"poison" in request.body else None)
-    assert "5 of 6 delivered, 1 refused" in box.say(replay, 0)
-    said = box.say(status, 0)
+    assert "5 of 6 delivered, 1 refused" in box.say("replay", 0)
+    said = box.say("status", 0)
     assert "1 event that a collector never took" in said
-    assert "deleted 1 event\n" in box.say(purge, 0, sure=True)
-    assert "everything" in box.say(status, 0)
+    assert "deleted 1 event\n" in box.say("purge", 0, "--yes")
+    assert "everything" in box.say("status", 0)
 
 
 def test_purge_asks_first(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +176,7 @@ def test_purge_asks_first(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    assert "--yes" in box.say(purge, 2)
+    assert "--yes" in box.say("purge", 2)
     monkeypatch.setattr(sys, "stdin", Terminal())
     asked: list[str] = []
 
@@ -183,10 +184,11 @@ def test_purge_asks_first(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(question)
         return "no" if len(asked) == 1 else "Y"
 
-    assert "nothing was deleted" in box.say(purge, 1, ask=ask)
+    monkeypatch.setattr("builtins.input", ask)
+    assert "nothing was deleted" in box.say("purge", 1)
     assert "1,201 events" in asked[0]
-    assert "1,201 events" in box.say(status, 0)
-    assert "deleted 1,201 events" in box.say(purge, 0, ask=ask)
+    assert "1,201 events" in box.say("status", 0)
+    assert "deleted 1,201 events" in box.say("purge", 0)
     assert not list(box.directory.iterdir())
     assert not box.sink.spans
 
@@ -199,26 +201,25 @@ def test_purge_leaves_what_another_process_took_over_meanwhile(box: Box, monkeyp
         return adopt.pop()(directory, name) if adopt else None
 
     monkeypatch.setattr(Journal, "adopt", once)
-    box.say(purge, 0, sure=True)
+    box.say("purge", 0, "--yes")
     assert sorted(box.directory.iterdir()) == before
 
 
-def test_purge_counts_what_was_refused_and_takes_no_answer_for_a_no(
-    box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_purge_counts_what_was_refused_and_takes_no_answer_for_a_no(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.directory.mkdir()
     letter = box.directory / "\x1b[2J.dead.jsonl"
     letter.write_text("{}\n{}\n")
-    assert "\x1b" not in box.say(status, 0)
+    assert "\x1b" not in box.say("status", 0)
     monkeypatch.setattr(sys, "stdin", None)
-    assert "2 events would be lost" in box.say(purge, 2)
+    assert "2 events would be lost" in box.say("purge", 2)
     ours, theirs = os.openpty()
     with open(theirs) as terminal:
         os.write(ours, b"\x04")  # Ctrl-D
         monkeypatch.setattr(sys, "stdin", terminal)
-        assert "nothing was deleted" in box.say(purge, 1)
+        said = box.say("purge", 1)
     os.close(ours)
-    assert "Delete 2 events" in capsys.readouterr().out
+    assert "Delete 2 events" in said
+    assert "nothing was deleted" in said
     assert letter.exists()
 
 
@@ -228,7 +229,7 @@ def test_the_default_directory_is_the_one_of_the_library(
     environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "ROOTSPAN_SPOOL": "true"}
     box.record("rootspan.track_ai('event')", **environ)
     monkeypatch.setenv("XDG_STATE_HOME", environ["XDG_STATE_HOME"])
-    assert "1 event, of shop" in box.say(status, 0, environ={**box.environ, "ROOTSPAN_SPOOL": ""})
+    assert "1 event, of shop" in box.say("status", 0, ROOTSPAN_SPOOL="")
 
 
 def test_sizes() -> None:
@@ -262,5 +263,5 @@ def test_ctrl_c_leaves_the_rest_in_the_spool(box: Box) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 130
     deadline = time.monotonic() + 30
-    while "1,201 events" not in box.say(status, 0):
+    while "1,201 events" not in box.say("status", 0):
         assert time.monotonic() < deadline
