@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from http.cookies import SimpleCookie
 from queue import Queue
 from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
 
 from rootspan_ui.conversations import Turn, User
 
@@ -44,12 +44,12 @@ def talk(user: User, url: str, news: Queue[Sent]) -> None:
         news: gets every turn, whatever becomes of it.
     """
     about: str | None = None
-    cookies: dict[str, str] = {}
+    browser = build_opener(ProxyHandler({}), HTTPCookieProcessor())
     for turn in user.turns:
         started = time.perf_counter()
         try:
-            status, trace_id, answer = _post(user, turn, url, about, cookies)
-        except (OSError, HTTPException, ValueError) as error:
+            status, trace_id, answer = _post(browser, user, turn, url, about)
+        except Exception as error:
             news.put(Sent(user, turn, None, time.perf_counter() - started, error=f"{type(error).__name__}: {error}"))
             continue
         span_id = answer.get("span_id")
@@ -58,26 +58,21 @@ def talk(user: User, url: str, news: Queue[Sent]) -> None:
 
 
 def _post(
-    user: User, turn: Turn, url: str, about: str | None, cookies: dict[str, str]
+    browser: OpenerDirector, user: User, turn: Turn, url: str, about: str | None
 ) -> tuple[int, str | None, dict[str, Any]]:
     body = {**turn.body, "span_id": about} if turn.judges else turn.body
     headers = {"Content-Type": "application/json", "X-User-Id": user.name, "X-Conversation-Id": user.convo_id}
-    if cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    connection = HTTPConnection(url.removeprefix("http://"), timeout=_ANSWER)
     try:
-        connection.request("POST", turn.path, json.dumps(body), headers)
-        response = connection.getresponse()
-        for cookie in SimpleCookie(response.getheader("set-cookie")).values():
-            cookies[cookie.key] = cookie.value
-        return response.status, response.getheader("x-trace-id"), _answer(response)
-    finally:
-        connection.close()
+        response: Any = browser.open(Request(url + turn.path, json.dumps(body).encode(), headers), timeout=_ANSWER)
+    except HTTPError as error:
+        response = error
+    with response:
+        return response.status, response.headers["x-trace-id"], _answer(response)
 
 
-def _answer(response: HTTPResponse) -> dict[str, Any]:
+def _answer(response: Any) -> dict[str, Any]:
     """Return the JSON of an answer; of a stream of events, the last one."""
-    if "text/event-stream" in (response.getheader("content-type") or ""):
+    if response.headers.get_content_type() == "text/event-stream":
         events = [line.removeprefix(b"data:") for line in response if line.startswith(b"data:")]
         return dict(json.loads(events[-1]))
     return dict(json.loads(response.read()))

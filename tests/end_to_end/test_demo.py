@@ -50,9 +50,10 @@ TINY = """
             tracker = rootspan.Tracker(disabled=True) if said == "disabled" else rootspan
             with tracker.begin("turn", user_id=self.headers["X-User-Id"], input=said) as turn:
                 span_id = turn.track_ai("answer")
-            body = b"[no JSON" if said == "odd" else json.dumps({"span_id": span_id}).encode()
+            body = {"odd": b"[no JSON", "cut": b": no event"}.get(said) or json.dumps({"span_id": span_id}).encode()
             self.send_response(500 if said == "fail" else 200)
             self.send_header("X-Trace-Id", turn.trace_id)
+            self.send_header("Content-Type", "text/event-stream" if said == "cut" else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -207,10 +208,11 @@ def test_what_an_app_does_not_send_is_found_out(tiny: Callable[..., App], monkey
 
 
 def test_an_answer_that_is_not_the_expected_one_is_a_failure(tiny: Callable[..., App]) -> None:
-    status, said = run_once(tiny("fail", "odd", "hello"))
+    status, said = run_once(tiny("fail", "odd", "cut", "hello"))
     assert status == 1
     assert "ada: fail  the app answered 500, not 200" in said
     assert "ada: odd  no answer that can be read: JSONDecodeError: " in said
+    assert "ada: cut  no answer that can be read: IndexError: " in said
     assert "✓ ada  hello" in said
 
 
