@@ -42,44 +42,42 @@ def rounds(
     calls: int,
     count: int,
     drain: Callable[[], object],
-    clock: Callable[[], float] = time.thread_time,
     pace: float = 0.0,
 ) -> dict[str, Spread]:
-    """Time `calls` calls of each candidate, `count` times in turn.
+    """Take the CPU time of `calls` calls of each candidate, `count` times in turn.
 
     Args:
         candidates: what to call, by name.
         calls: how often, between two looks at the clock.
         count: how many rounds; two more come first and are not counted.
         drain: called after each, outside of the time taken, so that nothing of one is left for the next.
-        clock: thread CPU time, unless something else is meant.
         pace: seconds between two calls; each call is then timed on its own.
     """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     gc.collect()
     for number in range(count + 2):
         for name, call in candidates.items():
-            spent = _paced(call, calls, pace, clock) if pace else _hot(call, calls, clock)
+            spent = _paced(call, calls, pace) if pace else _hot(call, calls)
             if number > 1:
                 taken[name].append(spent / calls * 1e6)
             drain()
     return {name: Spread(tuple(values)) for name, values in taken.items()}
 
 
-def _hot(call: Callable[[], object], calls: int, clock: Callable[[], float]) -> float:
-    began = clock()
+def _hot(call: Callable[[], object], calls: int) -> float:
+    began = time.thread_time()
     for _ in range(calls):
         call()
-    return clock() - began
+    return time.thread_time() - began
 
 
-def _paced(call: Callable[[], object], calls: int, pace: float, clock: Callable[[], float]) -> float:
+def _paced(call: Callable[[], object], calls: int, pace: float) -> float:
     spent = 0.0
     for _ in range(calls):
         time.sleep(pace)
-        began = clock()
+        began = time.thread_time()
         call()
-        spent += clock() - began
+        spent += time.thread_time() - began
     return spent
 
 

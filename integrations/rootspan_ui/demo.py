@@ -32,36 +32,34 @@ _SAID: Final = 40  # columns
 
 
 class _Arrivals:
-    """What has arrived so far; filled by the receiver's thread."""
+    """What has arrived so far; filled by the receiver's threads."""
 
     def __init__(self) -> None:
         self.traces = Traces()
-        self._spans: dict[str, set[str]] = {}  # by trace id
+        self._trace_of: dict[str, str] = {}  # ids: span to trace
         self._lock = threading.Lock()
 
     def add(self, spans: list[ReceivedSpan]) -> None:
         self.traces.add(spans)
         with self._lock:
-            for span in spans:
-                self._spans.setdefault(span.trace_id, set()).add(span.span_id)
+            self._trace_of.update((span.span_id, span.trace_id) for span in spans)
 
     def missing(self, sent: Sequence[Sent]) -> list[str]:
         """Return a line for each request of which something has not arrived."""
         with self._lock:
-            everything = {span_id for spans in self._spans.values() for span_id in spans}
-            return [line for one in sent if (line := self._lacks(one, everything))]
+            return [line for one in sent if (line := self._lacks(one))]
 
-    def _lacks(self, sent: Sent, everything: set[str]) -> str:
+    def _lacks(self, sent: Sent) -> str:
         name = f"{sent.user.name}: {sent.turn.said}"
         if sent.status is None:
             return f"{name}  no answer that can be read: {sent.error}"
         if not sent.fine:
             return f"{name}  the app answered {sent.status}, not {sent.turn.status}"
-        came = len(self._spans.get(sent.trace_id or "", ()))
+        came = sum(trace_id == sent.trace_id for trace_id in self._trace_of.values())
         expected = sent.turn.spans - (sent.turn.traces - 1)
         if came < expected:
             return f"{name}  {came} of {expected} spans of trace {sent.trace_id}"
-        if sent.span_id is not None and sent.span_id not in everything:
+        if sent.span_id is not None and sent.span_id not in self._trace_of:
             return f"{name}  span {sent.span_id}"
         return ""
 

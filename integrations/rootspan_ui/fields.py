@@ -9,12 +9,10 @@ import orjson
 
 from rootspan import semconv as names
 from rootspan_ui.spans import ReceivedSpan
-from rootspan_ui.traces import Trace
 
 __all__ = [
     "alternatives",
     "cost",
-    "deepest",
     "error",
     "input_text",
     "model",
@@ -163,26 +161,6 @@ def input_text(span: ReceivedSpan) -> str | None:
 def output_text(span: ReceivedSpan) -> str | None:
     """What came out: the last message of a list, else the value."""
     return _content(span, _OUTPUT_MESSAGES, ("gen_ai.completion", "llm.output_messages"), _OUTPUT)
-
-
-def deepest(trace: Trace, carry: set[str]) -> set[str]:
-    """Of the spans named, those without another one below them: what parents repeat is counted once.
-
-    Args:
-        trace: the trace that they are in.
-        carry: ids of spans that carry something, such as tokens or an error.
-
-    Returns:
-        A subset of the ids.
-    """
-    parents = {span.span_id: span.parent_id for span in trace.spans}
-    covered: set[str] = set()
-    for span_id in carry:
-        above = parents.get(span_id)
-        while above is not None and above in parents and above not in covered:
-            covered.add(above)
-            above = parents[above]
-    return carry - covered
 
 
 def _first(span: ReceivedSpan, keys: tuple[str, ...]) -> Any:

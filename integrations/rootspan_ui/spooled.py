@@ -18,7 +18,7 @@ from rootspan.options import OPTIONS
 from rootspan.settings import resolve
 from rootspan.spool import default_directory, read_about
 from rootspan_ui.terminal import Screen
-from rootspan_ui.text import clean
+from rootspan_ui.text import clean, counted
 
 __all__ = ["purge", "replay", "status"]
 
@@ -57,15 +57,15 @@ def status(directory: str | None) -> int:
             continue
         fits = ours is not None and left.about.get("fingerprint") == ours
         whose = "for the endpoint and key in the environment" if fits else "for another endpoint or key"
-        damaged = f", {_events(left.damaged)} damaged" if left.damaged else ""
+        damaged = f", {counted(left.damaged, 'event')} damaged" if left.damaged else ""
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(left.since))
         screen.say(
-            f"  left over {_size(left.size):>9}  {_events(left.events)}{damaged}, of {_service(left)}, "
+            f"  left over {_size(left.size):>9}  {counted(left.events, 'event')}{damaged}, of {_service(left)}, "
             f"since {since}; {whose}"
         )
     dead = _dead_letters(where)
     for path in dead:
-        size, events = _size(path.stat().st_size), _events(_lines(path))
+        size, events = _size(path.stat().st_size), counted(_lines(path), "event")
         screen.say(f"  refused   {size:>9}  {events} that a collector never took: {clean(str(path))}")
     if not found and not dead:
         screen.say("  nothing: everything that was recorded is delivered")
@@ -101,13 +101,13 @@ def replay(directory: str | None, endpoint: str | None, api_key: str | None, pat
     dead = [left for left in found if not left.alive]
     ours = [left for left in dead if left.about.get("fingerprint") == settings.fingerprint]
     if strangers := sum(left.events for left in dead) - sum(left.events for left in ours):
-        screen.say(f"  left alone, because recorded for another endpoint or key: {_events(strangers)}")
+        screen.say(f"  left alone, because recorded for another endpoint or key: {counted(strangers, 'event')}")
         screen.say("  Fix: set ROOTSPAN_ENDPOINT and ROOTSPAN_API_KEY to those with which they were recorded.")
     total = sum(left.events + left.damaged for left in ours)
     if not total:
         screen.say("  nothing to replay")
         return 1 if strangers else 0
-    screen.say(f"  sending {_events(total)} of {len(ours)} ended process{'es' * (len(ours) > 1)}")
+    screen.say(f"  sending {counted(total, 'event')} of {len(ours)} ended process{'es' * (len(ours) > 1)}")
     with _spoken(screen):
         tracker = Tracker.default().reconfigure(settings)
         try:
@@ -134,7 +134,7 @@ def purge(directory: str | None, sure: bool) -> int:
     if not dead and not letters:
         screen.say("  nothing to delete")
         return 0
-    events = _events(sum(left.events for left in dead) + sum(map(_lines, letters)))
+    events = counted(sum(left.events for left in dead) + sum(map(_lines, letters)), "event")
     if not sure and not (sys.stdin and sys.stdin.isatty()):  # there is none under some schedulers
         screen.say(f"  {events} would be lost. Fix: say `rootspan spool purge --yes`.")
         return 2
@@ -178,7 +178,9 @@ def _watch(tracker: Tracker, total: int, patience: float, screen: Screen) -> int
     left = max(0, total - done)
     screen.say(f"{screen.mark(not left and not lost)} {found['delivered']:,} of {total:,} delivered{reasons}")
     if left:
-        screen.say(f"  {_events(left)} stay in the spool; try again when the endpoint takes them.")
+        screen.say(
+            f"  {counted(left, 'event')} stay{'s' * (left == 1)} in the spool; try again when the endpoint takes them."
+        )
     return 1 if left else 0
 
 
@@ -270,10 +272,6 @@ def _lines(path: Path) -> int:
 
 def _service(left: _Left) -> str:
     return clean(str(dict(left.about.get("resource") or {}).get("service.name", "an unknown service")))
-
-
-def _events(count: int) -> str:
-    return f"{count:,} event{'s' * (count != 1)}"
 
 
 def _size(size: float) -> str:

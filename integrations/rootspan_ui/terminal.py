@@ -50,7 +50,9 @@ def tail(
     stop = threading.Event()
     try:
         with ended_by_signals(stop), Receiver(host, port, traces.add, token=token) as receiver:
-            screen.greet(receiver.url, token)
+            screen.say("Waiting for traces; Ctrl-C ends it. Send them here:\n")
+            screen.say(f"    export ROOTSPAN_ENDPOINT={receiver.url}")
+            screen.say("    export ROOTSPAN_API_KEY=<the token>\n" if token else "")
             _follow(traces, screen, stop)
         screen.show(traces.flush())
         screen.say(screen.total.line(screen.unicode))
@@ -118,22 +120,15 @@ class Screen:
         sign = ("✓" if good else "✗") if self.unicode else ("ok" if good else "x")
         return f"\x1b[{32 if good else 31}m{sign}\x1b[0m" if self._colour else sign
 
-    def greet(self, url: str, token: str | None) -> None:
-        """Say where to send traces."""
-        self.say("Waiting for traces; Ctrl-C ends it. Send them here:\n")
-        self.say(f"    export ROOTSPAN_ENDPOINT={url}")
-        if token is not None:
-            self.say("    export ROOTSPAN_API_KEY=<the token>")
-        self.say("")
-
     def show(self, traces: list[Trace]) -> None:
         """Print traces and add them to the total."""
+        width = shutil.get_terminal_size((_FULL_WIDTH, 24)).columns if self._out.isatty() else _FULL_WIDTH
         for trace in traces:
             self.total.add(trace)
             if self._json:
                 self._write("".join(self._json_line(span) for span in trace.spans))
             else:
-                self._write(render(trace, self._colour, self._width(), unicode=self.unicode) + "\n")
+                self._write(render(trace, self._colour, width, unicode=self.unicode) + "\n")
 
     def say(self, line: str = "") -> None:
         """Print a line of words."""
@@ -146,9 +141,6 @@ class Screen:
         """Nobody reads any more: keep the interpreter's last flush from complaining."""
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
-
-    def _width(self) -> int:
-        return shutil.get_terminal_size((_FULL_WIDTH, 24)).columns if self._out.isatty() else _FULL_WIDTH
 
     def _json_line(self, span: ReceivedSpan) -> str:
         """JSON in which nothing is a control to a terminal, and everything can be written."""

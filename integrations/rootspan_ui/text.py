@@ -6,7 +6,7 @@ import unicodedata
 from itertools import accumulate
 from typing import Final
 
-__all__ = ["cells", "clean", "cut", "dollars", "duration", "number"]
+__all__ = ["cells", "clean", "counted", "cut", "dollars", "duration"]
 
 _LOOK: Final = 2_000  # characters looked at; more never fit on a line
 _MARKS: Final = 3  # combining marks kept on one character
@@ -81,9 +81,9 @@ def duration(nanoseconds: int, unicode: bool = True) -> str:
     return f"{minutes} m {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} m"
 
 
-def number(value: int) -> str:
-    """`812`, `12,400`."""
-    return f"{value:,}"
+def counted(count: int, noun: str) -> str:
+    """`1 span`, `12,400 spans`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def dollars(value: float) -> str:

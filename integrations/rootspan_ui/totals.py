@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from rootspan_ui import fields
-from rootspan_ui.text import dollars, number
+from rootspan_ui.text import counted, dollars
 from rootspan_ui.traces import Trace
 
 __all__ = ["Summary"]
@@ -58,23 +58,23 @@ class Summary:
             _remember(self._users, fields.user(span))
         used = {span.span_id: used for span in trace.spans if (used := fields.tokens(span)) is not None}
         paid = {span.span_id: cost for span in trace.spans if (cost := fields.cost(span)) is not None}
-        for span_id in fields.deepest(trace, set(used)):
+        for span_id in _deepest(trace, set(used)):
             self.input_tokens += used[span_id][0]
             self.output_tokens += used[span_id][1]
-        self.cost += sum(paid[span_id] for span_id in fields.deepest(trace, set(paid)))
-        self.errors += len(fields.deepest(trace, {span.span_id for span in trace.spans if span.status_code == 2}))
+        self.cost += sum(paid[span_id] for span_id in _deepest(trace, set(paid)))
+        self.errors += len(_deepest(trace, {span.span_id for span in trace.spans if span.status_code == 2}))
 
     def line(self, unicode: bool = True) -> str:
         """One line for a person; users, tokens and cost are named when there are any."""
-        parts = [_counted(self.traces, "trace"), _counted(self.spans, "span"), _counted(self.sessions, "session")]
+        parts = [counted(self.traces, "trace"), counted(self.spans, "span"), counted(self.sessions, "session")]
         if self.users:
-            parts.append(_counted(self.users, "user"))
+            parts.append(counted(self.users, "user"))
         if self.input_tokens or self.output_tokens:
             arrow = "→" if unicode else "->"
-            parts.append(f"{number(self.input_tokens)} {arrow} {number(self.output_tokens)} tokens")
+            parts.append(f"{self.input_tokens:,} {arrow} {self.output_tokens:,} tokens")
         if self.cost:
             parts.append(dollars(self.cost))
-        parts.append(_counted(self.errors, "error"))
+        parts.append(counted(self.errors, "error"))
         return (" · " if unicode else ", ").join(parts)
 
     def __str__(self) -> str:
@@ -86,5 +86,21 @@ def _remember(seen: set[int], name: str | None) -> None:
         seen.add(hash(name))
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+def _deepest(trace: Trace, carry: set[str]) -> set[str]:
+    """Of the spans named, those without another one below them: what parents repeat is counted once.
+
+    Args:
+        trace: the trace that they are in.
+        carry: ids of spans that carry something, such as tokens or an error.
+
+    Returns:
+        A subset of the ids.
+    """
+    parents = {span.span_id: span.parent_id for span in trace.spans}
+    covered: set[str] = set()
+    for span_id in carry:
+        above = parents.get(span_id)
+        while above is not None and above in parents and above not in covered:
+            covered.add(above)
+            above = parents[above]
+    return carry - covered

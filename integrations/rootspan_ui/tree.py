@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from rootspan_ui import fields
 from rootspan_ui.spans import ReceivedSpan
-from rootspan_ui.text import cells, clean, cut, dollars, duration, number
+from rootspan_ui.text import cells, clean, cut, dollars, duration
 from rootspan_ui.traces import Trace
 
 __all__ = ["render"]
@@ -65,7 +65,7 @@ def render(trace: Trace, colour: bool, width: int, *, unicode: bool = True) -> s
         lines.append(_title(row, trace, pen))
         lines.extend(pen.paint(row.rest, _DIM) + line for line in _details(row, trace, pen))
     if len(rows) > _MOST:
-        lines.append(pen.paint(f"{pen.glyph('…', '...')} and {number(len(rows) - _MOST)} more spans", _DIM))
+        lines.append(pen.paint(f"{pen.glyph('…', '...')} and {len(rows) - _MOST:,} more spans", _DIM))
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -153,7 +153,7 @@ def _figures(span: ReceivedSpan, pen: _Pen) -> str:
     used, paid = fields.tokens(span), fields.cost(span)
     parts: list[str] = []
     if used is not None:
-        parts.append(f"{number(used[0])} {pen.glyph('→', '->')} {number(used[1])} tok")
+        parts.append(f"{used[0]:,} {pen.glyph('→', '->')} {used[1]:,} tok")
     if paid is not None:
         parts.append(dollars(paid))
     took = duration(span.end - span.start, pen.unicode) if span.end >= span.start > 0 else "?"
