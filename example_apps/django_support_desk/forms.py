@@ -5,6 +5,13 @@ from __future__ import annotations
 from django import forms
 
 
+class LoginForm(forms.Form):
+    """Says who it is."""
+
+    username = forms.CharField()
+    password = forms.CharField(strip=False)
+
+
 class TicketForm(forms.Form):
     """Opens a ticket."""
 

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 
 import rootspan
 from django_support_desk import assistant, conversation
-from django_support_desk.forms import FeedbackForm, MessageForm, TicketForm
+from django_support_desk.forms import FeedbackForm, LoginForm, MessageForm, TicketForm
 from django_support_desk.models import Ticket
 
 View = Callable[..., HttpResponse]
@@ -83,7 +83,7 @@ def judged(form: Form) -> str:
 # these need no CSRF token.
 
 
-def takes(form_type: type[Form] | None) -> Callable[[View], View]:
+def takes(form_type: type[Form]) -> Callable[[View], View]:
     """Let a view take JSON, checked by a form."""
 
     def decorate(view: View) -> View:
@@ -97,10 +97,10 @@ def takes(form_type: type[Form] | None) -> Callable[[View], View]:
                 given = json.loads(request.body)
             except ValueError:
                 return JsonResponse({"detail": "that is no JSON"}, status=400)
-            form = form_type(given if isinstance(given, dict) else {}) if form_type else None
-            if form is not None and not form.is_valid():
+            form = form_type(given if isinstance(given, dict) else {})
+            if not form.is_valid():
                 return JsonResponse({"detail": form.errors}, status=422)
-            return view(request, form or given, **arguments)
+            return view(request, form, **arguments)
 
         return checked
 
@@ -119,9 +119,9 @@ def signed_in(view: View) -> View:
     return checked
 
 
-@takes(None)
-def api_login(request: HttpRequest, given: dict[str, Any]) -> HttpResponse:
-    user = authenticate(request, username=given.get("username"), password=given.get("password"))
+@takes(LoginForm)
+def api_login(request: HttpRequest, form: Form) -> HttpResponse:
+    user = authenticate(request, **form.cleaned_data)
     if user is None:
         return JsonResponse({"detail": "wrong name or password"}, status=403)
     login(request, user)

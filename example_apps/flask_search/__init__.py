@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, Flask, Response, g, render_template, request, stream_with_context
+from flask import Blueprint, Flask, Response, abort, g, make_response, render_template, request, stream_with_context
 
 import rootspan
 from flask_search import handbook, model
@@ -71,7 +71,11 @@ def search_handbook(query: str) -> list[dict[str, str]]:
 
 
 def asked() -> str:
-    return str(request.get_json()["question"])
+    match request.get_json():
+        case {"question": str(question)}:
+            return question
+        case _:
+            abort(make_response({"error": 'send {"question": "..."}'}, 422))
 
 
 def look_up(question: str) -> list[handbook.Page]:

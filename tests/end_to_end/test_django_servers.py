@@ -322,6 +322,8 @@ def test_the_pages_work_in_a_browser_like_client(started: Starting, sink: Sink) 
         ("/api/login", "{", 400),
         ("/api/login", '{"username": "barbara", "password": "wrong"}', 403),
         ("/api/tickets", '{"subject": "x"}', 401),
+        ("/api/login", "[]", 422),
+        ("/api/login", '{"username": 5, "password": ["desk"]}', 403),
         ("/api/tickets", "[]", 422),
         ("/api/tickets", None, 415),
     ],

@@ -92,6 +92,14 @@ def test_an_overloaded_model_is_a_failed_request(url: str, sink: Sink) -> None:
     assert sink.one("answer").attributes["error.type"].endswith("ModelOverloadedError")
 
 
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"5", b'{"question": null}'])
+def test_json_without_a_question_is_the_senders_mistake(url: str, body: bytes) -> None:
+    with pytest.raises(HTTPError) as error:
+        urlopen(Request(f"{url}/api/ask", body, {"Content-Type": "application/json"}), timeout=30)
+    with error.value:
+        assert (error.value.code, json.load(error.value)) == (422, {"error": 'send {"question": "..."}'})
+
+
 def test_it_is_started_and_checked_as_its_readme_says(sink: Sink) -> None:
     environ = {**os.environ, "ROOTSPAN_ENDPOINT": sink.url, "PYTHONPATH": str(EXAMPLES)}
     command = [sys.executable, "-m", "flask", "--app", "flask_search"]
