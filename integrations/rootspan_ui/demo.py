@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -80,7 +79,7 @@ def demo(once: bool = False, *, out: TextIO | None = None, apps: Sequence[App] =
     stop = threading.Event()
     try:
         folder = _example_apps(apps)
-        with ended_by_signals(stop, *_hang_up()):
+        with ended_by_signals(stop):
             return _Demo(screen, stop, apps, folder).run(once)
     except MissingExtraError as error:
         print(f"rootspan demo: {error}", file=sys.stderr)
@@ -98,10 +97,6 @@ def demo(once: bool = False, *, out: TextIO | None = None, apps: Sequence[App] =
 
 class _Interrupted(Exception):
     """A signal came before the conversations were over."""
-
-
-def _hang_up() -> tuple[int, ...]:
-    return (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 
 
 def _example_apps(apps: Sequence[App]) -> Path:

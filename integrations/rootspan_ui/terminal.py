@@ -74,14 +74,16 @@ def _follow(traces: Traces, screen: Screen, stop: threading.Event) -> None:
 
 
 @contextmanager
-def ended_by_signals(stop: threading.Event, *more: int) -> Generator[None]:
-    """Let the first Ctrl-C or SIGTERM end things in order; a second one means what it always does.
+def ended_by_signals(stop: threading.Event) -> Generator[None]:
+    """Let the first Ctrl-C, SIGTERM or closed terminal end things in order; a second one means what it always does.
 
     Args:
         stop: set by the first signal.
-        more: further signals that mean the same.
     """
     before: dict[int, Any] = {}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
 
     def restore() -> None:
         for number, handler in before.items():
@@ -92,7 +94,7 @@ def ended_by_signals(stop: threading.Event, *more: int) -> Generator[None]:
         restore()
 
     if threading.current_thread() is threading.main_thread():
-        before.update({number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM, *more)})
+        before.update({number: signal.signal(number, end) for number in numbers})
     try:
         yield
     finally:

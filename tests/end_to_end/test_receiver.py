@@ -34,6 +34,7 @@ import rootspan_ui
 from rootspan.errors import ConfigurationError
 from rootspan_ui import ReceivedSpan, Receiver, tail
 from rootspan_ui.handler import DeadlineReader
+from rootspan_ui.terminal import ended_by_signals
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
@@ -699,6 +700,20 @@ def test_tail_says_when_it_had_to_drop(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tail_that_cannot_listen_says_why(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
     assert tail(port=receiver.port) == 2
     assert capsys.readouterr().err.startswith(f"rootspan tail: Port {receiver.port} on 127.0.0.1 is in use")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
+def test_a_closed_terminal_ends_a_command_unless_nohup_says_otherwise() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, ends in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            stop = threading.Event()
+            with ended_by_signals(stop):
+                signal.raise_signal(signal.SIGHUP)
+            assert (stop.is_set(), signal.getsignal(signal.SIGHUP)) == (ends, handler)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_tail_in_a_thread_leaves_signals_alone(receiver: Receiver) -> None:
