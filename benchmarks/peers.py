@@ -83,26 +83,12 @@ class Raw:
 
 
 def track(tracker: Tracker, **fields: Any) -> Callable[[], object]:
-    """Return a call of `track_ai`, its arguments written out as a user would write them."""
-    event, user_id, convo_id, model, provider, asked, answered = EVENT.values()
-    properties = fields.get("properties")
-    asked = fields.get("input", asked)
-    if properties is None:
-
-        def plain() -> object:
-            return tracker.track_ai(
-                event, user_id=user_id, convo_id=convo_id, model=model, provider=provider, input=asked, output=answered
-            )
-
-        return plain
-
-    def whole() -> object:
-        return tracker.track_ai(
-            event, user_id=user_id, convo_id=convo_id, model=model, provider=provider, input=asked, output=answered,
-            properties=properties,
-        )  # fmt: skip
-
-    return whole
+    """Return a call of `track_ai`, compiled so that its arguments are written out as a user would write them."""
+    given = {**EVENT, **fields}
+    written = ", ".join(f"{name}={name}" for name in given)
+    make: Any = eval(f"lambda tracker, {', '.join(given)}: lambda: tracker.track_ai({written})")
+    call: Callable[[], object] = make(tracker, **given)
+    return call
 
 
 def visits(tracker: Tracker) -> Callable[[int], object]:
