@@ -61,20 +61,6 @@ class _Way(NamedTuple):
         return urlsplit(self.settings.endpoint).hostname or ""
 
     @property
-    def port(self) -> int | None:
-        return urlsplit(self.settings.endpoint).port
-
-    @property
-    def local(self) -> bool:
-        return is_loopback(self.name)
-
-    @property
-    def address(self) -> str:
-        """The endpoint without its query, which may hold a secret."""
-        base, asks, _ = self.settings.endpoint.partition("?")
-        return base + ("?***" if asks else "")
-
-    @property
     def names_endpoint(self) -> str:
         return self.endpoint_source or "ROOTSPAN_ENDPOINT"
 
@@ -142,7 +128,9 @@ def _way_of(settings: Settings) -> _Way:
 
 def _introduce(screen: Screen, way: _Way) -> None:
     settings = way.settings
-    screen.say(f"endpoint  {way.address}  ({way.endpoint_source or 'the default'})")
+    base, asks, _ = settings.endpoint.partition("?")
+    address = base + ("?***" if asks else "")  # a query may hold a secret
+    screen.say(f"endpoint  {address}  ({way.endpoint_source or 'the default'})")
     key = f"{settings.api_key!r}  ({way.key_source})" if settings.api_key else "none"
     screen.say(f"key       {key}")
     if settings.headers:
@@ -258,12 +246,13 @@ def _unanswered(way: _Way, answer: Answer) -> _Verdict:
 
 def _nobody(way: _Way) -> _Verdict:
     said = f"Nobody listens at {way.host}."
-    if not way.local:
+    if not is_loopback(way.name):
         return _Verdict(said, f"check host and port in {way.names_endpoint}")
-    port = "" if way.port in (None, 4318) else f" --port {way.port}"
+    port = urlsplit(way.settings.endpoint).port
+    option = "" if port in (None, 4318) else f" --port {port}"
     return _Verdict(
         said,
-        f"run `rootspan tail{port}` in another terminal, which receives and shows events there,\n"
+        f"run `rootspan tail{option}` in another terminal, which receives and shows events there,\n"
         "or set ROOTSPAN_ENDPOINT to your collector, such as https://collector.example.com",
     )
 
@@ -304,7 +293,6 @@ def _not_let_in(way: _Way, said: str) -> _Verdict:
     if settings.api_key is not None:
         said = f"{way.host} does not accept the key {settings.api_key!r} from {way.key_source} ({said})."
         return _Verdict(said, f"export ROOTSPAN_API_KEY=... with a key that belongs to {way.name}")
-    if any(map(SECRET_HEADER.search, settings.headers)):
-        names = ", ".join(filter(SECRET_HEADER.search, settings.headers))
+    if names := ", ".join(filter(SECRET_HEADER.search, settings.headers)):
         return _Verdict(f"{way.host} does not accept the header {names} ({said}).", "check its value, or its scheme")
     return _Verdict(f"{way.host} wants a key, and none is set ({said}).", "export ROOTSPAN_API_KEY=...")

@@ -71,8 +71,6 @@ _JUDGEMENT: Final = (
 _NUMBERED: Final = 32  # how many numbered messages (`gen_ai.prompt.0.content`) are looked for
 _LONGEST_JSON: Final = 2**20  # messages beyond this are shown as they are, not parsed
 
-_PLAIN: Final = (None, "success")
-
 
 def session(span: ReceivedSpan) -> str | None:
     """The conversation that a span belongs to."""
@@ -115,7 +113,7 @@ def cost(span: ReceivedSpan) -> float | None:
 def outcome(span: ReceivedSpan) -> str | None:
     """How it ended, when that is neither plain success nor a failure: cancelled, unfinished, interrupted."""
     value = _words(span, (names.ROOTSPAN_OUTCOME,))
-    return None if value in (*_PLAIN, "failure") else value
+    return None if value in ("success", "failure") else value
 
 
 def note(span: ReceivedSpan) -> str | None:
