@@ -11,7 +11,7 @@ import socket
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rootspan_ui.bounds import MAX_BODY, Refused, inflate
 from rootspan_ui.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
@@ -25,7 +25,8 @@ __all__ = ["Handler"]
 
 logger: Final = logging.getLogger("rootspan")
 
-GREETING: Final = b"rootspan receiver: POST OTLP to /v1/traces\n"
+_GREETING: Final = b"rootspan receiver: POST OTLP to /v1/traces\n"
+_ROUTES: Final = {"/": ("GET", "HEAD"), "/v1/traces": ("POST",)}
 _TEXT: Final = "text/plain; charset=utf-8"
 _LINGER: Final = 2.0  # seconds for the rest of a refused body, so that the sender reads the answer and not a reset
 _SECURITY_HEADERS: Final = {
@@ -71,22 +72,20 @@ class Handler(BaseHTTPRequestHandler):
     default_request_version = "HTTP/1.0"  # not 0.9, whose answers have no headers
     wbufsize = -1
     disable_nagle_algorithm = True
-    unread = False  # part of the request's body may still be on its way
-
-    routes: ClassVar = {"/": ("GET", "HEAD"), "/v1/traces": ("POST",)}
+    _unread = False  # part of the request's body may still be on its way
 
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
-        self.raw = DeadlineReader(self.connection)
-        self.rfile = io.BufferedReader(self.raw)
+        self._raw = DeadlineReader(self.connection)
+        self.rfile = io.BufferedReader(self._raw)
 
     def handle_one_request(self) -> None:
-        self.raw.until = monotonic() + self.server.idle_timeout
+        self._raw.until = monotonic() + self.server.idle_timeout
         super().handle_one_request()
 
     def parse_request(self) -> bool:
-        self.raw.until = monotonic() + self.server.read_timeout
+        self._raw.until = monotonic() + self.server.read_timeout
         return super().parse_request()
 
     def handle_expect_100(self) -> bool:
@@ -101,11 +100,11 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What `http.server` refuses by itself, in our form: no HTML, nothing of the request repeated."""
         self.close_connection = True
-        self.unread = True
+        self._unread = True
         self._send(_Answer(code, _TEXT, HTTPStatus(code).phrase.encode() + b"\n"))
 
     def finish(self) -> None:
-        if self.unread:
+        if self._unread:
             self._linger()
         super().finish()
 
@@ -113,14 +112,14 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_WR)
-            self.raw.until = monotonic() + _LINGER
+            self._raw.until = monotonic() + _LINGER
             while self.rfile.read1(2**16):
                 pass
         except OSError:
             pass  # it has gone, or is too slow: either way it had its chance
 
     def _answer(self) -> None:
-        self.unread = "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0"
+        self._unread = "Transfer-Encoding" in self.headers or self.headers.get("Content-Length", "0") != "0"
         try:
             answer = self._route()
         except Refused as refusal:
@@ -128,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         except Exception:
             logger.exception("The receiver failed on a request")
             answer = self._refusal(Refused(500, "the receiver failed on this request; its log says why"))
-        self.close_connection = self.close_connection or self.unread
+        self.close_connection = self.close_connection or self._unread
         self._send(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _answer
@@ -156,12 +155,12 @@ class Handler(BaseHTTPRequestHandler):
         self._check_host()
         self._check_token()
         path = self.path.partition("?")[0]
-        methods = self.routes.get(path)
+        methods = _ROUTES.get(path)
         if methods is None:
             raise Refused(404, "nothing here: POST OTLP to /v1/traces")
         if self.command not in methods:
             raise Refused(405, f"the method has to be {' or '.join(methods)}", {"Allow": ", ".join(methods)})
-        return _Answer(200, _TEXT, GREETING) if path == "/" else self._traces()
+        return _Answer(200, _TEXT, _GREETING) if path == "/" else self._traces()
 
     def _check_host(self) -> None:
         """A foreign name in `Host` is a web page whose name was re-bound to this address."""
@@ -216,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
             body = self._chunked(codings[0]) if codings else self._sized(lengths[0])
         except TimeoutError:
             raise Refused(408, "the body took too long") from None
-        self.unread = False
+        self._unread = False
         return body
 
     def _sized(self, length: str) -> bytes:

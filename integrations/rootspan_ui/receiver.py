@@ -20,8 +20,6 @@ from rootspan_ui.handler import Handler
 from rootspan_ui.spans import ReceivedSpan
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 __all__ = ["OnSpans", "Receiver"]
@@ -119,9 +117,7 @@ class Receiver:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     @property
