@@ -100,7 +100,11 @@ class Traces:
         """The traces that are finished by now, and the oldest ones when too many wait; each is handed out once."""
         now = self._clock()
         with self._lock:
-            due = [trace_id for trace_id, trace in self._open.items() if self._is_due(trace_id, trace, now)]
+            due = [
+                trace_id
+                for trace_id, trace in self._open.items()
+                if now - trace.last >= (self._quiet if trace.rooted else self._patience)
+            ]
             traces = [self._hand_out(trace_id) for trace_id in due]
             while len(self._open) > self._limit * 3 // 4 or self._weight > self._max_bytes * 3 // 4:
                 traces.append(self._hand_out(next(iter(self._open))))
@@ -117,7 +121,7 @@ class Traces:
         if (seen and span.span_id in seen.names) or (trace and span.span_id in trace.spans):
             return
         if trace is None:
-            trace = self._open[span.trace_id] = _Open()
+            trace = self._open[span.trace_id] = _Open(rooted=seen is not None and seen.rooted)
         self._open.move_to_end(span.trace_id)
         weight = _weight(span)
         trace.spans[span.span_id] = span
@@ -130,24 +134,19 @@ class Traces:
             self._weight -= oldest.weight
             self.dropped += len(oldest.spans)
 
-    def _is_due(self, trace_id: str, trace: _Open, now: float) -> bool:
-        seen = self._seen.get(trace_id)
-        rooted = trace.rooted or (seen is not None and seen.rooted)
-        return now - trace.last >= (self._quiet if rooted else self._patience)
-
     def _hand_out(self, trace_id: str) -> Trace:
         trace = self._open.pop(trace_id)
         self._weight -= trace.weight
         seen = self._seen.setdefault(trace_id, _Seen())
         known = dict(seen.names)
         seen.names.update((span.span_id, span.name[:80]) for span in trace.spans.values())
-        seen.rooted = seen.rooted or trace.rooted
+        seen.rooted = trace.rooted
         self._seen.move_to_end(trace_id)
         self._names += len(trace.spans)
         while self._names > _REMEMBERED:
             self._names -= len(self._seen.popitem(last=False)[1].names)
         spans = sorted(trace.spans.values(), key=lambda span: (span.start, -span.end))
-        return Trace(trace_id, tuple(spans), known, seen.rooted)
+        return Trace(trace_id, tuple(spans), known, trace.rooted)
 
 
 def _is_root(span: ReceivedSpan) -> bool:
