@@ -81,12 +81,9 @@ def demo(once: bool = False, *, out: TextIO | None = None, apps: Sequence[App] =
         folder = _example_apps(apps)
         with ended_by_signals(stop):
             return _Demo(screen, stop, apps, folder).run(once)
-    except MissingExtraError as error:
-        print(f"rootspan demo: {error}", file=sys.stderr)
-        return 2
     except RootspanError as error:
         print(f"rootspan demo: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, MissingExtraError) else 1
     except _Interrupted:
         screen.say("Interrupted.")
         return 130
