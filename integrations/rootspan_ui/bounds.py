@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -90,12 +91,11 @@ def check_protobuf(body: bytes, descriptor: Any) -> None:
     """
     if len(body) <= _TWO_BYTES_EACH * MAX_ITEMS:
         return
-    tables: dict[str, dict[int, Any]] = {}
     fields = 0
     spans = [(0, len(body), descriptor)]
     while spans:
         at, end, message = spans.pop()
-        children = _children(message, tables)
+        children = _children(message)
         while at < end:
             fields += 1
             if fields > MAX_ITEMS:
@@ -107,12 +107,9 @@ def check_protobuf(body: bytes, descriptor: Any) -> None:
                 spans.append((start, at, children[number]))
 
 
-def _children(message: Any, tables: dict[str, dict[int, Any]]) -> dict[int, Any]:
-    table = tables.get(message.full_name)
-    if table is None:
-        table = {field.number: field.message_type for field in message.fields if field.message_type is not None}
-        tables[message.full_name] = table
-    return table
+@cache
+def _children(message: Any) -> dict[int, Any]:
+    return {field.number: field.message_type for field in message.fields if field.message_type is not None}
 
 
 def _field(body: bytes, at: int) -> tuple[int, int, int]:
