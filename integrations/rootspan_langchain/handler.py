@@ -107,12 +107,9 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     # Starts
 
     @guarded
-    def on_chain_start(
-        self, serialized: Any, inputs: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
-        metadata: Any = None, run_type: Any = None, name: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
+    def on_chain_start(self, serialized: Any, inputs: Any, *, run_type: Any = None, **event: Any) -> None:
         """Open a chain, a graph, a node, a prompt or a parser."""
-        run = self._recording.begin(run_type or "chain", serialized, run_id, parent_run_id, tags, metadata, name)
+        run = self._recording.begin(run_type or "chain", serialized, **event)
         if run is None or run.span is None:
             return
         answer = inputs.resume if graphs.is_command(inputs) else None
@@ -133,11 +130,10 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         self._call(serialized, frozen_value, prompts[0] if prompts else None, "text_completion", **event)
 
     def _call(
-        self, serialized: Any, frozen: Callable[[Any, int], Any], asked: Any, operation: str, *, run_id: Any,
-        parent_run_id: Any = None, tags: Any = None, metadata: Any = None, invocation_params: Any = None,
-        name: Any = None, **kwargs: Any,
+        self, serialized: Any, frozen: Callable[[Any, int], Any], asked: Any, operation: str, *, metadata: Any = None,
+        invocation_params: Any = None, **event: Any,
     ) -> None:  # fmt: skip
-        run = self._recording.begin("model", serialized, run_id, parent_run_id, tags, metadata, name)
+        run = self._recording.begin("model", serialized, metadata=metadata, **event)
         if run is None or run.span is None:
             return
         self._recording.call(run, run.span, operation, serialized, metadata or {}, invocation_params)
@@ -146,11 +142,10 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     @guarded
     def on_tool_start(
-        self, serialized: Any, input_str: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
-        metadata: Any = None, inputs: Any = None, name: Any = None, tool_call_id: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self, serialized: Any, input_str: Any, *, inputs: Any = None, tool_call_id: Any = None, **event: Any
+    ) -> None:
         """Open a tool call."""
-        run = self._recording.begin("tool", serialized, run_id, parent_run_id, tags, metadata, name)
+        run = self._recording.begin("tool", serialized, **event)
         if run is not None and run.span is not None:
             label = run.recorder.label
             run.span.set(tool_description=label((serialized or {}).get("description")), call_id=label(tool_call_id))
@@ -158,12 +153,9 @@ class RootspanCallbackHandler(graphs.GraphHandler):
                 run.span.input = frozen_value(input_str if inputs is None else inputs)
 
     @guarded
-    def on_retriever_start(
-        self, serialized: Any, query: Any, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
-        metadata: Any = None, name: Any = None, **kwargs: Any,
-    ) -> None:  # fmt: skip
+    def on_retriever_start(self, serialized: Any, query: Any, **event: Any) -> None:
         """Open a retrieval."""
-        run = self._recording.begin("retriever", serialized, run_id, parent_run_id, tags, metadata, name)
+        run = self._recording.begin("retriever", serialized, **event)
         if run is not None and run.span is not None and self._recording.content:
             run.span.input = frozen_value(query)
 

@@ -51,9 +51,10 @@ class Opening:
         self._own, self._tags, self._properties, self._shows, self._priced = own, tags, properties, shows, priced
 
     def begin(
-        self, kind: str, serialized: Any, run_id: Any, parent_run_id: Any, tags: Any, metadata: Any, name: Any
-    ) -> Run | None:
-        """Open a run, unless it is known."""
+        self, kind: str, serialized: Any, /, *, run_id: Any, parent_run_id: Any = None, tags: Any = None,
+        metadata: Any = None, name: Any = None, **event: Any,
+    ) -> Run | None:  # fmt: skip
+        """Open a run, unless it is known, with what every start event tells."""
         tree = self.tree
         if tree.is_known(run_id):
             return None
