@@ -100,8 +100,8 @@ def _failed(app: Flask, request: Request | None, exception: BaseException, **_: 
 
 @_receiver
 def _finished(app: Flask, request: Request | None, response: Response, **_: Any) -> None:
-    if (followed := following(request)) is not None:
-        followed.answer(response)
+    if request is not None and (followed := following(request)) is not None:
+        followed.answer(request, response)
 
 
 @_receiver

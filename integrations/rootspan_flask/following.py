@@ -111,7 +111,7 @@ class Followed:
         if not isinstance(error, HTTPException):  # that is an answer; its status tells
             self.root.fail(error)
 
-    def answer(self, response: Response) -> None:
+    def answer(self, request: Request, response: Response) -> None:
         """Note the response; a streamed one is stepped inside the request from here on."""
         self._answered = True
         self._status = response.status_code
@@ -122,7 +122,7 @@ class Followed:
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
         # A file goes out as it is, and the answer to a HEAD is never stepped.
         is_file = response.direct_passthrough and not isinstance(body, Generator)
-        self._streams = response.is_streamed and not is_file and proxy.method != "HEAD"
+        self._streams = response.is_streamed and not is_file and request.method != "HEAD"
         if self._streams:
             self.root.identify()  # when the body ends, Flask's context is gone
             response.response = _Body(body, self.root, self.end, response.content_length)
@@ -130,7 +130,7 @@ class Followed:
             for chunk in cast("list[Any]", body):
                 self.root.write(chunk, more=False)
         # Others end with their context, unless a test client keeps that: an answer that is sent again must not grow.
-        if self._streams or "werkzeug.debug.preserve_context" in proxy.environ:
+        if self._streams or "werkzeug.debug.preserve_context" in request.environ:
             response.call_on_close(self.end)
 
     def tear_down(self, error: BaseException | None) -> None:
