@@ -70,6 +70,7 @@ PARTS = {
     "connection": "transport",
     "delivery": "transport",
     "exporting": "transport",
+    "forest": "runs",
     "body": "adapter",
     "callers": "adapter",
     "grouped_settings": "adapter",
