@@ -172,13 +172,6 @@ class RequestRoot:
         """Set the matched route's template."""
         self.route = route or None
 
-    def look_up_route(self, look_up: Callable[[Any], str | None], where: Any) -> None:
-        """Set the template that a function finds in something of the framework's, none where it raises."""
-        try:
-            self.route = look_up(where) or None
-        except Exception:  # there are routers of all kinds
-            self.route = None
-
     def set_status(self, status: int) -> None:
         """Set the response status; the first one was sent, so it stays."""
         if self.status is None and isinstance(status, int):
@@ -383,7 +376,7 @@ class RequestRoot:
         span, options = self._span, self._options
         if options.event is not None:
             name = self._named() or name
-        if options.looks_at_headers and (outside := self._from_outside()):
+        if options.more and (outside := self._from_outside()):
             fields = {**fields, "host_attributes": outside}
         return name, {**span.fields, **fields} if span.fields else fields
 

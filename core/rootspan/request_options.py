@@ -93,7 +93,6 @@ class RequestOptions:
         excluded: whether a request, or one with that path, is not to be recorded; None where every one is.
         links: whether a caller's `traceparent` is looked for.
         asks: whether a request is asked for its user or conversation.
-        looks_at_headers: whether something of the request's headers, or of who sent it, is recorded.
         more: whether an option is set that needs more than `asks` and `links`.
         body_limit: bytes to keep of a body; 0 where bodies are not looked at.
         trusted: whether an address is a trusted proxy's; None where no address is recorded.
@@ -118,7 +117,6 @@ class RequestOptions:
     # Worked out once, not at each request:
     hooked: bool = field(init=False, default=False, repr=False)
     asks: bool = field(init=False, default=False, repr=False)
-    looks_at_headers: bool = field(init=False, default=False, repr=False)
     body_limit: int = field(init=False, default=0, repr=False)
     trusted: Trust | None = field(init=False, default=None, repr=False)
     excluded: Hook | None = field(init=False, default=None, repr=False)
@@ -166,7 +164,6 @@ class RequestOptions:
         for name, value in (
             ("hooked", any(map(callable, hooks))),
             ("asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None)),
-            ("looks_at_headers", bool(self.capture_headers) or self.trusted_proxies is not None),
             ("body_limit", _BODY if self.capture_body is True else int(self.capture_body)),
             ("trusted", _trust(self.trusted_proxies)),
             ("excluded", _exclusion(self.exclude)),

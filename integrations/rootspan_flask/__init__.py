@@ -7,9 +7,7 @@ from rootspan.errors import MissingExtraError
 try:
     import flask as flask  # only whether it is there
 except ImportError as error:
-    raise MissingExtraError(
-        "rootspan_flask needs Flask, which is not installed.\nFix: pip install 'rootspan[flask]'"
-    ) from error
+    raise MissingExtraError("rootspan_flask needs Flask.\nFix: pip install 'rootspan[flask]'") from error
 
 from rootspan_flask.extension import Rootspan
 

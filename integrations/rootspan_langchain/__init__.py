@@ -8,7 +8,7 @@ try:
     import langchain_core as langchain_core  # only whether it is there
 except ImportError as error:
     raise MissingExtraError(
-        "rootspan_langchain needs langchain-core, which is not installed.\nFix: pip install 'rootspan[langchain]'"
+        "rootspan_langchain needs langchain-core.\nFix: pip install 'rootspan[langchain]'"
     ) from error
 
 from rootspan_langchain.automatic import install, uninstall

@@ -7,9 +7,7 @@ from rootspan.errors import MissingExtraError
 try:
     import starlette as starlette  # only whether it is there
 except ImportError as error:
-    raise MissingExtraError(
-        "rootspan_starlette needs Starlette, which is not installed.\nFix: pip install 'rootspan[starlette]'"
-    ) from error
+    raise MissingExtraError("rootspan_starlette needs Starlette.\nFix: pip install 'rootspan[starlette]'") from error
 
 from rootspan_starlette.middleware import RootspanMiddleware, with_lifespan
 

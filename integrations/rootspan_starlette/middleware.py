@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,10 +78,10 @@ def with_lifespan(app: ASGIApp, tracker: Tracker | None = None) -> ASGIApp:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             return await call(scope, receive, send)
-        flushing, kind = _flushing(send, tracker), ""
-        while kind != "lifespan.shutdown":
-            kind = (await receive())["type"]
-            await flushing({"type": f"{kind}.complete"})
+        flushing = _flushing(send, tracker)
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await flushing({"type": f"lifespan.{kind}.complete"})
 
     return application
 
@@ -100,11 +99,12 @@ def _flushing(send: Send, tracker: Tracker | None) -> Send:
 
 def _single(app: Any) -> ASGIApp:
     """Return an ASGI 3 callable for an app of either version; what it takes tells them apart."""
-    with contextlib.suppress(ValueError):  # what is written in C has no signature
-        try:
-            inspect.signature(app, follow_wrapped=False).bind(None, None, None)  # its own, not that of what it wraps
-        except TypeError:
-            return lambda scope, receive, send: app(scope)(receive, send)
+    try:
+        inspect.signature(app, follow_wrapped=False).bind(None, None, None)  # its own, not that of what it wraps
+    except TypeError:
+        return lambda scope, receive, send: app(scope)(receive, send)
+    except ValueError:  # what is written in C has no signature
+        pass
     return app  # type: ignore[no-any-return]
 
 
@@ -151,17 +151,19 @@ class _Connection:
 
     async def send(self, message: Message) -> None:
         """Send for the application; the message with the last byte ends the span."""
+        if self._gone:  # it goes nowhere
+            return await self._send(message)
         kind, last = message["type"].removeprefix("websocket."), False  # its refusal is a whole HTTP response
-        if self._gone:
-            pass  # it goes nowhere
-        elif kind == "http.response.body":
+        if kind == "http.response.body":
             more = message.get("more_body", False)
             self._root.write(message.get("body", b""), more)
             last = not more and not self._trailers
         elif kind == "http.response.start":
             message = self._starts(message, message.get("status", 200))
+        elif kind == "accept":
+            message = self._starts(message, 101)
         else:
-            message, last = self._sends(kind, message)
+            last = self._sends(kind, message)
         try:
             await self._send(message)
         except OSError:  # what newer servers say when the client has left
@@ -172,17 +174,15 @@ class _Connection:
                 return self._root.end()  # the exception behind it comes only now
             self._finish()
 
-    def _sends(self, kind: str, message: Message) -> tuple[Message, bool]:
-        """Note what is rarely sent; return the message to send, and whether the response ends with it."""
-        if kind == "accept":
-            message = self._starts(message, 101)
-        elif kind == "send":
+    def _sends(self, kind: str, message: Message) -> bool:
+        """Note what is rarely sent; return whether the response ends with it."""
+        if kind == "send":
             self._root.message_sent(message.get("text") or message.get("bytes") or b"")
         elif kind == "close":
             self._root.close(message.get("code", 1000))
         elif kind == "http.response.trailers":
-            return message, not message.get("more_trailers", False)
-        return message, kind in _ENDS and not self._trailers and not message.get("more_body", False)
+            return not message.get("more_trailers", False)
+        return kind in _ENDS and not self._trailers and not message.get("more_body", False)
 
     def _starts(self, message: Message, status: int) -> Message:
         root, self._started, self._trailers = self._root, True, message.get("trailers", False)
@@ -211,5 +211,5 @@ class _Connection:
         self._finish()
 
     def _finish(self) -> None:
-        self._root.look_up_route(template, self._scope)
+        self._root.set_route(template(self._scope))
         self._root.finish()

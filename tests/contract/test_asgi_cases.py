@@ -1175,13 +1175,6 @@ class Awaited:
         return ok(*self.arguments).__await__()
 
 
-class WithSignature:
-    __signature__ = "nonsense"
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await ok(scope, receive, send)
-
-
 def view_of_one_argument(request: Any) -> None: ...
 
 
