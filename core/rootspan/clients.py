@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import unquote
+from wsgiref.util import setup_testing_defaults
 
 __all__ = ["Answer", "AsgiClient", "Client", "WsgiClient"]
 
@@ -129,8 +130,8 @@ class _AsgiAnswer(Answer):
         self._loop = loop
         half = len(body) // 2
         self._parts = deque([(body[:half], True), (body[half:], False)] if body else [(b"", False)])
-        self._messages: deque[Message] = deque()
-        self._came, self._wanted, self._over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()  # None: there will be no more
+        self._wanted, self._over = asyncio.Event(), asyncio.Event()
         self._task = loop.create_task(self._run(app, scope))
         head = loop.run_until_complete(self._next())
         if head is not None:
@@ -142,6 +143,8 @@ class _AsgiAnswer(Answer):
             await app(scope, self._receive, self._send)
         except Exception as error:
             self.error = error
+        finally:
+            self._messages.put_nowait(None)
 
     async def _receive(self) -> Message:
         if self._parts and not self._over.is_set():
@@ -157,8 +160,7 @@ class _AsgiAnswer(Answer):
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if last:
             self._over.set()
-        self._messages.append(message)
-        self._came.set()
+        self._messages.put_nowait(message)
         if message["type"] == "http.response.body" and not last:
             self._wanted.clear()
             await self._wanted.wait()
@@ -166,14 +168,13 @@ class _AsgiAnswer(Answer):
     async def _next(self) -> Message | None:
         """Return the next message, or None when the app has ended without one."""
         self._wanted.set()
-        while not self._messages and not self._task.done():
-            self._came.clear()
-            came = asyncio.ensure_future(self._came.wait())
-            done, _ = await asyncio.wait({came, self._task}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-            came.cancel()
-            if not done:
-                raise AssertionError(f"the app said nothing for {_PATIENCE} s")
-        return self._messages.popleft() if self._messages else None
+        try:
+            message = await asyncio.wait_for(self._messages.get(), _PATIENCE)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"the app said nothing for {_PATIENCE} s") from None
+        if message is None:
+            self._messages.put_nowait(None)  # who asks again is told again
+        return message
 
     def __iter__(self) -> Generator[bytes]:
         while (message := self._loop.run_until_complete(self._next())) is not None:
@@ -229,21 +230,14 @@ class WsgiClient:
             "PATH_INFO": unquote(raw, "latin-1"),
             "QUERY_STRING": query,
             "SERVER_NAME": "testserver",
-            "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
             "REMOTE_ADDR": self._peer,
-            "HTTP_HOST": "testserver",
             "CONTENT_LENGTH": str(len(body)),
             "CONTENT_TYPE": given.pop("content-type", ""),
             **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in given.items()},
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http",
             "wsgi.input": io.BytesIO(body),
-            "wsgi.errors": io.StringIO(),
-            "wsgi.multithread": False,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
         }
+        setup_testing_defaults(environ)
         return _WsgiAnswer(self._app, environ)
 
 
