@@ -21,7 +21,7 @@ from rootspan.body import Body
 from rootspan.callers import caller_ids, client_address
 from rootspan.functions import Activation, asteps
 from rootspan.open_span import BELOW, OpenSpan
-from rootspan.record import AttributeValue, Kind
+from rootspan.record import AttributeValue, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import Hook, RequestInfo, RequestOptions
 from rootspan.scope import Scope, inside
@@ -35,7 +35,6 @@ _METHODS: Final = frozenset(
 )
 _CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
-_NOTHING: Final = (None,) * 6
 _REQUEST: Final = Kind.REQUEST
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
 _VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
@@ -164,9 +163,20 @@ class RequestRoot:
         return scope.span is not None and scope.span.root is self._span
 
     def identify(self) -> None:
-        """Ask the hooks for user and conversation now, while the framework can tell; `finish` does so too."""
-        if not self._span.finished:
-            self._ask()
+        """Ask the hooks for what is still unknown of user and conversation, while the framework can tell.
+
+        `finish` does so too, and so does the first child.
+        """
+        span, thread = self._span, get_ident()
+        if span.finished or self._asks == thread:  # a hook tracks something
+            return
+        self._asks = thread
+        try:
+            user_id, convo_id = self._answers(span.holder.identity)
+            if user_id is not None or convo_id is not None:
+                self._recorder.update_identity([span.holder], user_id, convo_id)
+        finally:
+            self._asks = None
 
     def set_route(self, route: str | None) -> None:
         """Set the matched route's template."""
@@ -278,7 +288,7 @@ class RequestRoot:
                 end = self._ended = time_ns()  # before the hooks, whatever they take
             if span.ask is not None:
                 span.ask = None
-                self._ask()
+                self.identify()
             rare = self._rare or self._options.more
             if rare and not self._conclude():
                 recorder.forgo(span)
@@ -342,12 +352,9 @@ class RequestRoot:
             self._outcome, self._error = "failure", (kind, None)
 
     def _tracked(self) -> bool:
-        span = self._span
-        if span.has_children or span.told or self._error is not None:
-            return True
-        identity = span.holder.identity
-        said = (span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
-        return said != _NOTHING
+        span, identity = self._span, self._span.holder.identity
+        said = (self._error, span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
+        return span.has_children or span.told or any(one is not None for one in said)
 
     def _link(self) -> None:
         """Link the span that the caller's `traceparent` names."""
@@ -403,20 +410,9 @@ class RequestRoot:
         except Exception:
             return None
 
-    def _ask(self) -> None:
-        """Ask the hooks for what is still unknown of user and conversation."""
-        thread = get_ident()
-        if self._asks == thread:  # a hook tracks something
-            return
-        self._asks = thread
-        try:
-            self._recorder.update_identity([self._span.holder], *self._answers())
-        finally:
-            self._asks = None
-
-    def _answers(self) -> tuple[Any, Any]:
+    def _answers(self, identity: Identity) -> tuple[Any, Any]:
         """Return user and conversation as the hooks tell them, None for what is known."""
-        identity, options = self._span.holder.identity, self._options
+        options = self._options
         user_id = convo_id = None
         if identity.user_id is None and options.user_id is not None:
             user_id = self._hooked("user_id", options.user_id)
