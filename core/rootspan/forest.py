@@ -220,7 +220,7 @@ class Forest:
                 return False
             run.ended = True
             if reason is not None:
-                run.owner.counts[reason] += 1
+                run.owner.closed[reason] += 1
             invocation.open.pop(run, None)
             if run.parent is None:
                 invocation.ended = True

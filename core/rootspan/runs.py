@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable
 from hashlib import blake2b
 from time import time_ns
@@ -59,7 +58,7 @@ class RunTree:
 
     def __init__(self, tracker: Tracker | None, current: Callable[[], Hashable]) -> None:
         self.tracker = tracker or default_tracker
-        self.counts: Counter[str] = Counter()
+        self.closed = dict.fromkeys(("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task"), 0)
         self._forest = forest_of(self.tracker, current)
         self._asks: Recorder | None = None  # the one that asks the forest where the running code is
 
@@ -180,11 +179,6 @@ class RunTree:
 
     def stats(self) -> dict[str, int]:
         """Return how many runs are open, and how many were closed for which reason without an end event."""
-        reasons = ("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task")
         with self._forest.lock:
             own = [run for run in list(self._forest.runs.values()) if run.owner is self]
-        return {
-            "open": sum(not run.ended for run in own),
-            "kept": len(own),
-            **{reason: self.counts[reason] for reason in reasons},
-        }
+        return {"open": sum(not run.ended for run in own), "kept": len(own), **self.closed}

@@ -71,7 +71,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         super().__init__()
         if tracker is not None and not isinstance(tracker, Tracker):
             fail("tracker= has to be a rootspan.Tracker.", "tracker=rootspan.Tracker(...)")
-        if detail not in invocation.DETAILS:
+        if detail not in ("full", "agent"):
             fail("detail= has to be 'full' or 'agent'.", "detail='full'")
         if include is not None and not callable(include):
             fail("include= has to be a function of RunInfo.", "include=lambda run: True")
@@ -214,8 +214,8 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             self._recording.decide(run, "goto", graphs.goto(outputs))
         self._recording.end_with(run, inputs)
         self._recording.give(run, outputs)
-        if run.data.interrupted and not graphs.HAS_EVENTS:
-            self._recording.pause(run)
+        if run.data.interrupted and run.data.thread is not None and not graphs.HAS_EVENTS:
+            self._recording.tree.pause(run.data.thread, run)
         self._recording.tree.end(run, "interrupted" if run.data.interrupted else None)
 
     @guarded

@@ -17,11 +17,10 @@ from rootspan.freeze import identifier
 from rootspan.record import AttributeValue, Identity
 
 __all__ = [
-    "DETAILS", "NOBODY", "UNLABELLED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
+    "NOBODY", "UNLABELLED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
     "news", "operation", "place", "properties", "shown_in_agent", "whose",
 ]  # fmt: skip
 
-DETAILS: Final = ("full", "agent")
 _USERS: Final = ("user_id", "userId", "langfuse_user_id", "ls_user_id")
 _CONVOS: Final = (
     "session_id", "conversation_id", "convo_id", "sessionId", "conversationId", "langfuse_session_id",
@@ -74,7 +73,7 @@ def whose(metadata: Mapping[str, Any]) -> Whose:
     agent = metadata.get("lc_agent_name")
     if _IDENTITY.isdisjoint(metadata):
         return NOBODY if agent is None else Whose(None, None, agent)
-    return Whose(_first(metadata, _USERS), _first(metadata, _CONVOS), agent)
+    return Whose(given(*map(metadata.get, _USERS)), given(*map(metadata.get, _CONVOS)), agent)
 
 
 def news(told: Whose, before: Whose, known: Identity) -> Whose:
@@ -96,10 +95,6 @@ def operation(metadata: Mapping[str, Any]) -> str:
     """Return what an invocation is called by the conventions."""
     is_agent = "lc_agent_name" in metadata or metadata.get("ls_integration") in _AGENTS
     return semconv.Operation.INVOKE_AGENT if is_agent else semconv.Operation.INVOKE_WORKFLOW
-
-
-def _first(metadata: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return given(*map(metadata.get, names))
 
 
 def given(*values: Any) -> Any:

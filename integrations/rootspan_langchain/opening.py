@@ -64,17 +64,15 @@ class Opening:
         parent, ns = tree.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
         if not self.enabled and (parent is None or parent.owner is not tree):
             return None
-        above: Notes | None = None if parent is None else parent.data
-        is_node = above is not None and ns is not None and above.ns != ns
-        if is_node and parent is not None and above is not None and not above.is_graph:
-            above.is_graph = True
+        is_node = parent is not None and ns is not None and parent.data.ns != ns
+        if parent is not None and is_node and not parent.data.is_graph:
             self._call_agent(parent, metadata)
         shown = not labels.hidden
         if self._shows is not None:
             shown = self._shown(invocation.RunInfo(name, kind, tags or [], metadata, parent is None, is_node))
         told = invocation.whose(metadata)
         # A hidden run has no span that its children could inherit it from.
-        notes = Notes(ns, is_node, told if shown or above is None else above.told)
+        notes = Notes(ns, is_node, told if shown or parent is None else parent.data.told)
         called = _KINDS.get(kind)
         task = None if called is None else invocation.awaiting_task()
         of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
@@ -90,7 +88,7 @@ class Opening:
 
     def _call_agent(self, graph: Run, metadata: Any) -> None:
         """Call a run an agent once its first node shows that it is a graph; an older LangChain does not name it."""
-        span = graph.span
+        graph.data.is_graph, span = True, graph.span
         if span is not None and not span.finished:
             span.set(operation=semconv.Operation.INVOKE_AGENT)
             if "lc_agent_name" not in metadata and span.name != "LangGraph":

@@ -124,11 +124,6 @@ class Recording(Opening):
             run.span.set(links=(found[0],))
             attach(run.span, ROOTSPAN_INTERRUPT_WAITED=found[1])
 
-    def pause(self, run: Run) -> None:
-        """Note that a graph waits, where LangGraph sends no event that names its checkpoint."""
-        if run.data.thread is not None:
-            self.tree.pause(run.data.thread, run)
-
     def interrupted(self, run: Run, interrupts: Any) -> None:
         """Keep what is waited for."""
         if self.content:
