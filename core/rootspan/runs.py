@@ -58,7 +58,8 @@ class RunTree:
 
     def __init__(self, tracker: Tracker | None, current: Callable[[], Hashable]) -> None:
         self.tracker = tracker or default_tracker
-        self.closed = dict.fromkeys(("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task"), 0)
+        reasons = ("closed_by_age", "closed_by_count", "closed_by_parent", "closed_by_task")
+        self.closed: dict[str, int] = dict.fromkeys(reasons, 0)
         self._forest = forest_of(self.tracker, current)
         self._asks: Recorder | None = None  # the one that asks the forest where the running code is
 

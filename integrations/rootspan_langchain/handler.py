@@ -15,11 +15,11 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from rootspan import Tracker, calculate_cost, semconv
-from rootspan.adapter import trace_id_for
+from rootspan.adapter import Run, trace_id_for
 from rootspan.errors import fail
 from rootspan_langchain import graphs, invocation, options
 from rootspan_langchain.notes import UNTOLD, attach, text_of
-from rootspan_langchain.recording import Recording, guarded
+from rootspan_langchain.recording import Ending, Recording, ending, guarded
 from rootspan_langchain.values import frozen_messages, frozen_value
 
 __all__ = ["RootspanCallbackHandler"]
@@ -204,40 +204,31 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     # Ends
 
-    @guarded
-    def on_chain_end(self, outputs: Any, *, run_id: Any, inputs: Any = UNTOLD, **kwargs: Any) -> None:
+    @ending
+    def on_chain_end(self, run: Run, outputs: Any, inputs: Any = UNTOLD, **event: Any) -> Ending:
         """End a chain."""
-        run = self._recording.tree.find(run_id)
-        if run is None:
-            return
         if run.data.is_node:
             self._recording.decide(run, "goto", graphs.goto(outputs))
         self._recording.end_with(run, inputs)
         self._recording.give(run, outputs)
         if run.data.interrupted and run.data.thread is not None and not graphs.HAS_EVENTS:
             self._recording.tree.pause(run.data.thread, run)
-        self._recording.tree.end(run, "interrupted" if run.data.interrupted else None)
+        return "interrupted" if run.data.interrupted else None, None
 
-    @guarded
-    def on_llm_end(self, response: Any, *, run_id: Any, **kwargs: Any) -> None:
+    @ending
+    def on_llm_end(self, run: Run, response: Any, **event: Any) -> Ending:
         """End a call of a model."""
-        run = self._recording.tree.find(run_id)
-        if run is None:
-            return
         if run.span is not None:
             answer = self._recording.answer(run, run.span, response)
             if answer.calls:
                 names = [str(call.get("name")) for call in answer.calls]
                 others = [name for name in run.data.offered if name not in names]
                 self._recording.decide(run, "tool_choice", names, answer.text, others)
-        self._recording.tree.end(run)
+        return None, None
 
-    @guarded
-    def on_tool_end(self, output: Any, *, run_id: Any, **kwargs: Any) -> None:
+    @ending
+    def on_tool_end(self, run: Run, output: Any, **event: Any) -> Ending:
         """End a tool call; a `ToolMessage` with the status `error` is a failure, though nothing was raised."""
-        run = self._recording.tree.find(run_id)
-        if run is None:
-            return
         message = output if isinstance(output, ToolMessage) else None
         content = output if message is None else message.content
         if run.span is not None:
@@ -245,39 +236,24 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             if self._recording.content:
                 run.span.output = frozen_value(content)
         self._recording.decide(run, "goto", graphs.goto(output))
-        if message is not None and message.status == "error":
-            said = text_of(frozen_value(content, 10_000)) if self._recording.content else None
-            self._recording.tree.end(run, "failure", ("ToolMessage", said))
-        else:
-            self._recording.tree.end(run)
+        if message is None or message.status != "error":
+            return None, None
+        return "failure", ("ToolMessage", text_of(frozen_value(content, 10_000)) if self._recording.content else None)
 
-    @guarded
-    def on_retriever_end(self, documents: Any, *, run_id: Any, **kwargs: Any) -> None:
+    @ending
+    def on_retriever_end(self, run: Run, documents: Any, **event: Any) -> Ending:
         """End a retrieval."""
-        run = self._recording.tree.find(run_id)
-        if run is not None:
-            if run.span is not None and self._recording.content:
-                # An iterator is the host's to read.
-                found = list(documents) if isinstance(documents, (list, tuple)) else documents
-                run.span.output = frozen_value(found)
-            self._recording.tree.end(run)
+        if run.span is not None and self._recording.content:
+            # An iterator is the host's to read.
+            found = list(documents) if isinstance(documents, (list, tuple)) else documents
+            run.span.output = frozen_value(found)
+        return None, None
 
-    @guarded
-    def on_chain_error(self, error: BaseException, *, run_id: Any, inputs: Any = UNTOLD, **kwargs: Any) -> None:
-        """End a chain that raised, was cancelled, interrupted or handed over."""
-        self._recording.fail(run_id, error, inputs=inputs)
+    @ending
+    def on_chain_error(
+        self, run: Run, error: BaseException, response: Any = None, inputs: Any = UNTOLD, **event: Any
+    ) -> Ending:
+        """End a run that raised, was cancelled, interrupted or handed over; a model's with what came of its answer."""
+        return self._recording.fail(run, error, response, inputs)
 
-    @guarded
-    def on_tool_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
-        """End a tool call that raised, likewise."""
-        self._recording.fail(run_id, error)
-
-    @guarded
-    def on_retriever_error(self, error: BaseException, *, run_id: Any, **kwargs: Any) -> None:
-        """End a retrieval that raised."""
-        self._recording.fail(run_id, error)
-
-    @guarded
-    def on_llm_error(self, error: BaseException, *, run_id: Any, response: Any = None, **kwargs: Any) -> None:
-        """End a call of a model that raised, with what had come of its answer."""
-        self._recording.fail(run_id, error, response)
+    on_llm_error = on_tool_error = on_retriever_error = on_chain_error

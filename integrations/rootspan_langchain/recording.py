@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import time_ns
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from rootspan import semconv
 from rootspan.adapter import Run
@@ -25,30 +25,46 @@ from rootspan_langchain.opening import Opening
 from rootspan_langchain.usage import usage_of
 from rootspan_langchain.values import frozen_value, is_placeholder, last_said
 
-__all__ = ["Recording", "guarded"]
+__all__ = ["Ending", "Recording", "ending", "guarded"]
 
 _TOOLS: Final = 65_536  # characters of the tools' definitions
 _MOST_EVENTS: Final = 100
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
+Ending: TypeAlias = "tuple[str | None, Error | None]"
+"""The outcome of a run, and the failure if it is one."""
+
 
 def guarded(method: _Method) -> _Method:
-    """Return an event's method that never raises; one that ends a run does so whatever it could not record."""
-    failing = method.__name__.endswith("_error")
-    ending = failing or method.__name__.endswith("_end")
+    """Return an event's method that never raises."""
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception:
-            recording: Recording = self._recording
-            recording.tree.recorder.own_error()
-            if ending:
-                with suppress(Exception):
-                    recording.give_up(kwargs.get("run_id"), args[0] if failing else None)
+            self._recording.tree.recorder.own_error()
 
     return cast("_Method", call)
+
+
+def ending(method: Callable[..., Ending]) -> Callable[..., None]:
+    """Return an event's method that ends its run as it says, whatever it could not record, and never raises."""
+
+    @functools.wraps(method)
+    def call(self: Any, told: Any, *, run_id: Any, **event: Any) -> None:
+        recording: Recording = self._recording
+        run = recording.tree.find(run_id)
+        if run is None:
+            return
+        try:
+            recording.tree.end(run, *method(self, run, told, **event))
+        except Exception:
+            recording.tree.recorder.own_error()
+            with suppress(Exception):
+                recording.tree.end(run, *recording.ending_with(told))
+
+    return call
 
 
 class Recording(Opening):
@@ -157,11 +173,8 @@ class Recording(Opening):
             output = frozen_value(chosen) if self.content else None
             run.recorder.step(Kind.DECISION, name, inside(parent), output=output, fields=fields)
 
-    def fail(self, run_id: Any, error: BaseException, response: Any = None, inputs: Any = UNTOLD) -> None:
-        """End a run that raised: a failure, a cancellation, an abandoned stream or LangGraph's way of moving on."""
-        run = self.tree.find(run_id)
-        if run is None:
-            return
+    def fail(self, run: Run, error: BaseException, response: Any, inputs: Any) -> Ending:
+        """Keep what is known of a run that raised, and return how it ends."""
         span = run.span
         self.end_with(run, inputs)
         if span is not None and span.kind == Kind.MODEL:
@@ -173,24 +186,20 @@ class Recording(Opening):
             keep_partial(run)
         if graphs.is_control_flow(error):
             self._move_on(run, error)
-        outcome, failure = self._ending(error)
+        outcome, failure = self.ending_with(error)
         if failure is not None and span is not None:
             response = getattr(error, "response", None)
             status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
             attach(span, HTTP_RESPONSE_STATUS_CODE=status if type(status) is int else None)
-        self.tree.end(run, outcome, failure)
+        return outcome, failure
 
-    def give_up(self, run_id: Any, error: BaseException | None) -> None:
-        """End a run whose last event could not be recorded whole."""
-        run = self.tree.find(run_id)
-        if run is not None:
-            self.tree.end(run, *((None, None) if error is None else self._ending(error)))
-
-    def _ending(self, error: BaseException) -> tuple[str | None, Error | None]:
-        """Return the outcome that an exception means, and the failure if it is one."""
-        if graphs.is_control_flow(error):
-            return "interrupted" if graphs.is_interrupt(error) else None, None
-        outcome, failure = outcome_of(error)
+    def ending_with(self, told: Any) -> Ending:
+        """Return how a run ends with an exception, or with whatever else was told."""
+        if not isinstance(told, BaseException):
+            return None, None
+        if graphs.is_control_flow(told):
+            return "interrupted" if graphs.is_interrupt(told) else None, None
+        outcome, failure = outcome_of(told)
         return outcome, failure if failure is None or self.content else (failure[0], None)
 
     def _move_on(self, run: Run, error: BaseException) -> None:

@@ -65,7 +65,7 @@ def _below(router: Any, above: str = "") -> Iterator[tuple[Any, str]]:
 
 def _fitting(scope: Scope, templates: Iterable[str], path: str, before: str = "") -> Iterator[str]:
     """Return the templates that the parameters make the path of, with what may stand before it."""
-    parameters = scope.get("path_params") or {}
+    parameters: Any = scope.get("path_params") or {}
     for one in templates:
         named = {match[1] for match in _PARAMETER.finditer(one)}
         # By its pattern: a parameter's value may be another one's of the same name, or be written in several ways.
