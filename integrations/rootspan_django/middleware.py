@@ -110,7 +110,8 @@ class _Handling:
                 root.set_response_headers(response.headers.get)
                 if not streaming:
                     root.write(response.content, more=False)
-        failure = error or (handled if (root.status or 0) >= 500 else None)  # below, somebody made an answer of it
+        # Below 500, somebody made an answer of what was handled.
+        failure = handled if error is None and (root.status or 0) >= 500 else error
         if isinstance(failure, UnreadablePostError):  # the client left while it sent its body
             root.cancel()
         elif failure is not None:
@@ -147,4 +148,4 @@ def _follow(root: RequestRoot, response: Any) -> None:
 def _note(sender: Any, request: Any = None, exception: BaseException | None = None, **_: Any) -> None:
     """Note an exception, also as the signal tells it of another middleware or of a template that is rendered late."""
     if (handling := _handlings.get(id(request))) is not None:
-        handling.error = exception or sys.exc_info()[1]
+        handling.error = sys.exc_info()[1] if exception is None else exception

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import time_ns
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeAlias
 
 from rootspan import semconv
 from rootspan.adapter import Run
@@ -29,13 +29,12 @@ __all__ = ["Ending", "Recording", "ending", "guarded"]
 
 _TOOLS: Final = 65_536  # characters of the tools' definitions
 _MOST_EVENTS: Final = 100
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 Ending: TypeAlias = "tuple[str | None, Error | None]"
 """The outcome of a run, and the failure if it is one."""
 
 
-def guarded(method: _Method) -> _Method:
+def guarded(method: Callable[..., None]) -> Callable[..., None]:
     """Return an event's method that never raises."""
 
     @functools.wraps(method)
@@ -45,7 +44,7 @@ def guarded(method: _Method) -> _Method:
         except Exception:
             self._recording.tree.recorder.own_error()
 
-    return cast("_Method", call)
+    return call
 
 
 def ending(method: Callable[..., Ending]) -> Callable[..., None]:
