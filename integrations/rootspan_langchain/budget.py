@@ -23,7 +23,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
 
-from rootspan.description import cut
+from rootspan.description import cut, named
 from rootspan.freeze import freeze, room, thaw, written
 from rootspan.lengths import DATA, SHORT, digest
 from rootspan.record import Frozen
@@ -113,13 +113,13 @@ class Budget:
                 return self.fields(value, depth + 1)
             if kind is list or kind is tuple:
                 return self.items(value, depth + 1)
-            return self.foreign(value, kind, depth + 1)
+            return self.foreign(value, depth + 1)
         except Exception:  # a value's own code, or another thread that changes it
-            return f"<{kind.__module__}.{kind.__qualname__}> (unreadable)"
+            return f"{named(value)} (unreadable)"
         finally:
             self.path.discard(id(value))
 
-    def foreign(self, value: Any, kind: type, depth: int) -> Any:
+    def foreign(self, value: Any, depth: int) -> Any:
         """Return what is no plain container as a JSON-like value."""
         if isinstance(value, BaseMessage):
             return self.message(value, depth)
@@ -132,7 +132,7 @@ class Budget:
             found = {"id": value.id, "content": value.page_content, "metadata": value.metadata}
             return self.fields({name: item for name, item in found.items() if item not in (None, {})}, depth)
         if isinstance(value, _MACHINERY):
-            return f"<{kind.__module__}.{kind.__qualname__}>"
+            return named(value)
         found = thaw(freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500)))
         self.nodes -= 50
         self.left -= len(found) if isinstance(found, str) else 500

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
@@ -26,10 +25,8 @@ _ONLY_MESSAGES: Final = frozenset({"messages", "jump_to", "__interrupt__"})
 
 def frozen_value(value: Any, limit: int = STATE) -> Frozen:
     """Return an input, an output or a state as it is now; of a long list of messages the newest are kept."""
-    if value is None or type(value) is str:
+    if value is None or isinstance(value, str):
         return freeze(value, limit)
-    if isinstance(value, str) and not isinstance(value, Enum):  # LangChain's own kind of text
-        return freeze(str.__str__(value), limit)
     # A list is not asked for the word: its items would have to say whether they are that.
     if (type(value) is list or (type(value) is dict and "messages" not in value)) and left_by(value) >= 0:
         found = written(value, SHORT)
