@@ -152,8 +152,6 @@ class RequestRoot:
         """Make current again what encloses the request, where the code inside has left something open."""
         variable = self._recorder.variable
         scope = current = variable.get()
-        if scope is None:
-            return
         while scope is not None and self._encloses(scope):
             scope = scope.outer
         if scope is not current:

@@ -100,7 +100,7 @@ class StreamedBody:
         self._stop()
         chunks, self._chunks = self._chunks, ()
         try:
-            self._inside(getattr(chunks, "close", _nothing))
+            self._inside(getattr(chunks, "close", lambda: None))
         except BaseException as error:
             self._root.fail(error)
             raise
@@ -162,7 +162,3 @@ class AsyncBody:
         elif error is not None:
             self._root.fail(error)
         self._root.finish()
-
-
-def _nothing() -> None:
-    return None
