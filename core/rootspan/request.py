@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import get_ident
 from time import time_ns
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from rootspan.functions import Activation, asteps
 from rootspan.open_span import BELOW, OpenSpan
 from rootspan.record import AttributeValue, Identity, Kind
 from rootspan.recorder import Recorder
-from rootspan.request_options import Hook, RequestInfo, RequestOptions
+from rootspan.request_options import RequestInfo, RequestOptions
 from rootspan.scope import Scope, inside
 from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
 from rootspan.traffic import Traffic
@@ -81,7 +81,7 @@ class RequestRoot:
         span.adopts = True
         self._scope = inside(span)
         if options.asks:
-            span.ask = _asking(ref(self))  # open spans are kept; what nobody finishes must not stay for that
+            span.ask = partial(_ask, ref(self))  # open spans are kept; what nobody finishes must not stay for that
         if options.more:
             self._prepare()
         if options.record == "all":
@@ -325,7 +325,8 @@ class RequestRoot:
             if options.links:
                 self._link()
         if options.properties is not None:
-            self._recorder.update(self._span, None, None, self._hooked("properties", options.properties))
+            said = self._recorder.asked("hook", "properties", options.properties, self._info.request)
+            self._recorder.update(self._span, None, None, said)
         if options.body_limit:
             self._read_bodies()
         return True
@@ -379,16 +380,12 @@ class RequestRoot:
         if more:
             fields = {"attributes": {**fields["attributes"], **more}}
         span, options = self._span, self._options
-        if options.event is not None:
-            name = self._named() or name
+        if (event := options.event) is not None:
+            said = event if isinstance(event, str) else self._recorder.asked("hook", "event", event, self._info.request)
+            name = self._recorder.name(said) if said else name
         if options.more and (outside := self._from_outside()):
             fields = {**fields, "host_attributes": outside}
         return name, {**span.fields, **fields} if span.fields else fields
-
-    def _named(self) -> str | None:
-        event: Any = self._options.event
-        name = event if isinstance(event, str) else self._hooked("event", event)
-        return self._recorder.name(name) if name else None
 
     def _from_outside(self) -> Mapping[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
@@ -413,28 +410,22 @@ class RequestRoot:
         options = self._options
         user_id = convo_id = None
         if identity.user_id is None and options.user_id is not None:
-            user_id = self._hooked("user_id", options.user_id)
+            user_id = self._recorder.asked("hook", "user_id", options.user_id, self._info.request)
         if identity.convo_id is None and options.convo_id is not None:
-            convo_id = self._hooked("convo_id", options.convo_id)
+            convo_id = self._recorder.asked("hook", "convo_id", options.convo_id, self._info.request)
         if identity.convo_id is None and convo_id is None and options.convo_header is not None:
             value = (self._header(options.convo_header.lower()) or "").strip()
             convo_id = value if _CONVO_HEADER.fullmatch(value) else None
         return user_id, convo_id
 
-    def _hooked(self, name: str, hook: Hook) -> Any:
-        return self._recorder.asked("hook", name, hook, self._info.request)
-
 
 _OVER: Final = RequestInfo(None, "", "")
 
 
-def _asking(root: ref[RequestRoot]) -> Callable[[], None]:
-    def ask() -> None:
-        alive = root()
-        if alive is not None:
-            alive.identify()
-
-    return ask
+def _ask(root: ref[RequestRoot]) -> None:
+    alive = root()
+    if alive is not None:
+        alive.identify()
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each
