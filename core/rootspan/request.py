@@ -381,8 +381,10 @@ class RequestRoot:
             fields = {"attributes": {**fields["attributes"], **more}}
         span, options = self._span, self._options
         if (event := options.event) is not None:
-            said = event if isinstance(event, str) else self._recorder.asked("hook", "event", event, self._info.request)
-            name = self._recorder.name(said) if said else name
+            asked = self._recorder.asked
+            said = event if isinstance(event, str) else asked("hook", "event", event, self._info.request)
+            if asked("hook", "event", bool, said):  # what a host returns may have no truth
+                name = self._recorder.name(said)
         if options.more and (outside := self._from_outside()):
             fields = {**fields, "host_attributes": outside}
         return name, {**span.fields, **fields} if span.fields else fields

@@ -351,6 +351,17 @@ def test_what_a_function_says_of_an_exclusion_may_have_no_truth(captured: Captur
     assert [excludes(said) for said in (1, 0, None, Odd())] == [True, False, False, False]
 
 
+def test_what_a_function_says_of_the_name_may_have_no_truth(captured: Captured) -> None:
+    class Odd:
+        def __bool__(self) -> bool:
+            raise TypeError("neither")
+
+    for said in (Odd(), False, "", "chat"):
+        opened(captured, event=lambda request, said=said: said).finish()
+    assert [span.name for span in captured.spans] == ["GET", "GET", "GET", "chat"]
+    assert not captured.tracker.stats()["dropped"]
+
+
 @pytest.mark.parametrize(("record", "looks"), [("all", 1), ("tracked", 0)])
 def test_the_callers_trace_is_looked_for_only_where_it_is_recorded(captured: Captured, record: str, looks: int) -> None:
     asked: list[str] = []
