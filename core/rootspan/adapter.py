@@ -11,7 +11,14 @@ from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.request import RequestRoot
-from rootspan.request_options import RequestInfo, RequestOptions, WebOptions, environ_header, header_of
+from rootspan.request_options import (
+    RequestInfo,
+    RequestOptions,
+    WebOptions,
+    environ_header,
+    environ_info,
+    header_of,
+)
 from rootspan.runs import Run, RunTree, trace_id_for
 from rootspan.streamed import StreamedBody
 
@@ -27,6 +34,7 @@ __all__ = [
     "StreamedBody",
     "WebOptions",
     "environ_header",
+    "environ_info",
     "header_of",
     "open_request",
     "sole",

@@ -18,7 +18,15 @@ from rootspan.callers import Trust, trust
 from rootspan.errors import fail, meant
 from rootspan.tracker import Tracker
 
-__all__ = ["Hook", "RequestInfo", "RequestOptions", "WebOptions", "environ_header", "header_of"]
+__all__ = [
+    "Hook",
+    "RequestInfo",
+    "RequestOptions",
+    "WebOptions",
+    "environ_header",
+    "environ_info",
+    "header_of",
+]
 
 _name: Final = itemgetter(0)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -230,6 +238,11 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
     except (TypeError, ValueError):
         pass
     _wrong("trusted_proxies", "addresses and networks", "trusted_proxies=['10.0.0.0/8']")
+
+
+def environ_info(request: Any, method: str, path: str, scheme: str, environ: Mapping[str, Any]) -> RequestInfo:
+    """Return what is known of a request when it starts, with its headers and its peer from the environ of WSGI."""
+    return RequestInfo(request, method, path, scheme, environ_header(environ), environ.get("REMOTE_ADDR"))
 
 
 def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:

@@ -15,7 +15,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest, UnreadablePostError
 
 from rootspan import default_tracker
-from rootspan.adapter import InputTee, RequestInfo, RequestRoot, environ_header, open_request
+from rootspan.adapter import InputTee, RequestRoot, environ_info, open_request
 from rootspan_django.configuration import options
 
 _handlings: Final[dict[int, _Handling]] = {}  # by the id of the request, which gains no attribute and no META key
@@ -68,14 +68,14 @@ class RootspanMiddleware:
 
 def _open(request: Any) -> Any:
     """Return what to enter around the rest of the application, which gives what its response is told to."""
-    root, environ = None, request.META
+    root = None
     try:
         scheme = request.scheme or "http"
     except ImproperlyConfigured:  # which is for the application to find out
         scheme = "http"
     if id(request) not in _handlings:  # else a second middleware is in the stack
-        path, header, peer = request.path_info, environ_header(environ), environ.get("REMOTE_ADDR")
-        root = open_request(RequestInfo(request, request.method or "", path, scheme, header, peer), options())
+        info = environ_info(request, request.method or "", request.path_info, scheme, request.META)
+        root = open_request(info, options())
     return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
 
 

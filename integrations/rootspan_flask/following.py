@@ -13,15 +13,7 @@ from flask import request as proxy
 from werkzeug.exceptions import HTTPException
 from werkzeug.wsgi import ClosingIterator
 
-from rootspan.adapter import (
-    InputTee,
-    RequestInfo,
-    RequestOptions,
-    RequestRoot,
-    StreamedBody,
-    environ_header,
-    open_request,
-)
+from rootspan.adapter import InputTee, RequestOptions, RequestRoot, StreamedBody, environ_info, open_request
 
 __all__ = ["Followed", "current_request", "following", "last_followed", "start"]
 
@@ -39,20 +31,23 @@ def current_request() -> Request | None:
         return None
 
 
-def start(request: Request | None, options: RequestOptions, remembered: object = False) -> None:
+def start(request: Request | None, options: RequestOptions, remembered: object = False, late: bool = False) -> None:
     """Follow a request from now on, unless that is done already.
 
     Args:
         request: Flask's.
         options: the extension's.
         remembered: whether `last_followed` may be asked for it.
+        late: whether this is no beginning; then a request that was heard of is left as it is, be it excluded.
     """
     environ = {} if request is None else request.environ
     known: Followed | None = environ.get(_KEY)
-    if request is None or (known is not None and known.request is not None):  # else it is over, and handled again
+    if request is None or (late and _KEY in environ):
         return
-    header, peer = environ_header(environ), environ.get("REMOTE_ADDR")
-    root = open_request(RequestInfo(request, request.method, request.path, request.scheme, header, peer), options)
+    if known is not None and known.request is not None:  # else it is over, and handled again
+        return
+    environ[_KEY] = None
+    root = open_request(environ_info(request, request.method, request.path, request.scheme, environ), options)
     if root is not None:
         root.look_up_with(_current_root)
         followed = environ[_KEY] = Followed(root, request)

@@ -30,7 +30,7 @@ from werkzeug.wsgi import FileWrapper
 import rootspan
 from rootspan import ConfigurationError, Tracker
 from rootspan.testing import Captured, WsgiClient, captured_spans
-from rootspan_flask import Rootspan
+from rootspan_flask import Rootspan, extension
 from sinks import Sink
 
 Serve = Callable[..., Flask]
@@ -1142,6 +1142,37 @@ def test_what_is_excluded_stays_so_when_it_fails(captured: Captured) -> None:
     route(app, "/", lambda: abort(500) if request.args else {}["x"])
     assert [get(app).status, get(app, "/?a=1").status] == [500, 500]
     assert not captured.spans
+
+
+@pytest.mark.parametrize("path", ["/", "/fails"])
+def test_a_function_that_excludes_is_asked_once(captured: Captured, path: str) -> None:
+    asked: list[Any] = []
+
+    def excludes(request: Any) -> bool:
+        asked.append(request)
+        return len(asked) == 1  # such as one that draws lots
+
+    app = Flask("shop")
+    Rootspan(app, tracker=captured.tracker, exclude=excludes)
+    route(app, "/", lambda: "ok")
+    route(app, "/fails", lambda: {}["x"])
+    get(app, path)
+    assert len(asked) == 1
+    assert not captured.spans
+
+
+def test_a_request_that_anothers_receiver_refuses_before_ours_heard_of_it_is_recorded(
+    app: Flask, captured: Captured
+) -> None:
+    def refuse(app: Flask, **_: Any) -> None:
+        abort(403)
+
+    flask.request_started.connect(refuse, app)
+    flask.request_started.disconnect(extension._started, app)  # blinker calls them in no order, none after the first
+    route(app, "/", lambda: "ok")
+    assert get(app).status == 403
+    root = captured.one()
+    assert (root.attributes["http.response.status_code"], root.failed) == (403, False)
 
 
 def test_a_signal_without_a_request_is_none_of_ours(app: Flask, captured: Captured) -> None:
