@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 
 __all__ = ["Trust", "caller_ids", "client_address", "trust"]
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-
+# Version ff is none, and version 00 ends with the flags; what a later one adds after them is not looked at.
+_TRACEPARENT: Final = re.compile(r"(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _MOST_HOPS: Final = 30
 Trust: TypeAlias = "Callable[[IPv4Address | IPv6Address | None], bool]"
 

@@ -1,10 +1,10 @@
-"""Whose address a request has, where proxies stand in between."""
+"""Whose address a request has, where proxies stand in between, and which span of the caller's sent it."""
 
 from __future__ import annotations
 
 import pytest
 
-from rootspan.callers import client_address, trust
+from rootspan.callers import caller_ids, client_address, trust
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 
@@ -42,3 +42,27 @@ def test_anybody_may_be_trusted() -> None:
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(ValueError, match="nowhere"):
         trust(["nowhere"])
+
+
+CALLER = f"{'ab' * 16}-{'cd' * 8}-01"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "known"),
+    [
+        (f"00-{CALLER}", True),
+        (f"00-{CALLER[:-2]}00", True),  # not sampled
+        (f"01-{CALLER}", True),
+        (f"cc-{CALLER}-what-a-later-version-adds", True),
+        (f"01-{CALLER}.no-part-of-its-own", False),
+        (f"00-{CALLER}-more", False),
+        (f"00-{CALLER}-", False),
+        (f"ff-{CALLER}", False),
+        (f"00-{'0' * 32}-{'cd' * 8}-01", False),
+        (f"00-{'ab' * 16}-{'0' * 16}-01", False),
+        (f"00-{CALLER.upper()}", False),
+        ("", False),
+    ],
+)
+def test_web_86_what_is_no_traceparent_is_no_caller(traceparent: str, known: bool) -> None:
+    assert caller_ids(traceparent) == ("ab" * 16 + "cd" * 8 if known else None)
