@@ -208,7 +208,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     def on_chain_end(self, run: Run, outputs: Any, inputs: Any = UNTOLD, **event: Any) -> Ending:
         """End a chain."""
         if run.data.is_node:
-            self._recording.decide(run, "goto", graphs.goto(outputs))
+            self._recording.go(run, graphs.goto(outputs))
         self._recording.end_with(run, inputs)
         self._recording.give(run, outputs)
         if run.data.interrupted and run.data.thread is not None and not graphs.HAS_EVENTS:
@@ -235,7 +235,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
             run.span.set(call_id=None if message is None else run.recorder.label(message.tool_call_id))
             if self._recording.content:
                 run.span.output = frozen_value(content)
-        self._recording.decide(run, "goto", graphs.goto(output))
+        self._recording.go(run, graphs.goto(output))
         if message is None or message.status != "error":
             return None, None
         return "failure", ("ToolMessage", text_of(frozen_value(content, 10_000)) if self._recording.content else None)

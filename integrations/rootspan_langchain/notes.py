@@ -53,6 +53,7 @@ class Notes:
     late = UNTOLD  # the placeholder of an input that is told at the end, or what was really given
     asks = False  # it came first in its root, which shows what is asked once that is known
     offered: Sequence[str] = ()
+    went: frozenset[str] = frozenset()  # where runs below it have chosen to go
     first: int | None = None
     source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event
     said = 0  # characters in all pieces

@@ -172,6 +172,13 @@ class Recording(Opening):
             output = frozen_value(chosen) if self.content else None
             run.recorder.step(Kind.DECISION, name, inside(parent), output=output, fields=fields)
 
+    def go(self, run: Run, chosen: list[str]) -> None:
+        """Record where a run goes next, unless one below it chose that: a tool's `Command` is its node's as well."""
+        if chosen:
+            self.decide(run, "goto", [place for place in chosen if place not in run.data.went])
+            if run.parent is not None:
+                run.parent.data.went |= set(chosen)
+
     def fail(self, run: Run, error: BaseException, response: Any, inputs: Any) -> Ending:
         """Keep what is known of a run that raised, and return how it ends."""
         span = run.span
@@ -204,8 +211,7 @@ class Recording(Opening):
     def _move_on(self, run: Run, error: BaseException) -> None:
         """Keep where LangGraph goes on, or what it waits for."""
         if not graphs.is_interrupt(error):
-            if run.data.is_node:
-                self.decide(run, "goto", graphs.goto(error))
+            self.go(run, graphs.goto(error))
             return
         self.interrupted(run, error.args[0] if error.args else ())
         if run.parent is not None and not graphs.HAS_EVENTS:

@@ -144,9 +144,49 @@ def test_lc_37_a_hand_over_to_a_parent_graph_is_no_error(handler: RootspanCallba
     found = trees()
     assert {span.status_code for span in found.spans} == {0}
     assert all(not span.events for span in found.spans)
-    goto = found.find("goto")
-    assert goto
-    assert json.loads(goto[0].attributes["output.value"]) == ["other"]
+    goto = found.one("goto")  # the choice of the node that left, and of nothing around it
+    assert found.path(goto)[-2:] == ["leave", "goto"]
+    assert json.loads(goto.attributes["output.value"]) == ["other"]
+
+
+def test_a_goto_of_a_tool_is_one_decision(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    @tool
+    def hand_over(to: str) -> Any:
+        """Hand over."""
+        return Command(goto=to, graph=Command.PARENT if to == "colleague" else None, update={"seen": [to]})
+
+    def act(state: State) -> Any:
+        return [hand_over.invoke({"to": "colleague" if state["seen"] else "again"})]
+
+    inner = StateGraph(State)
+    inner.add_node("act", act)
+    inner.add_node("again", act)
+    inner.add_edge(START, "act")
+    outer = StateGraph(State)
+    outer.add_node("team", inner.compile())
+    outer.add_node("colleague", lambda state: {"seen": ["done"]})
+    outer.add_edge(START, "team")
+    outer.compile(name="boss").invoke({"text": "x", "seen": []}, config(handler))
+    found = trees()
+    paths = sorted((found.path(goto)[-3:], json.loads(goto.attributes["output.value"])) for goto in found.find("goto"))
+    assert paths == [
+        (["act", "hand_over", "goto"], ["again"]),
+        (["again", "hand_over", "goto"], ["colleague"]),
+    ]
+    assert {span.status_code for span in found.spans} == {0}
+
+
+def test_a_goto_of_a_tool_outside_of_any_graph_is_a_decision_too(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    @tool
+    def hand_over(to: str) -> Any:
+        """Hand over."""
+        return Command(goto=to)
+
+    hand_over.invoke({"to": "colleague"}, config(handler))
+    found = trees()
+    assert found.path(found.one("goto")) == ["hand_over", "goto"]
 
 
 def test_a_goto_is_a_decision_of_its_node(handler: RootspanCallbackHandler, trees: Collect) -> None:
