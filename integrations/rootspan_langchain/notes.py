@@ -13,7 +13,7 @@ from rootspan_langchain.invocation import Whose
 from rootspan_langchain.usage import Usage
 from rootspan_langchain.values import frozen_value
 
-__all__ = ["UNTOLD", "Notes", "add", "attach", "keep_partial", "keep_time", "text_of"]
+__all__ = ["UNTOLD", "Notes", "add", "attach", "keep_partial", "keep_time", "said_below", "text_of"]
 
 UNTOLD: Final[Any] = object()
 """An input that an event does not tell."""
@@ -90,3 +90,9 @@ def keep_partial(run: Run) -> None:
     if notes.usages and span.tokens == (None, None, None):
         counts = [sum(usage[part] or 0 for usage in notes.usages) for part in (0, 1)]
         span.tokens = (counts[0], counts[1], None)
+
+
+def said_below(run: Run) -> str | None:
+    """Return what a model that is still asked below a run has said so far; None where there is none."""
+    spoken = (other.data.pieces for other in reversed(list(run.invocation.open)) if other.data.pieces)
+    return next(("".join(pieces) for pieces in spoken), None)

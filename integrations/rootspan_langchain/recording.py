@@ -20,7 +20,7 @@ from rootspan.open_span import OpenSpan
 from rootspan.record import Kind, SpanEvent
 from rootspan.scope import inside
 from rootspan_langchain import graphs, models
-from rootspan_langchain.notes import UNTOLD, add, attach, keep_partial, keep_time, text_of
+from rootspan_langchain.notes import UNTOLD, add, attach, keep_partial, keep_time, said_below, text_of
 from rootspan_langchain.opening import Opening
 from rootspan_langchain.usage import usage_of
 from rootspan_langchain.values import frozen_value, is_placeholder, last_said
@@ -97,6 +97,8 @@ class Recording(Opening):
     def give(self, run: Run, outputs: Any) -> None:
         """Keep what came out of a chain."""
         if self.content and run.span is not None:
+            if outputs is None and run.parent is None:
+                outputs = said_below(run)  # LangChain tells nothing of a sync stream that was left at its first chunk
             said = last_said(outputs, "assistant") if run.parent is None else None
             run.span.output = frozen_value(graphs.unwrapped(outputs) if said is None else said)
             if run.parent is None:

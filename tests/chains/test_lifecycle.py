@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import CallbackManager
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import LLMResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel
@@ -194,6 +195,23 @@ def test_lc_07_a_stream_broken_off_keeps_what_was_said(handler: RootspanCallback
     assert model.attributes["rootspan.outcome"] == "abandoned"
     assert "one" in found.root.attributes["output.value"]
     assert all(span.status_code == 0 for span in found.spans)
+
+
+@pytest.mark.parametrize("parsed", [False, True])
+def test_lc_07_a_stream_left_at_its_first_chunk_keeps_that(
+    parsed: bool, handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    chain: Any = RunnableLambda(lambda text: text) | ChatStreaming(script=["one two three four"])
+    for _ in (chain | StrOutputParser() if parsed else chain).stream("hi", config(handler)):
+        break
+    gc.collect()
+    root = trees().root
+    assert (root.attributes["output.value"], root.status_code) == ("one ", 0)
+
+
+def test_lc_07_a_chain_without_an_answer_shows_none(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    RunnableLambda(lambda text: None).invoke("hi", config(handler))
+    assert "output.value" not in trees().root.attributes
 
 
 def test_lc_08_an_async_stream_closed_by_the_collector_elsewhere(
