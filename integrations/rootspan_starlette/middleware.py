@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RootspanMiddleware", "with_lifespan"]
 
-_SEEN: Final = "rootspan.request"  # in the scope: a second middleware around the same request records nothing
+_SEEN: Final = "rootspan.request"  # in the scope, by tracker: a second middleware of that records nothing
 _ENDS: Final = ("http.response.zerocopysend", "http.response.pathsend")  # in place of a body
 _LEFT: Final = (ClientDisconnect, WebSocketDisconnect, OSError)  # how an application notes that the client has left
 
@@ -42,23 +42,23 @@ class RootspanMiddleware:
     """
 
     def __init__(self, app: ASGIApp, **options: Unpack[WebOptions]) -> None:
-        self.app, self._call = app, _single(app)
-        self._options = RequestOptions.of(options)
+        self.app, self._call, self._options = app, _single(app), RequestOptions.of(options)
+        self._seen = f"{_SEEN}.{id(self._options.tracker or default_tracker)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        kind = scope["type"]
-        if kind in ("http", "websocket") and _SEEN not in scope:
-            if (root := open_request(_info(scope, kind, self._options.hooked), self._options)) is not None:
-                connection = _Connection(root, scope, receive, send)
+        kind, seen, options = scope["type"], self._seen, self._options
+        if kind in ("http", "websocket") and seen not in scope:
+            if (root := open_request(_info(scope, kind, options.hooked), options)) is not None:
+                connection, scope[seen] = _Connection(root, scope, receive, send), True
                 try:
                     await self._call(scope, connection.receive, connection.send)
                 except BaseException as error:  # passes untouched
-                    connection.ended(error)
+                    connection.ended(error, seen)
                     raise
-                return connection.ended(None)
+                return connection.ended(None, seen)
         elif kind == "lifespan":
-            send = _flushing(send, self._options.tracker)
+            send = _flushing(send, options.tracker)
         await self._call(scope, receive, send)
 
 
@@ -133,7 +133,7 @@ class _Connection:
     def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
         self._root, self._scope = root, scope
         self._receive, self._send = receive, send
-        scope[_SEEN], self._before = True, root.attach()
+        self._before = root.attach()
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""
@@ -194,10 +194,10 @@ class _Connection:
         name, value = (part.encode("latin-1") for part in root.response_header)
         return {**message, "headers": [*message.get("headers", ()), (name.lower(), value)]}
 
-    def ended(self, error: BaseException | None) -> None:
+    def ended(self, error: BaseException | None, seen: str) -> None:
         """Note how the application ended, where the response did not end before."""
         self._root.detach(self._before)
-        self._scope.pop(_SEEN, None)  # who calls the application again has that recorded, too
+        self._scope.pop(seen, None)  # who calls the application again has that recorded, too
         if self._root.finished:
             return
         if error is None and self._started and self._scope["type"] == "websocket":
