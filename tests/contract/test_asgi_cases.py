@@ -778,6 +778,42 @@ def test_web_26_a_path_that_is_rewritten_inside_gives_the_final_template(capture
     assert captured.one().name == "GET /two/{x}"
 
 
+def test_web_26_what_stands_between_the_middleware_and_the_router_may_hide_something(captured: Captured) -> None:
+    """As `docs/web.md` says, and what it advises there helps."""
+
+    class Copies:
+        def __init__(self, app: Any) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self.app({**scope}, receive, send)
+
+    class Passes(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: Any) -> Response:
+            answer: Response = await call_next(request)
+            return answer
+
+    def broken(request: Request) -> Response:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"a"
+            raise ValueError("broken off")
+
+        return StreamingResponse(chunks())
+
+    for inside in (False, True):
+        app = Starlette(routes=[Route("/broken/{x}", broken)])
+        for kind in (RootspanMiddleware, Copies, Passes) if inside else (Copies, Passes, RootspanMiddleware):
+            options = {"tracker": captured.tracker} if kind is RootspanMiddleware else {}
+            app.add_middleware(kind, **options)  # type: ignore[arg-type]  # of three kinds
+        with contextlib.suppress(ValueError):
+            fetch(app, "/broken/1")
+        root = captured.one()
+        assert root.name == ("GET /broken/{x}" if inside else "GET")
+        if inside:  # older Starlettes tell of the error outside as well
+            assert root.attributes["error.type"] == "ValueError"
+        captured.clear()
+
+
 def test_web_27_a_route_that_raises_when_it_is_read_costs_the_route_only(captured: Captured) -> None:
     class Odd:
         @property
