@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from rootspan import default_tracker
+import logging
+
+from rootspan import Tracker, default_tracker
 from rootspan.arguments import sole
 from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
+from rootspan.log import log
 from rootspan.request import RequestRoot
 from rootspan.request_options import (
     RequestInfo,
@@ -33,6 +36,7 @@ __all__ = [
     "RunTree",
     "StreamedBody",
     "WebOptions",
+    "deliver_at_end",
     "environ_header",
     "environ_info",
     "header_of",
@@ -61,3 +65,16 @@ def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | No
     except Exception:
         recorder.own_error()
         return None
+
+
+def deliver_at_end(tracker: Tracker | None) -> None:
+    """Deliver everything before a server ends, and say what is left: one that ends by a signal has no later chance.
+
+    Args:
+        tracker: whose records; the default tracker if None.
+    """
+    tracker = tracker or default_tracker
+    if not tracker.flush() and (left := (stats := tracker.stats())["queued"]):
+        expected = tracker.settings.unchosen and not stats["delivered"]  # nobody listens where nobody said so
+        line = "%d records were not delivered before the server stopped; where a signal ends its process they are lost"
+        log(logging.DEBUG if expected else logging.WARNING, line, left)

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from rootspan import Tracker, default_tracker
+from rootspan import Tracker, adapter, default_tracker
 from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, header_of, open_request, sole
 from rootspan_starlette.routes import template
 
@@ -57,8 +57,8 @@ class RootspanMiddleware:
                     connection.ended(error, seen)
                     raise
                 return connection.ended(None, seen)
-        elif kind == "lifespan":
-            send = _flushing(send, options.tracker)
+        elif kind == "lifespan" and seen not in scope:  # or the wait at the end would be as many times as long
+            scope[seen], send = True, _flushing(send, options.tracker)
         await self._call(scope, receive, send)
 
 
@@ -91,7 +91,7 @@ def _flushing(send: Send, tracker: Tracker | None) -> Send:
 
     async def flushing(message: Message) -> None:
         if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-            await anyio.to_thread.run_sync((tracker or default_tracker).flush)
+            await anyio.to_thread.run_sync(adapter.deliver_at_end, tracker)
         await send(message)
 
     return flushing

@@ -1085,6 +1085,31 @@ def test_web_39_lifespan_passes_and_delivers_at_its_end(captured: Captured) -> N
     assert states == [2]
 
 
+@pytest.mark.parametrize(
+    ("settings", "level"), [({"endpoint": "http://127.0.0.1:9"}, logging.WARNING), ({}, logging.DEBUG)]
+)
+def test_web_83_a_stop_waits_for_a_dead_collector_once_and_says_what_is_left(
+    settings: dict[str, Any], level: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn ends its process with the signal that stopped it: nothing of ours runs after the lifespan."""
+    waits: list[float | None] = []
+    tracker = Tracker(**settings)
+    app = Starlette()
+    for _ in range(2):
+        app.add_middleware(RootspanMiddleware, tracker=tracker)
+    monkeypatch.setattr(Tracker, "flush", lambda self, timeout=None: waits.append(timeout))
+    with caplog.at_level(logging.DEBUG, "rootspan"):
+        lifespan(app, "startup", "shutdown")
+        tracker.track_ai("left")
+        assert not caplog.records  # before, there was nothing to lose
+        assert lifespan(app, "startup", "shutdown") == ["startup.complete", "shutdown.complete"]
+    told = [(record.levelno, record.getMessage()) for record in caplog.records if "signal" in record.getMessage()]
+    line = "1 records were not delivered before the server stopped; where a signal ends its process they are lost"
+    assert told == [(level, line)]
+    assert len(waits) == 2
+    tracker.shutdown(timeout=0)
+
+
 def test_web_39_a_failing_start_is_not_swallowed(captured: Captured) -> None:
     @contextlib.asynccontextmanager
     async def life(app: Any) -> AsyncIterator[None]:
