@@ -4,7 +4,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from rootspan import default_tracker
+from rootspan.adapter import deliver_at_end
 from rootspan_django.configuration import options
 
 
@@ -26,7 +26,7 @@ def with_lifespan(application: Any) -> Any:
         for kind in ("startup", "shutdown"):
             await receive()
             if kind == "shutdown":
-                await sync_to_async((options().tracker or default_tracker).flush, thread_sensitive=False)()
+                await sync_to_async(deliver_at_end, thread_sensitive=False)(options().tracker)
             await send({"type": f"lifespan.{kind}.complete"})
 
     return serve

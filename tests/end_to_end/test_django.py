@@ -49,6 +49,7 @@ from django.views.decorators.csrf import csrf_exempt
 import django_site
 import rootspan
 from rootspan import ConfigurationError, Tracker
+from rootspan.pipeline import Pipeline
 from rootspan.testing import AsgiClient, Captured, WsgiClient, captured_spans
 from rootspan_django.asgi import with_lifespan
 from rootspan_django.middleware import RootspanMiddleware
@@ -1117,7 +1118,9 @@ def test_forms_are_parsed_as_before(captured: Captured) -> None:
     assert form_root.attributes["input.value"] == "Hi there"
 
 
-def test_a_lifespan_delivers_at_shutdown(sink: Sink) -> None:
+def test_a_lifespan_delivers_at_shutdown_or_says_what_is_left(
+    sink: Sink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
 
@@ -1137,7 +1140,12 @@ def test_a_lifespan_delivers_at_shutdown(sink: Sink) -> None:
         asyncio.run(serving({"type": "lifespan"}, receive, send))
         assert [span.name for span in sink.spans] == ["the last word"]
         asyncio.run(serving({"type": "http"}, receive, send))
-    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete", "http"]
+        sink.stop()
+        monkeypatch.setattr(Pipeline, "exit_seconds", 0.1)
+        messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+        asyncio.run(serving({"type": "lifespan"}, receive, send))
+    assert said == [*(complete := ["lifespan.startup.complete", "lifespan.shutdown.complete"]), "http", *complete]
+    assert "1 records were not delivered before the server stopped" in caplog.text
 
 
 # Settings
