@@ -176,6 +176,11 @@ class RequestRoot:
         finally:
             self._asks = None
 
+    def first_child(self) -> None:
+        """Ask the hooks before it starts, and not before the next ones; what is not known then is asked at the end."""
+        self.identify()
+        self._span.ask = None  # only now: a child that starts meanwhile in another thread asks for itself
+
     def set_route(self, route: str | None) -> None:
         """Set the matched route's template."""
         self.route = route or None
@@ -284,7 +289,7 @@ class RequestRoot:
             end = self._ended
             if end is None:
                 end = self._ended = time_ns()  # before the hooks, whatever they take
-            if span.ask is not None:
+            if self._options.asks:
                 span.ask = None
                 self.identify()
             rare = self._rare or self._options.more
@@ -427,7 +432,7 @@ _OVER: Final = RequestInfo(None, "", "")
 def _ask(root: ref[RequestRoot]) -> None:
     alive = root()
     if alive is not None:
-        alive.identify()
+        alive.first_child()
 
 
 @lru_cache(maxsize=4_096)  # most requests are like the one before; what they share need not be kept for each

@@ -270,6 +270,25 @@ def test_the_hooks_are_asked_once_and_not_after_the_end(captured: Captured) -> N
     assert len(asked) == 1
 
 
+def test_a_hook_that_knows_nobody_is_asked_at_the_first_child_and_at_the_end(captured: Captured) -> None:
+    asked: list[Any] = []
+
+    def user_id(request: Any) -> str | None:
+        asked.append(request)
+        return "u1" if len(asked) == 2 else None
+
+    root = opened(captured, user_id=user_id)
+    with root.activate():
+        for _ in range(20):
+            captured.tracker.track_ai("event")
+            with captured.tracker.tool_span("step"):
+                captured.tracker.track_decision(reasoning="because")
+    assert len(asked) == 1
+    root.finish()
+    assert len(asked) == 2
+    assert captured.one("GET").attributes["user.id"] == "u1"
+
+
 @pytest.mark.parametrize("looked_up", [False, True])
 def test_a_root_that_nobody_finished_is_recorded_as_such(captured: Captured, looked_up: bool) -> None:
     root = opened(captured, user_id=lambda request: "u1")
