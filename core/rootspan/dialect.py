@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rootspan import content, properties, semconv
 from rootspan.description import valid
-from rootspan.draft import Draft, Plan, Redactor
+from rootspan.draft import Draft, Plan
 from rootspan.freeze import LONGEST_ID, identifier
 from rootspan.lengths import dumps, label
 from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
@@ -26,11 +26,11 @@ from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
+    from rootspan.redaction import Redactor
     from rootspan.settings import Settings
 
 __all__ = ["RARE", "TOKENS", "link_to", "to_span"]
 
-_MOST_PLANS: Final = 64
 _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
 _CALLS: Final = frozenset({semconv.SpanKind.LLM, semconv.SpanKind.EMBEDDING})
 _MAY_CHAT: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION})
@@ -265,32 +265,22 @@ def _within_limits(span: SpanData, settings: Settings) -> SpanData:
     )
 
 
-_plans: dict[int, Plan] = {}
-
-
-def _plan_of(settings: Settings) -> Plan:
-    if len(_plans) >= _MOST_PLANS:
-        _plans.clear()
-    plan = _plans[id(settings)] = Plan(settings)
-    return plan
-
-
-def to_span(record: Record, settings: Settings, redactor: Redactor) -> SpanData:
+def to_span(record: Record, plan: Plan, redactor: Redactor) -> SpanData:
     """Return a record as a span in the wire dialect; never raises.
 
     Args:
         record: what the caller's thread left.
-        settings: the tracker's settings: limits, extras, `capture_content`, the default agent.
+        plan: what follows from the tracker's settings: limits, extras, `capture_content`, the default agent.
         redactor: masks secrets in the host's values before they are shaped.
 
     Returns:
         The span; `rootspan.dropped_fields` names what could not be shaped.
 
     Example:
-        >>> to_span(record, settings, redactor).attributes["gen_ai.operation.name"]  # doctest: +SKIP
+        >>> to_span(record, Plan(settings), redactor).attributes["gen_ai.operation.name"]  # doctest: +SKIP
         'chat'
     """
-    draft = Draft(record, _plans.get(id(settings)) or _plan_of(settings), redactor)
+    draft = Draft(record, plan, redactor)
     table = _FULL if draft.more else _PLAIN
     for field, part in table.get(record.kind) or table[Kind.STEP]:
         try:

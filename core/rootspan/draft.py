@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -19,27 +19,15 @@ from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
 from rootspan.record import AttributeValue, Chat, Kept, Record
 
 if TYPE_CHECKING:
+    from rootspan.redaction import Redactor
     from rootspan.settings import Settings
 
-__all__ = ["Draft", "Plan", "Redactor"]
+__all__ = ["Draft", "Plan"]
 
 _MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
 _COPIES: Final = frozenset({dict, list, Chat})
-_MOST_KEYS: Final = 4096
 _FIELDS: Final = frozenset({dict, MappingProxyType})
 _NOTHING: Final[Mapping[str, Any]] = {}
-
-
-class Redactor(Protocol):
-    """What the dialect asks of a redactor; both return a redacted copy, or the value itself when nothing was found."""
-
-    def value(self, path: str, value: Any) -> Any:
-        """Return a JSON-like value without secrets."""
-        ...
-
-    def text(self, path: str, text: str) -> str:
-        """Return a text without secrets."""
-        ...
 
 
 class Plan:
@@ -49,10 +37,10 @@ class Plan:
         settings: the tracker's settings.
     """
 
-    __slots__ = ("agent_name", "capture", "extras", "free", "limited", "settings", "slack")
+    __slots__ = ("agent_name", "capture", "extras", "limited", "settings", "slack")
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings  # keeps its id from being given to another one
+        self.settings = settings
         service = settings.resource_attributes.get("service.name") if settings.service_name_chosen else None
         named = settings.agent_name if isinstance(settings.agent_name, str) else service
         self.agent_name = valid(named) if isinstance(named, str) else None
@@ -62,14 +50,6 @@ class Plan:
         counts = (settings.attribute_count_limit, settings.event_count_limit, settings.link_count_limit)
         self.limited = longest is not None or counts != (None, None, None)
         self.slack = min(settings.max_content_length + _MARK, longest or sys.maxsize)
-        self.free: dict[str, bool] = {}  # property key: may it stand on its own?
-
-    def is_free(self, key: str) -> bool:
-        """Work out whether a property may stand under its own key, and keep the answer in `free`."""
-        if len(self.free) >= _MOST_KEYS:
-            self.free.clear()
-        free = self.free[key] = semconv.is_free(key)
-        return free
 
 
 class Draft:

@@ -39,6 +39,7 @@ def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
         from rootspan import dialect
+        from rootspan.draft import Plan
         from rootspan.redaction import Redactor
         from rootspan.shortcut import shortcut
         from rootspan.transport import sinks
@@ -51,10 +52,12 @@ def record_with(settings: Settings) -> Recorder:
         secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
     )
 
-    def shape(record: Record) -> SpanData:
-        return dialect.to_span(redactor.labels(record), settings, redactor)
+    plan = Plan(settings)
 
-    shorten = partial(shortcut, settings, shape, redactor)
+    def shape(record: Record) -> SpanData:
+        return dialect.to_span(redactor.labels(record), plan, redactor)
+
+    shorten = partial(shortcut, plan, shape, redactor)
     pipeline: Pipeline
     if settings.spool:
         from rootspan.spooling import SpoolingPipeline

@@ -103,15 +103,14 @@ def _revealed(draft: Draft, frozen: Kept) -> dict[str, Any]:
 
 def _write_each(draft: Draft, properties: dict[str, Any]) -> None:
     attributes, plan = draft.attributes, draft.plan
-    known, slack = plan.free, plan.slack
+    is_free, slack = semconv.is_free, plan.slack
     blocked = _clashing(properties) if "." in "".join(properties) else _NONE
     if plan.extras:
         _write_vendors(draft, {key: value for key, value in properties.items() if key not in blocked})
     if "attributes" in draft.more or "host_attributes" in draft.more:
         blocked = {key for key in properties if key in blocked or _is_near(key, attributes)}
     for key, value in properties.items():
-        free = known.get(key)
-        if not (plan.is_free(key) if free is None else free) or key in blocked:
+        if not is_free(key) or key in blocked:
             continue
         kind: Any = type(value)  # the common ones first, without a call
         if kind is str:

@@ -327,6 +327,7 @@ TAKEN: Final = frozenset(
 """The names and every dotted prefix of one: a property with such a key would hide one of ours."""
 
 
+@lru_cache(maxsize=4096)
 def is_free(key: str) -> bool:
     """Return whether a property may stand under its own key beside the names that we write.
 

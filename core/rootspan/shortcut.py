@@ -28,7 +28,6 @@ from rootspan.properties import write_properties
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record, SpanData
 from rootspan.redaction import Redactor
-from rootspan.settings import Settings
 
 __all__ = ["Short", "shortcut"]
 
@@ -112,18 +111,18 @@ class _Writer:
     """Writes plain records of one tracker.
 
     Args:
-        settings: the tracker's settings.
+        plan: what follows from the tracker's settings.
         shape: the long way to a span.
         redactor: masks secrets.
         encoder: the long way from there.
     """
 
     def __init__(
-        self, settings: Settings, shape: Callable[[Record], SpanData], redactor: Redactor, encoder: ProtobufEncoder
+        self, plan: Plan, shape: Callable[[Record], SpanData], redactor: Redactor, encoder: ProtobufEncoder
     ) -> None:
         self._shape, self._redactor, self._encoder = shape, redactor, encoder
-        self._plan = Plan(settings)
-        self._longest = settings.max_content_length
+        self._plan = plan
+        self._longest = plan.settings.max_content_length
         self._longest_text = (self._longest - _AROUND) // _ESCAPED
         self._heads: dict[Any, tuple[bytes, bytes]] = {}
         self._people: dict[Any, tuple[bytes, bytes]] = {}
@@ -392,19 +391,19 @@ def _remember(known: dict[Any, T], what: Any, how: T) -> T:
 
 
 def shortcut(
-    settings: Settings, shape: Callable[[Record], SpanData], redactor: Redactor, sinks: Sequence[object]
+    plan: Plan, shape: Callable[[Record], SpanData], redactor: Redactor, sinks: Sequence[object]
 ) -> Short | None:
     """Return the short way of a tracker's plain records; None where its settings leave none plain.
 
     Args:
-        settings: the tracker's settings.
+        plan: what follows from the tracker's settings.
         shape: the long way from a record to a span.
         redactor: masks secrets.
         sinks: where the spans go; the short way leads to a single one, and to protobuf.
     """
     encoder = getattr(sinks[0], "encoder", None) if len(sinks) == 1 else None
-    plan = Plan(settings)
+    settings = plan.settings
     odd = plan.limited or plan.extras or not plan.capture or settings.redact_pii or settings.redact is not None
     if odd or not isinstance(encoder, ProtobufEncoder):
         return None
-    return _Writer(settings, shape, redactor, encoder).span
+    return _Writer(plan, shape, redactor, encoder).span
