@@ -25,17 +25,16 @@ class JsonEncoder:
 
     Args:
         resource: attributes of what produces the spans, such as `service.name`.
-        scope_name: the instrumentation scope, "rootspan".
-        scope_version: its version.
+        version: that of rootspan, the instrumentation scope.
 
     Example:
-        >>> encoder = JsonEncoder({"service.name": "shop"}, "rootspan", "1.0")
+        >>> encoder = JsonEncoder({"service.name": "shop"}, "1.0")
         >>> body = encoder.batch([encoder.span(data) for data in spans])
     """
 
-    def __init__(self, resource: Mapping[str, AttributeValue], scope_name: str, scope_version: str) -> None:
+    def __init__(self, resource: Mapping[str, AttributeValue], version: str) -> None:
         about = {"attributes": _json_attributes(plain_attributes(resource))}
-        scope = {"name": plain_text(scope_name), "version": plain_text(scope_version)}
+        scope = {"name": "rootspan", "version": plain_text(version)}
         self._head = b"".join((
             b'{"resourceSpans":[{"resource":', orjson.dumps(about),
             b',"scopeSpans":[{"scope":', orjson.dumps(scope), b',"spans":[',
@@ -68,11 +67,7 @@ class JsonEncoder:
                 {"timeUnixNano": str(e.time), "name": e.name, "attributes": _json_attributes(e.attributes)}
                 for e in span.events
             ],
-            "links": [
-                {"traceId": k.trace_id, "spanId": k.span_id, "attributes": _json_attributes(k.attributes),
-                 "flags": FLAGS}
-                for k in span.links
-            ],
+            "links": [{"traceId": k.trace_id, "spanId": k.span_id, "flags": FLAGS} for k in span.links],
             "status": status,
             "flags": FLAGS,
         })  # fmt: skip
@@ -157,7 +152,7 @@ def readable_span(data: SpanData, resource: Resource, scope: InstrumentationScop
         resource=resource,
         attributes=span.attributes,
         events=[Event(event.name, event.attributes, event.time) for event in span.events],
-        links=[trace.Link(context(link.trace_id, link.span_id), link.attributes) for link in span.links],
+        links=[trace.Link(context(link.trace_id, link.span_id)) for link in span.links],
         kind=trace.SpanKind(span.kind - 1),
         status=trace.Status(trace.StatusCode(span.status_code), span.status_message or None),
         start_time=span.start,

@@ -105,23 +105,21 @@ class ProtobufEncoder:
 
     Args:
         resource: attributes of what produces the spans, such as `service.name`.
-        scope_name: the instrumentation scope, "rootspan".
-        scope_version: its version.
+        version: that of rootspan, the instrumentation scope.
 
     Example:
-        >>> encoder = ProtobufEncoder({"service.name": "shop"}, "rootspan", "1.0")
+        >>> encoder = ProtobufEncoder({"service.name": "shop"}, "1.0")
         >>> body = encoder.batch([encoder.span(data) for data in spans])
     """
 
-    def __init__(self, resource: Mapping[str, AttributeValue], scope_name: str, scope_version: str) -> None:
+    def __init__(self, resource: Mapping[str, AttributeValue], version: str) -> None:
         # Plain dictionaries: a subclass with `__missing__` takes three times as long to look up.
         self._names: dict[str, bytes] = {}
         self._keys: dict[str, bytes] = {}
         self._known: dict[str, dict[str | int, bytes]] = {}
         self._known_pairs = 0
-        self._resource = b"\x0a" + sized(self._attributes(b"\x0a", resource))
-        name, version = plain_text(scope_name).encode(), plain_text(scope_version).encode()
-        self._scope = b"\x0a" + sized(b"\x0a" + sized(name) + b"\x12" + sized(version))
+        self._resource = b"\x0a" + sized(self.attributes(resource, b"\x0a"))
+        self._scope = b"\x0a" + sized(b"\x0a" + sized(b"rootspan") + b"\x12" + sized(plain_text(version).encode()))
 
     def span(self, data: SpanData) -> bytes:
         """One encoded span, with the tag and size that it has in a batch.
@@ -142,7 +140,7 @@ class ProtobufEncoder:
             b"\x30", _NUMBERS[kind if 0 < kind < 6 else 1],
             b"\x39", _time(start),
             b"\x41", _time(end),
-            self._attributes(ATTRIBUTE, attributes),
+            self.attributes(attributes),
             b"".join(map(self._event, events)) if events else b"",
             b"".join(map(self.link, links)) if links else b"",
             PLAIN_END if not code else _status(code, text) + b"\x85\x01" + _FLAGS,
@@ -165,7 +163,7 @@ class ProtobufEncoder:
 
         Args:
             span: what `span` returned.
-            longest: bytes that an attribute value (also an array's item, also on an event or link) or the
+            longest: bytes that an attribute value (also an array's item, also on an event) or the
                 status message may have.
 
         Returns:
@@ -176,19 +174,15 @@ class ProtobufEncoder:
     def _event(self, event: SpanEvent) -> bytes:
         time = b"\x09" + _time(event.time)
         name = b"\x12" + sized(plain_text(event.name).encode())
-        return b"\x5a" + sized(time + name + self._attributes(b"\x1a", event.attributes))
+        return b"\x5a" + sized(time + name + self.attributes(event.attributes, b"\x1a"))
 
     def link(self, link: Link) -> bytes:
         """The field of a link."""
         ids = b"\x0a\x10" + id_bytes(link.trace_id, 16) + b"\x12\x08" + id_bytes(link.span_id, 8)
-        return b"\x6a" + sized(ids + self._attributes(b"\x22", link.attributes) + b"\x35" + _FLAGS)
+        return b"\x6a" + sized(ids + b"\x35" + _FLAGS)
 
-    def attributes(self, attributes: Mapping[str, object]) -> bytes:
-        """The fields of a span's attributes."""
-        return self._attributes(ATTRIBUTE, attributes)
-
-    def _attributes(self, tag: bytes, attributes: Mapping[str, object]) -> bytes:
-        """Every attribute as a field with this tag."""
+    def attributes(self, attributes: Mapping[str, object], tag: bytes = ATTRIBUTE) -> bytes:
+        """Every attribute as a field with this tag; those of a span."""
         keys, known, fields = self._keys, self._known, [b""]
         add = fields.append
         try:
@@ -202,8 +196,8 @@ class ProtobufEncoder:
                 elif value is not None:
                     add(key_value(keys.get(key) or self.key(key), value))
         except _OddKeyError:
-            return self._attributes(tag, plain_attributes(attributes))
-        # The tag separates the sized messages, so that one cache serves spans, events, links and the resource.
+            return self.attributes(plain_attributes(attributes), tag)
+        # The tag separates the sized messages, so that one cache serves spans, events and the resource.
         return tag.join(fields)
 
     def _learn(self, key: str, value: str | int) -> bytes:
@@ -251,7 +245,7 @@ _ANY: Final[_Fields] = {1: None}
 _ANY[5] = {1: _ANY}
 _KEY_VALUE: Final[_Fields] = {2: _ANY}
 _SPANS: Final[_Fields] = {
-    2: {9: _KEY_VALUE, 11: {3: _KEY_VALUE}, 13: {4: _KEY_VALUE}, 15: {2: None}},
+    2: {9: _KEY_VALUE, 11: {3: _KEY_VALUE}, 15: {2: None}},
 }
 _FIXED_SIZES: Final = {1: 8, 5: 4}
 

@@ -116,7 +116,6 @@ class Link(NamedTuple):
 
     trace_id: str  # 32 hex characters
     span_id: str  # 16 hex characters
-    attributes: Mapping[str, AttributeValue] = {}
 
 
 class SpanData(NamedTuple):

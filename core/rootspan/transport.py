@@ -121,7 +121,7 @@ def delivery(
     """
     protocol = about["protocol"]
     encoder_type = JsonEncoder if protocol == "http/json" else ProtobufEncoder
-    encoder = encoder_type(about["resource"], "rootspan", about["version"])
+    encoder = encoder_type(about["resource"], about["version"])
     return Delivery(encoder, Transport(replace(settings, protocol=protocol)), on_poison=on_poison)
 
 

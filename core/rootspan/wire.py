@@ -126,10 +126,7 @@ def plain_span(data: SpanData) -> SpanData:
         nanoseconds(data.end),
         plain_attributes(data.attributes),
         [SpanEvent(plain_text(e.name), nanoseconds(e.time), plain_attributes(e.attributes)) for e in data.events],
-        [
-            Link(id_bytes(k.trace_id, 16).hex(), id_bytes(k.span_id, 8).hex(), plain_attributes(k.attributes))
-            for k in data.links
-        ],
+        [Link(id_bytes(k.trace_id, 16).hex(), id_bytes(k.span_id, 8).hex()) for k in data.links],
         data.status_code if data.status_code in (OK, ERROR) else 0,
         # OpenTelemetry: a description is for errors only.
         plain_text(data.status_message) if data.status_code == ERROR else "",

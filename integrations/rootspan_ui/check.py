@@ -199,7 +199,7 @@ def _test_event(settings: Settings) -> tuple[bytes, str]:
     trace_id, now = secrets.token_hex(16), time.time_ns()
     attributes = {semconv.INPUT_VALUE: "a test event", semconv.OUTPUT_VALUE: "sent by `rootspan check`"}
     encoder_type = JsonEncoder if settings.protocol == "http/json" else ProtobufEncoder
-    encoder = encoder_type(settings.resource_attributes, "rootspan", __version__)
+    encoder = encoder_type(settings.resource_attributes, __version__)
     span = SpanData(trace_id, secrets.token_hex(8), None, _EVENT, 1, now, now, attributes)
     return encoder.batch([encoder.span(span)]), trace_id
 

@@ -24,8 +24,8 @@ from rootspan.record import Link, SpanData, SpanEvent
 RESOURCE = Resource({"service.name": "shop", "process.pid": 7, "tags": ["é", "b"], "empty": ""})
 SCOPE = InstrumentationScope("rootspan", "1.0")
 # Shared by all examples, so that what is cached from one meets the next.
-PROTOBUF = ProtobufEncoder(RESOURCE.attributes, SCOPE.name, "1.0")  # type: ignore[arg-type]
-JSON = JsonEncoder(RESOURCE.attributes, SCOPE.name, "1.0")  # type: ignore[arg-type]
+PROTOBUF = ProtobufEncoder(RESOURCE.attributes, "1.0")  # type: ignore[arg-type]
+JSON = JsonEncoder(RESOURCE.attributes, "1.0")  # type: ignore[arg-type]
 Encoder = ProtobufEncoder | JsonEncoder
 both = pytest.mark.parametrize("encoder", [PROTOBUF, JSON], ids=["protobuf", "json"])
 
@@ -55,7 +55,7 @@ spans = st.builds(
     end=times,
     attributes=attributes,
     events=st.lists(st.builds(SpanEvent, text, times, attributes), max_size=2),
-    links=st.lists(st.builds(Link, hexadecimal(16), hexadecimal(8), attributes), max_size=2),
+    links=st.lists(st.builds(Link, hexadecimal(16), hexadecimal(8)), max_size=2),
     status_code=st.integers(0, 3),
     status_message=text,
 )

@@ -42,7 +42,7 @@ def settings_for(sink: Sink, **options: Any) -> Settings:
 
 
 def encoder(json: bool = False) -> Any:
-    return (JsonEncoder if json else ProtobufEncoder)({"service.name": "shop"}, "rootspan", "1")
+    return (JsonEncoder if json else ProtobufEncoder)({"service.name": "shop"}, "1")
 
 
 def body(count: int = 1, start: int = 1, **attributes: Any) -> bytes:
