@@ -172,7 +172,7 @@ class _Writer:
         odd = outer is not None or (properties is not None and (type(properties) is not dict or rare != b""))
         if odd or rare is None or asked is not None or answered is not None:
             shaped = rare is None or (odd and rare != b"")
-            self._write_content(record, more, shaped, (convo, user) if odd else None, parts)
+            self._write_content(record, shaped, (convo, user) if odd else None, parts)
         if not odd:
             parts.append(rare or b"")
             if properties:
@@ -187,7 +187,7 @@ class _Writer:
         return b"\x12" + sized(b"".join(parts))
 
     def _write_content(
-        self, record: tuple[Any, ...], more: Any, rare: bool, whose: tuple[Any, Any] | None, parts: list[bytes]
+        self, record: tuple[Any, ...], rare: bool, whose: tuple[Any, Any] | None, parts: list[bytes]
     ) -> None:
         """Add what went in and came out, and what few records have; what is no text is shaped by the dialect.
 
@@ -205,12 +205,7 @@ class _Writer:
         else:
             shaped = _CONTENT
         if rare:
-            given: Any = more.get("attributes")
-            frozen: Any = type(given)
-            if frozen is MappingProxyType and not shaped and whose is None and _RARER.isdisjoint(more):
-                parts.append(self._requested(given))
-            else:
-                shaped += RARE
+            shaped += RARE
         if whose is not None:
             shaped += (write_properties,)
         if shaped:
@@ -314,8 +309,12 @@ class _Writer:
             raise _NotPlainError
         return _remember(self._people, (convo, user), (b"".join(parts), told))
 
-    def _requested(self, given: Mapping[str, Any]) -> bytes:
-        """Return the attributes that many requests have in common and that nobody changes."""
+    def _requested(self, more: Mapping[str, Any]) -> bytes | None:
+        """Return the attributes that many requests have in common and nobody changes; None where that is not all."""
+        given: Any = more.get("attributes")
+        frozen: Any = type(given)
+        if frozen is not MappingProxyType or not _RARER.isdisjoint(more):
+            return None
         known = self._requests.get(id(given))
         if known is None:
             fields = self._shaped((*_BARE, {"attributes": given}), RARE)
@@ -338,7 +337,7 @@ class _Writer:
                 rare = known[1]
             else:
                 self._look_at(record, more)
-                rare = b"" if _RARE.isdisjoint(more) else None
+                rare = b"" if _RARE.isdisjoint(more) else self._requested(more)
         if counted or cost is not None or (more and not _COUNTS.isdisjoint(more)):
             usage = self._usage(tokens_in, tokens_out, cost, more or {})
             if more and not _BELOW.isdisjoint(more):
