@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -117,11 +116,9 @@ class _Collector(SpanExporter):
 
     def __init__(self, collected: list[CapturedSpan]) -> None:
         self._collected = collected
-        self._lock = threading.Lock()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        with self._lock:
-            self._collected.extend(map(_plain, spans))
+        self._collected += [_plain(span) for span in spans]
         return SpanExportResult.SUCCESS
 
 

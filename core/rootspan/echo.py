@@ -47,20 +47,18 @@ class Echo:
             self._tracker.track_decision(reasoning=str(number))
             yield b"chunk"
 
-    async def astream(self, count: int) -> AsyncGenerator[bytes]:
+    def astream(self, count: int) -> AsyncGenerator[bytes]:
         """The same for frameworks that stream from async generators."""
-        for chunk in self.stream(count):
-            yield chunk
+        return _asynchronous(self.stream(count))
 
     def stream_fail(self) -> Generator[bytes]:
         """`GET /stream-raise`: stream one `chunk`, then raise."""
         yield from self.stream(1)
         raise LookupError("midway")
 
-    async def astream_fail(self) -> AsyncGenerator[bytes]:
+    def astream_fail(self) -> AsyncGenerator[bytes]:
         """The same as an async generator."""
-        for chunk in self.stream_fail():
-            yield chunk
+        return _asynchronous(self.stream_fail())
 
     def stream_turn(self) -> Generator[bytes]:
         """`GET /stream-turn`: begin an interaction, and track in it and finish it in the streamed body."""
@@ -73,11 +71,7 @@ class Echo:
 
     def astream_turn(self) -> AsyncGenerator[bytes]:
         """The same as an async generator."""
-        return self._aanswer(self.stream_turn())
-
-    async def _aanswer(self, chunks: Generator[bytes]) -> AsyncGenerator[bytes]:
-        for chunk in chunks:
-            yield chunk
+        return _asynchronous(self.stream_turn())
 
     def login(self, name: str) -> str:
         """`GET /login/{name}`: track, then learn who it is, then track again; answer the name."""
@@ -134,7 +128,11 @@ class Echo:
             yield f"data: {json.dumps(delta)}\n\n".encode()
         yield b"data: [DONE]\n\n"
 
-    async def achat_stream(self, body: bytes) -> AsyncGenerator[bytes]:
+    def achat_stream(self, body: bytes) -> AsyncGenerator[bytes]:
         """The same as an async generator."""
-        for chunk in self.chat_stream(body):
-            yield chunk
+        return _asynchronous(self.chat_stream(body))
+
+
+async def _asynchronous(chunks: Generator[bytes]) -> AsyncGenerator[bytes]:
+    for chunk in chunks:
+        yield chunk
