@@ -100,17 +100,13 @@ def described(value: Any) -> str:
     lazy = any(hasattr(kind, name) for name in ("__iter__", "__next__", "__aiter__", "__anext__", "__await__"))
     if lazy or kind.__repr__ is object.__repr__:  # such a repr may run a query, or says only an address
         return named(value)
-    return _repr(repr(value))
+    text = str.__str__(repr(value))
+    return text if len(text) <= _REPR else cut(text, _REPR)
 
 
 def _also_written() -> list[type]:
     found = [getattr(sys.modules.get(module), name, None) for module, name in _ALSO_WRITTEN]
     return [kind for kind in found if isinstance(kind, type)]
-
-
-def _repr(text: str) -> str:
-    text = str.__str__(text)
-    return text if len(text) <= _REPR else cut(text, _REPR)
 
 
 def _of_bytes(value: bytes | bytearray | memoryview) -> str:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
@@ -74,11 +75,7 @@ def cut_to(text: str, limit: int) -> str:
 def fit(value: Any, limit: int) -> str:
     """Return the JSON text of a value within `limit` characters; too many items become a text with their beginning."""
     text, _ = _shortened(value, limit)
-
-    def wrapped(head: str) -> dict[str, Any]:
-        return {"cut": head}
-
-    return text if len(text) <= limit else _beginning(value, limit, wrapped, "{}")
+    return text if len(text) <= limit else _beginning(value, limit, lambda head: {"cut": head}, "{}")
 
 
 def fit_messages(messages: list[dict[str, Any]], limit: int) -> str:
@@ -90,14 +87,11 @@ def fit_messages(messages: list[dict[str, Any]], limit: int) -> str:
     if len(text) <= limit:
         return text
     last = messages[-1]
-
-    def wrapped(head: str) -> list[dict[str, Any]]:
-        return [{**last, "parts": [{"type": "text", "content": head}]}]
-
-    return _beginning(last.get("parts"), limit, wrapped, "[]")
+    parts = last.get("parts")
+    return _beginning(parts, limit, lambda head: [{**last, "parts": [{"type": "text", "content": head}]}], "[]")
 
 
-def _beginning(value: Any, limit: int, shown: Any, nothing: str) -> str:
+def _beginning(value: Any, limit: int, shown: Callable[[str], Any], nothing: str) -> str:
     """Return the JSON of `shown(head)` with as much of the value's own JSON as there is room for."""
     whole = dumps(value)
     keep, text = limit, whole

@@ -257,7 +257,7 @@ class Redactor:
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
         name = self._scrub(key)
-        denied = (self._denied.has if len(key) <= _LONGEST_KEY else self._denied.decided)(key)
+        denied = self._denied.decided(key)  # which keeps no answer: `_key` does, but for a long key
         return (None if name == key else name, denied) if denied or name != key else _STAYS
 
     def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
