@@ -19,7 +19,6 @@ __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_
 _HEADERS: Final = (f"{semconv.HTTP_REQUEST_HEADER}.", f"{semconv.HTTP_RESPONSE_HEADER}.")
 # Under names of ours, which no rule for keys is meant for, and yet the host's own words.
 _WORDS: Final = frozenset({semconv.LANGGRAPH_THREAD_ID, semconv.GEN_AI_REQUEST_STOP_SEQUENCES})
-_NONE: Final[frozenset[str]] = frozenset()
 
 
 def write_attributes(draft: Draft) -> None:
@@ -80,10 +79,8 @@ def write_properties(draft: Draft) -> None:
         metadata = {} if record.properties is None else _revealed(draft, record.properties)
     else:
         metadata = {**_revealed(draft, outer), **_revealed(draft, record.properties)}
-    if metadata:
+    if metadata or draft.plan.extras:
         _write_each(draft, metadata)
-    elif draft.plan.extras:
-        _write_vendors(draft, metadata)
     if draft.convo is not None:
         metadata["session_id"] = draft.convo
     if draft.user is not None:
@@ -104,11 +101,12 @@ def _revealed(draft: Draft, frozen: Kept) -> dict[str, Any]:
 def _write_each(draft: Draft, properties: dict[str, Any]) -> None:
     attributes, plan = draft.attributes, draft.plan
     is_free, slack = semconv.is_free, plan.slack
-    blocked = _clashing(properties) if "." in "".join(properties) else _NONE
+    blocked: Collection[str] = _clashing(properties) if "." in "".join(properties) else ()
     if plan.extras:
         _write_vendors(draft, {key: value for key, value in properties.items() if key not in blocked})
     if "attributes" in draft.more or "host_attributes" in draft.more:
-        blocked = {key for key in properties if key in blocked or _is_near(key, attributes)}
+        is_near = semconv.near(attributes)
+        blocked = {key for key in properties if key in blocked or is_near(key)}
     for key, value in properties.items():
         if not is_free(key) or key in blocked:
             continue
@@ -123,19 +121,7 @@ def _write_each(draft: Draft, properties: dict[str, Any]) -> None:
 
 def _clashing(keys: Mapping[str, Any]) -> Collection[str]:
     """Return the keys of which one is a dotted prefix of another: backends that nest attributes lose one of them."""
-    clashing: set[str] = set()
-    for key in keys:
-        end = key.find(".")
-        while end > 0:
-            if key[:end] in keys:
-                clashing.update((key, key[:end]))
-            end = key.find(".", end + 1)
-    return clashing
-
-
-def _is_near(key: str, names: Collection[str]) -> bool:
-    """Return whether a key equals, prefixes or extends a name, at a dot."""
-    return any(key == name or name.startswith(f"{key}.") or key.startswith(f"{name}.") for name in names)
+    return {name for key in keys for head in semconv.heads(key) if head in keys for name in (key, head)}
 
 
 def _write_vendors(draft: Draft, properties: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ a few keys of our own under `rootspan.`, and the vendors' keys that `extras` swi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -301,6 +302,7 @@ CONTENT: Final = frozenset(
 PREFIXES: Final = frozenset(
     {
         ROOTSPAN,
+        ROOTSPAN_METRIC,
         HTTP_REQUEST_HEADER,
         HTTP_RESPONSE_HEADER,
         MLFLOW_TRACE_TAG,
@@ -316,15 +318,31 @@ NAMES: Final = frozenset(
     value
     for name, value in list(globals().items())
     if name.isupper() and not name.startswith("_") and type(value) is str
-) - (_OTHER | PREFIXES | {ROOTSPAN_METRIC})
+) - (_OTHER | PREFIXES)
 """Every attribute name that is written in full."""
 
-TAKEN: Final = frozenset(
-    ".".join(parts[:length])
-    for parts in (name.split(".") for name in NAMES | PREFIXES)
-    for length in range(1, len(parts) + 1)
-)
-"""The names and every dotted prefix of one: a property with such a key would hide one of ours."""
+_LONGEST_HEAD: Final = 256  # characters: a text that is used as a name may hold any number of dots
+
+
+def heads(name: str) -> Iterator[str]:
+    """Yield every dotted prefix of a name: `user` and `user.id` of `user.id.hash`."""
+    end = name.find(".", 1, _LONGEST_HEAD)
+    while end > 0:
+        yield name[:end]
+        end = name.find(".", end + 1, _LONGEST_HEAD)
+
+
+def near(names: Iterable[str]) -> Callable[[str], bool]:
+    """Return what tells whether a key equals, prefixes or extends (at a dot) one of these names.
+
+    Backends that nest attributes at their dots lose one of the two.
+    """
+    known = frozenset(names)
+    taken = known.union(head for name in known for head in heads(name))
+    return lambda key: key in taken or not known.isdisjoint(heads(key))
+
+
+_is_ours: Final = near(NAMES | PREFIXES)
 
 
 @lru_cache(maxsize=4096)
@@ -341,12 +359,4 @@ def is_free(key: str) -> bool:
         >>> is_free("plan"), is_free("user"), is_free("user.id.hash")
         (True, False, False)
     """
-    if not key or key in TAKEN:
-        return False
-    end = key.find(".")
-    while end > 0:
-        head = key[:end]
-        if head in NAMES or head in PREFIXES:
-            return False
-        end = key.find(".", end + 1)
-    return True
+    return bool(key) and not _is_ours(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from typing import Any
 
 import orjson
@@ -208,6 +209,31 @@ def test_a_property_never_hides_a_name_that_we_write() -> None:
     assert not {"user", "user.id.hash", "a", "a.b", "plan"} & set(found)
     assert json.loads(found["metadata"]) == {**properties, "user_id": "u1"}
     assert not [key for key in found for other in found if other.startswith(f"{key}.")]
+
+
+@pytest.mark.parametrize("field", ["properties", "custom_metrics", "many properties"])
+def test_time_grows_no_faster_than_the_names(field: str) -> None:
+    """Of 40,000 dots, or of 8,000 properties beside as many attributes, four times as many as of the fourth part."""
+
+    def seconds(size: int) -> float:
+        dotted: dict[str, Any] = {"a." * size: 1}
+        fields: dict[str, Any] = {"properties": dotted}
+        if field == "custom_metrics":
+            fields = {"more": {"custom_metrics": freeze(dotted, 1 << 30)}}
+        elif field == "many properties":
+            names = [f"a{number}" for number in range(size // 5)]
+            given = {f"b{name}": 1 for name in names}
+            fields = {"properties": dict.fromkeys(names, 1), "more": {"attributes": given}}
+        made = record(**fields)
+        start = time.thread_time()
+        to_span(made, Plan(SETTINGS), REDACTOR)
+        return time.thread_time() - start
+
+    for _attempt in range(5):
+        short = max(seconds(10_000), 0.002)
+        if seconds(40_000) < 9 * short:
+            return
+    pytest.fail("the time grows faster than the names")
 
 
 def test_the_agent_has_both_names() -> None:
