@@ -318,8 +318,10 @@ class _Walk:
                 break
             name = self.plain(key, depth + 1)
             name = name if isinstance(name, str) else _dumps(name).decode()
-            while name in result:  # such as 1 and "1"
+            if name in result:  # such as 1 and "1"
                 name += "'"
+                while name in result:
+                    name += str(len(result))
             result[name] = self.plain(item, depth + 1)
         return result
 

@@ -238,8 +238,10 @@ class Redactor:
                 name = key
             else:
                 changed = True
-            while changed and name in out:
+            if changed and name in out:
                 name = f"{name}'"
+                while name in out:
+                    name += str(len(out))
             kind = type(item)
             if denied:
                 new = item if item == REDACTED else REDACTED

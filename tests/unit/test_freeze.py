@@ -639,6 +639,13 @@ def test_fifty_megabytes_cost_bounded_work(number: int, limit: int) -> None:
     assert "…[cut" in frozen[0].decode() or "[cut: too large]" in frozen[0].decode()
 
 
+def test_keys_that_read_alike_are_told_apart_in_few_characters() -> None:
+    """Objects as keys show their class only."""
+    frozen = kept({Slotted(): number for number in range(2_000)})
+    assert list(frozen.values()) == list(range(2_000))
+    assert max(map(len, frozen)) < len(min(frozen)) + 8
+
+
 def test_the_work_does_not_grow_with_the_payload() -> None:
     """delivery 12"""
 

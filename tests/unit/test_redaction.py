@@ -374,6 +374,13 @@ def test_personal_data_in_numbers_and_keys() -> None:
     }
 
 
+def test_many_keys_that_are_redacted_alike_are_told_apart_in_few_characters() -> None:
+    people = {f"ann{number}@example.com": number for number in range(2_000)}
+    redacted = Redactor(pii={"email"}).value("p", {**people, "[redacted:email]'1": 0})
+    assert list(redacted.values()) == [*range(2_000), 0]
+    assert max(map(len, redacted)) < len("[redacted:email]") + 8
+
+
 def test_exact_secrets_never_leave() -> None:
     """delivery: the API key is never in a span"""
     redactor = Redactor(
