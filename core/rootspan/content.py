@@ -202,8 +202,8 @@ def write_events(draft: Draft) -> tuple[str, list[SpanEvent]]:
 
 
 def _event(draft: Draft, event: SpanEvent) -> SpanEvent:
-    kept: dict[str, AttributeValue] = {}
-    for name, value in event.attributes.items():
-        if draft.plan.capture or name not in semconv.CONTENT:
-            kept[valid(name)] = draft.typed(draft.redactor.value("events", {name: value}).get(name))
-    return SpanEvent(valid(event.name), event.time, kept)
+    capture = draft.plan.capture
+    given = {name: value for name, value in event.attributes.items() if capture or name not in semconv.CONTENT}
+    clean: dict[str, Any] = draft.redactor.value("events", given)
+    kept = {valid(name): draft.typed(value) for name, value in clean.items() if value is not None}
+    return SpanEvent(label(draft.redactor.word(event.name)), event.time, kept)

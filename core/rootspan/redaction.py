@@ -95,7 +95,7 @@ class Redactor:
         self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
         self._answered = _Pass(self._exact, frozenset(), False)
         self._key = lru_cache(maxsize=4096)(self._decide)
-        self._word = lru_cache(maxsize=1024)(self._label)
+        self.word = lru_cache(maxsize=1024)(self._label)  # what names something, redacted
         self._logged = float("-inf")
         self._unlogged = 0
 
@@ -150,7 +150,7 @@ class Redactor:
         Returns:
             The same object if nothing was found.
         """
-        word = self._word  # almost always a cached answer: this runs for every record
+        word = self.word  # almost always a cached answer: this runs for every record
         name, inherited, error, more = word(record.name), record.inherited, record.error, record.more
         user, convo, model, provider = record.user_id, record.convo_id, record.model, record.provider
         if inherited is not None:
@@ -171,7 +171,7 @@ class Redactor:
         return text
 
     def _identity(self, identity: Identity) -> Identity:
-        word = self._word
+        word = self.word
         user, convo, _, agent, _ = identity
         new = word(user), word(convo), word(agent)
         if new == (user, convo, agent):

@@ -716,6 +716,14 @@ def test_secrets_of_the_host_are_masked_and_our_names_never() -> None:
     assert "k" not in json.loads(found.attributes["metadata"]).values()  # type: ignore[arg-type]
 
 
+def test_a_secret_in_the_name_of_an_event_or_of_what_it_holds_is_masked() -> None:
+    secret = "ghp_" + "a1B2" * 9
+    given = SpanEvent(f"asked with {secret}", 7, {"n": 1, secret: "x", "none": None})
+    (event,) = span(Kind.STEP, more={"events": (given,)}).events
+    assert event.name == "asked with [redacted:github_token]"
+    assert event.attributes == {"n": 1, "[redacted:github_token]": "x"}
+
+
 NO_CONTENT = Settings(capture_content=False)
 
 
