@@ -287,16 +287,14 @@ def to_span(record: Record, plan: Plan, redactor: Redactor) -> SpanData:
             part(draft)
         except Exception:
             draft.drop(field)
-    message, events = "", _NO_EVENTS
+    message = ""
+    events: Sequence[SpanEvent] = ()
     if draft.failed or draft.more:
         try:
             message, events = content.write_events(draft)
         except Exception:
             draft.drop("error")
     return _finished(draft, message, events)
-
-
-_NO_EVENTS: Final[Sequence[SpanEvent]] = ()
 
 
 def _finished(draft: Draft, message: str, events: Sequence[SpanEvent]) -> SpanData:

@@ -66,9 +66,8 @@ def _reasoned(block: dict[str, Any]) -> dict[str, Any]:
 def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
     inner = first(block, "function", "functionCall", "function_call")
     call: dict[str, Any] = inner if is_object(inner) else block
-    arguments = first(call, "arguments", "args", "input", "parameters")
-    if arguments == {}:  # of Claude's streamed calls the pieces are kept beside it
-        arguments = first(call, "partial_json") or arguments
+    # Of Claude's streamed calls the pieces are kept beside an input that is empty.
+    arguments = first(call, "partial_json") or first(call, "arguments", "args", "input", "parameters")
     if isinstance(arguments, str):
         with contextlib.suppress(ValueError):
             arguments = orjson.loads(arguments)

@@ -165,7 +165,7 @@ def _userinfo(match: re.Match[str]) -> str:
 
 def without_userinfo(text: str) -> str:
     """Return `text` with the user and password in its URLs replaced, `https://[redacted]@host`."""
-    return _USERINFO.sub(_userinfo, text) if "@" in text and ("://" in text or ":\\/\\/" in text) else text
+    return _USERINFO.sub(_userinfo, text) if "://" in text or ":\\/\\/" in text else text
 
 
 def _without_cut(text: str) -> str:

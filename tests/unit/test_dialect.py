@@ -483,6 +483,7 @@ def one(role: str, *parts: Any, **extra: Any) -> list[dict[str, Any]]:
             one("user", ANSWER),
         ),
         ([{"type": "function_call_output", "call_id": "c1", "output": "found"}], one("tool", ANSWER)),
+        ([{"role": "tool", "parts": [ANSWER]}], one("tool", ANSWER)),
         (
             [{"role": "user", "parts": [{"functionResponse": {"name": "c1", "response": "found"}}]}],
             one("user", ANSWER),
