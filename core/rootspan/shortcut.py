@@ -49,7 +49,9 @@ _RARE: Final = frozenset(
 _RARER: Final = _RARE - {"attributes"}
 _COUNTS: Final = frozenset({field for field, _, _ in TOKENS})
 _FIELDS: Final = _LABELS | _RARE | _COUNTS | {"links"}
-_CONTENT: Final = (write_input, write_output)
+_Writers = tuple[Callable[[Draft], None], ...]
+_CONTENT: Final[_Writers] = (write_input, write_output)
+_PROPERTIES: Final[_Writers] = (write_properties,)
 _STOP: Final = ("stop",)  # why an answer ended where nobody says why
 _START: Final = Record._fields.index("start")
 _BARE: Final[tuple[Any, ...]] = Kind.EVENT, None, "0" * 16, None, None, 0, "event", *(None,) * (len(Record._fields) - 8)
@@ -171,8 +173,13 @@ class _Writer:
         # Properties that are inherited, that are no flat dict, or that stand beside rare fields are shaped with those.
         odd = outer is not None or (properties is not None and (type(properties) is not dict or rare != b""))
         if odd or rare is None or asked is not None or answered is not None:
-            shaped = rare is None or (odd and rare != b"")
-            self._write_content(record, shaped, (convo, user) if odd else None, parts)
+            writers = self._write_texts(kind, asked, answered, parts)
+            if rare is None or (odd and rare):
+                writers += RARE
+            if odd:
+                writers += _PROPERTIES
+            if writers:
+                parts.append(self._shaped(record, writers, convo, user))
         if not odd:
             parts.append(rare or b"")
             if properties:
@@ -186,41 +193,24 @@ class _Writer:
         parts.append(PLAIN_END)
         return b"\x12" + sized(b"".join(parts))
 
-    def _write_content(
-        self, record: tuple[Any, ...], rare: bool, whose: tuple[Any, Any] | None, parts: list[bytes]
-    ) -> None:
-        """Add what went in and came out, and what few records have; what is no text is shaped by the dialect.
-
-        Args:
-            rare: whether there are rare fields to shape.
-            whose: conversation and user, where the properties have to be shaped as well.
-        """
-        kind, asked, answered = record[0], record[12], record[13]
-        shaped: tuple[Callable[[Draft], None], ...] = ()
-        if kind in _TEXTS and (asked is None or type(asked) is str) and (answered is None or type(answered) is str):
-            if asked is not None:
-                parts += self._said(asked, self._input, kind)
-            if answered is not None:
-                parts += self._said(answered, self._output, kind)
-        else:
-            shaped = _CONTENT
-        if rare:
-            shaped += RARE
-        if whose is not None:
-            shaped += (write_properties,)
-        if shaped:
-            parts.append(self._shaped(record, shaped, whose))
+    def _write_texts(self, kind: str, asked: Any, answered: Any, parts: list[bytes]) -> _Writers:
+        """Add the texts that went in and came out; return what shapes them where they are no texts."""
+        if kind not in _TEXTS or (asked is not None and type(asked) is not str):
+            return _CONTENT
+        if answered is not None and type(answered) is not str:
+            return _CONTENT
+        if asked is not None:
+            parts += self._said(asked, self._input, kind)
+        if answered is not None:
+            parts += self._said(answered, self._output, kind)
+        return ()
 
     def _shaped(
-        self,
-        record: tuple[Any, ...],
-        writers: Sequence[Callable[[Draft], None]],
-        whose: tuple[str | None, str | None] | None = None,
+        self, record: tuple[Any, ...], writers: _Writers, convo: str | None = None, user: str | None = None
     ) -> bytes:
         """Return the attributes that functions of the dialect write of a record."""
         draft = Draft(Record(*record), self._plan, self._redactor)
-        if whose is not None:
-            draft.convo, draft.user = whose[0] or None, whose[1] or None
+        draft.convo, draft.user = convo or None, user or None
         for write in writers:
             write(draft)
         if draft.dropped:
