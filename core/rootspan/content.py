@@ -206,4 +206,4 @@ def _event(draft: Draft, event: SpanEvent) -> SpanEvent:
     given = {name: value for name, value in event.attributes.items() if capture or name not in semconv.CONTENT}
     clean: dict[str, Any] = draft.redactor.value("events", given)
     kept = {valid(name): draft.typed(value) for name, value in clean.items() if value is not None}
-    return SpanEvent(label(draft.redactor.word(event.name)), event.time, kept)
+    return SpanEvent(draft.redactor.word(label(event.name)), event.time, kept)

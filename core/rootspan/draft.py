@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,10 +150,11 @@ class Draft:
         return None
 
     def amount(self, field: str, value: Any) -> float | None:
-        """Return a number as a finite float."""
+        """Return a number as a finite float; anything else is left out."""
         if value is None or (type(value) is float and value - value == 0.0):
             return value
-        if type(value) is not bool and (number := float(value)) - number == 0.0:
-            return number
+        with suppress(TypeError, ValueError, OverflowError):
+            if type(value) is not bool and (number := float(value)) - number == 0.0:
+                return number
         self.drop(field)
         return None

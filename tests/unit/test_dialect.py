@@ -814,6 +814,12 @@ def test_a_poison_field_costs_that_field_only() -> None:
     assert adapter["rootspan.dropped_fields"] == ["attributes"]
 
 
+@pytest.mark.parametrize(("kind", "field"), [(Kind.DECISION, "confidence"), (Kind.FEEDBACK, "score")])
+def test_a_number_that_is_none_is_named_by_its_own_field(kind: str, field: str) -> None:
+    found = attributes(kind, more={field: b'["high"]', "reasoning": "no stock"})
+    assert found["rootspan.dropped_fields"] == [field]
+
+
 def test_lone_surrogates_are_mended() -> None:
     found = span(name="\ud800", input="a\ud800", properties={"k\ud800": "v\ud800"}, user_id="\ud800", model="\ud800")
     for value in (found.name, *found.attributes, *found.attributes.values()):
