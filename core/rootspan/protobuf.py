@@ -19,7 +19,6 @@ _CACHED_LENGTH: Final = 64
 _UINT64: Final = 2**64 - 1
 _DOUBLE: Final = Struct("<cd").pack
 _FIXED64: Final = Struct("<Q").pack
-_TEXT: Final = frozenset({str})
 _FLAGS: Final = FLAGS.to_bytes(4, "little")
 ATTRIBUTE: Final = b"\x4a"  # what comes before each attribute of a span
 PLAIN_END: Final = b"\x7a\x00\x85\x01" + _FLAGS  # how a span ends that did not fail: no status, and its flags
@@ -74,14 +73,10 @@ def _any_value(value: object) -> bytes:
         return _DOUBLE(b"\x21", cast(float, value))
     if kind is int and -(2**63) <= cast(int, value) < 2**63:
         return b"\x18" + _varint(cast(int, value) & _UINT64)
-    if kind is tuple and set(map(type, cast("tuple[object, ...]", value))) <= _TEXT:
-        known: object = value
-    else:
-        known = plain(value)
+    known = plain(value)
     if type(known) is not tuple:
         return _any_value(known)
-    items = cast("tuple[object, ...]", known)
-    return b"\x2a" + sized(b"".join([b"\x0a" + sized(_any_value(item)) for item in items]))
+    return b"\x2a" + sized(b"".join([b"\x0a" + sized(_any_value(item)) for item in known]))
 
 
 def key_value(key: bytes, value: object) -> bytes:
