@@ -15,7 +15,7 @@ from rootspan import semconv
 from rootspan.description import valid
 from rootspan.draft import Draft
 from rootspan.lengths import dumps, fit_messages, is_array, is_object, label
-from rootspan.messages import first, instructions, last_words, messages, unwrapped
+from rootspan.messages import first, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
@@ -102,7 +102,8 @@ def _write_input_messages(draft: Draft, value: Any) -> None:
     elif is_object(value) and "role" not in value:
         separate = first(value, "system", "system_instruction", "instructions")
         if separate and unwrapped(value, "user"):
-            attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(instructions(separate))
+            parts = [part for message in messages(separate, "system") for part in message["parts"]]
+            attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
     attributes[semconv.GEN_AI_INPUT_MESSAGES] = fit_messages(messages(value, "user"), slack)
 
 

@@ -14,7 +14,7 @@ import orjson
 from rootspan.description import valid
 from rootspan.lengths import DATA, digest, dumps, is_array, is_object
 
-__all__ = ["first", "instructions", "last_words", "messages", "unwrapped"]
+__all__ = ["first", "last_words", "messages", "unwrapped"]
 
 _ROLES: Final = {
     "ai": "assistant",
@@ -279,11 +279,6 @@ def messages(value: Any, role: str) -> list[dict[str, Any]]:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # nearly a message: shown as it is
         found = None
     return found or [{"role": role, "parts": [_text_part(value)]}]
-
-
-def instructions(value: Any) -> list[dict[str, Any]]:
-    """Return system instructions as GenAI parts."""
-    return [part for message in messages(value, "system") for part in message["parts"]]
 
 
 def last_words(value: Any, role: str) -> Any:
