@@ -14,7 +14,7 @@ import orjson
 from rootspan import semconv
 from rootspan.description import valid
 from rootspan.draft import Draft
-from rootspan.lengths import dumps, fit_messages, is_array, is_object, label
+from rootspan.lengths import dumps, fit_messages, is_array, is_object
 from rootspan.messages import first, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
@@ -108,8 +108,8 @@ def _write_input_messages(draft: Draft, value: Any) -> None:
 
 
 def _write_output_messages(draft: Draft, value: Any) -> None:
-    reasons = draft.more.get("finish_reasons") or ()
-    default = "error" if draft.failed else str(reasons[0]) if reasons else "stop"
+    reasons = [draft.label(reason) for reason in draft.more.get("finish_reasons") or ()]
+    default = "error" if draft.failed else reasons[0] if reasons else "stop"
     attributes, slack = draft.attributes, draft.plan.slack
     if isinstance(value, str):
         text = f"{ASSISTANT_HEAD}{dumps(value)}{ASSISTANT_END}{dumps(default)}}}]"
@@ -117,7 +117,7 @@ def _write_output_messages(draft: Draft, value: Any) -> None:
             attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = text
             return
     answers = messages(value, "assistant")
-    for message, reason in zip(answers, (*map(str, reasons), *[default] * len(answers)), strict=False):
+    for message, reason in zip(answers, (*reasons, *[default] * len(answers)), strict=False):
         message["finish_reason"] = "error" if draft.failed else message.get("finish_reason") or reason
     attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = fit_messages(answers, slack)
 
@@ -135,15 +135,15 @@ def write_tool(draft: Draft) -> None:
     """Write which tool it was; on an error, which tool failed."""
     record, more, attributes = draft.record, draft.more, draft.attributes
     if (name := record.name if record.kind == Kind.TOOL else more.get("tool_name")) is not None:
-        attributes[semconv.GEN_AI_TOOL_NAME] = label(name)
+        attributes[semconv.GEN_AI_TOOL_NAME] = draft.label(name)
     if (description := more.get("tool_description")) is not None:
-        attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = label(description)
+        attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = draft.label(description)
 
 
 def write_call(draft: Draft) -> None:
     """Write which of the model's calls it was."""
     if (value := draft.more.get("call_id")) is not None:
-        draft.attributes[semconv.GEN_AI_TOOL_CALL_ID] = label(value)
+        draft.attributes[semconv.GEN_AI_TOOL_CALL_ID] = draft.label(value)
 
 
 def write_decision(draft: Draft) -> None:
@@ -167,7 +167,7 @@ def write_session_name(draft: Draft) -> None:
 def write_feedback(draft: Draft) -> None:
     """Write what somebody thought of another span."""
     more, attributes = draft.more, draft.attributes
-    attributes[semconv.GEN_AI_EVALUATION_NAME] = label(draft.record.name)
+    attributes[semconv.GEN_AI_EVALUATION_NAME] = draft.label(draft.record.name)
     if isinstance(target := more.get("target"), str) and len(target) >= 16:
         attributes[semconv.ROOTSPAN_TARGET_SPAN_ID] = target[-16:]
         if len(target) == 48:
@@ -191,7 +191,7 @@ def write_events(draft: Draft) -> tuple[str, list[SpanEvent]]:
     if not draft.failed:
         return "", events
     kind, message = record.error or (None, None)
-    named = label(kind) if kind else semconv.ERROR_TYPE_OTHER
+    named = draft.label(kind) if kind else semconv.ERROR_TYPE_OTHER
     draft.attributes.setdefault(semconv.ERROR_TYPE, named)
     described = draft.text("error", message) if message is not None and capture else ""
     if not any(event.name == semconv.EXCEPTION for event in events):
@@ -207,4 +207,4 @@ def _event(draft: Draft, event: SpanEvent) -> SpanEvent:
     given = {name: value for name, value in event.attributes.items() if capture or name not in semconv.CONTENT}
     clean: dict[str, Any] = draft.redactor.value("events", given)
     kept = {valid(name): draft.typed(value) for name, value in clean.items() if value is not None}
-    return SpanEvent(draft.redactor.word(label(event.name)), event.time, kept)
+    return SpanEvent(draft.label(event.name), event.time, kept)

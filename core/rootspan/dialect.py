@@ -20,13 +20,12 @@ from rootspan import content, properties, semconv
 from rootspan.description import valid
 from rootspan.draft import Draft, Plan
 from rootspan.freeze import LONGEST_ID, identifier
-from rootspan.lengths import dumps, label
+from rootspan.lengths import dumps
 from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from rootspan.redaction import Redactor
     from rootspan.settings import Settings
 
 __all__ = ["RARE", "TOKENS", "link_to", "to_span"]
@@ -69,7 +68,7 @@ def _write_name(draft: Draft) -> None:
     )
     if record.outcome is not None:
         draft.attributes[semconv.ROOTSPAN_OUTCOME] = str(record.outcome)
-    draft.name = semconv.GEN_AI_EVALUATION_RESULT if record.kind == Kind.FEEDBACK else label(record.name)
+    draft.name = semconv.GEN_AI_EVALUATION_RESULT if record.kind == Kind.FEEDBACK else draft.label(record.name)
 
 
 def _write_operation(draft: Draft) -> None:
@@ -104,21 +103,24 @@ def _conversation(draft: Draft) -> str | None:
 def _write_identity(draft: Draft) -> None:
     record, attributes = draft.record, draft.attributes
     inherited = record.inherited or NOBODY
-    if (convo := _id(record.convo_id or inherited.convo_id)) is not None:
+    if (convo := _id(draft, record.convo_id or inherited.convo_id)) is not None:
         draft.convo = attributes[semconv.SESSION_ID] = attributes[semconv.GEN_AI_CONVERSATION_ID] = convo
-    if (user := _id(record.user_id or inherited.user_id)) is not None:
+    if (user := _id(draft, record.user_id or inherited.user_id)) is not None:
         draft.user = attributes[semconv.USER_ID] = user
 
 
 def _write_agent(draft: Draft) -> None:
     agent = draft.more.get("agent_name") or (draft.record.inherited or NOBODY).agent_name
-    agent = valid(agent) if isinstance(agent, str) else draft.plan.agent_name
+    agent = valid(draft.redactor.word(agent)) if isinstance(agent, str) else draft.plan.agent_name
     if agent is not None:
         draft.attributes[semconv.GEN_AI_AGENT_NAME] = draft.attributes[semconv.AGENT_NAME] = agent
 
 
-def _id(value: Any) -> str | None:
-    if value is None or (type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_ID):
+def _id(draft: Draft, given: Any) -> str | None:
+    if given is None:
+        return None
+    value = draft.redactor.word(given)
+    if type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_ID:
         return value
     text = identifier(value)
     return None if text is None else valid(text)
@@ -147,18 +149,18 @@ def _write_event_name(draft: Draft) -> None:
 def _write_model(draft: Draft) -> None:
     record, attributes, more = draft.record, draft.attributes, draft.more
     if record.model is not None:
-        attributes[semconv.GEN_AI_REQUEST_MODEL] = label(record.model)
+        attributes[semconv.GEN_AI_REQUEST_MODEL] = draft.label(record.model)
     if record.provider is not None:
-        provider = semconv.normalise_provider(label(record.provider))
+        provider = semconv.normalise_provider(draft.label(record.provider))
         attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
         if draft.plan.extras and not draft.plan.extras.isdisjoint(("langsmith", "bentolabs")):
             attributes[semconv.GEN_AI_SYSTEM] = provider
     if more:
         answered = more.get("response_model")
         if answered is not None and answered != record.model:
-            attributes[semconv.GEN_AI_RESPONSE_MODEL] = label(answered)
+            attributes[semconv.GEN_AI_RESPONSE_MODEL] = draft.label(answered)
         if reasons := more.get("finish_reasons"):
-            attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [label(reason) for reason in reasons]
+            attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [draft.label(reason) for reason in reasons]
 
 
 def _is_below(draft: Draft, what: str) -> bool:
@@ -265,22 +267,21 @@ def _within_limits(span: SpanData, settings: Settings) -> SpanData:
     )
 
 
-def to_span(record: Record, plan: Plan, redactor: Redactor) -> SpanData:
+def to_span(record: Record, plan: Plan) -> SpanData:
     """Return a record as a span in the wire dialect; never raises.
 
     Args:
         record: what the caller's thread left.
-        plan: what follows from the tracker's settings: limits, extras, `capture_content`, the default agent.
-        redactor: masks secrets in the host's values before they are shaped.
+        plan: what follows from the tracker's settings: limits, extras, `capture_content`, redaction, the default agent.
 
     Returns:
         The span; `rootspan.dropped_fields` names what could not be shaped.
 
     Example:
-        >>> to_span(record, Plan(settings), redactor).attributes["gen_ai.operation.name"]  # doctest: +SKIP
+        >>> to_span(record, Plan(settings)).attributes["gen_ai.operation.name"]  # doctest: +SKIP
         'chat'
     """
-    draft = Draft(record, plan, redactor)
+    draft = Draft(record, plan)
     table = _FULL if draft.more else _PLAIN
     for field, part in table.get(record.kind) or table[Kind.STEP]:
         try:

@@ -16,11 +16,11 @@ import orjson
 from rootspan import semconv
 from rootspan.description import integer, valid
 from rootspan.freeze import freeze
-from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
+from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes, label
 from rootspan.record import AttributeValue, Chat, Kept, Record
+from rootspan.redaction import Redactor
 
 if TYPE_CHECKING:
-    from rootspan.redaction import Redactor
     from rootspan.settings import Settings
 
 __all__ = ["Draft", "Plan"]
@@ -38,10 +38,17 @@ class Plan:
         settings: the tracker's settings.
     """
 
-    __slots__ = ("agent_name", "capture", "extras", "limited", "settings", "slack")
+    __slots__ = ("agent_name", "capture", "extras", "limited", "redactor", "settings", "slack")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.redactor = Redactor(
+            text=settings.redact_text,
+            pii=settings.redact_pii,
+            keys=settings.redact_keys,
+            hook=settings.redact,
+            secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
+        )
         service = settings.resource_attributes.get("service.name") if settings.service_name_chosen else None
         named = settings.agent_name if isinstance(settings.agent_name, str) else service
         self.agent_name = valid(named) if isinstance(named, str) else None
@@ -59,7 +66,6 @@ class Draft:
     Args:
         record: what the caller's thread left.
         plan: what follows from the settings.
-        redactor: masks secrets.
     """
 
     __slots__ = (
@@ -76,10 +82,10 @@ class Draft:
         "user",
     )
 
-    def __init__(self, record: Record, plan: Plan, redactor: Redactor) -> None:
+    def __init__(self, record: Record, plan: Plan) -> None:
         self.record = record
         self.plan = plan
-        self.redactor = redactor
+        self.redactor = plan.redactor
         more = record.more
         self.more: Mapping[str, Any] = more if more is not None and type(more) in _FIELDS else _NOTHING
         self.attributes: dict[str, AttributeValue] = {}
@@ -89,6 +95,10 @@ class Draft:
         self.failed = False
         self.user: str | None = None
         self.convo: str | None = None
+
+    def label(self, value: Any) -> str:
+        """Return a name, a model or another label as valid text of bounded length, without secrets."""
+        return label(self.redactor.word(value))
 
     def drop(self, field: str) -> None:
         """Note that a field could not be sent."""

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rootspan.errors import ConfigurationError
 from rootspan.forks import SETTING_UP, after_fork, forked, home
@@ -18,9 +18,6 @@ from rootspan.log import log
 from rootspan.pipeline import EXIT_SECONDS, Pipeline
 from rootspan.recorder import Recorder
 from rootspan.settings import Settings, resolve
-
-if TYPE_CHECKING:
-    from rootspan.record import Record, SpanData
 
 __all__ = ["from_environment", "record_with", "tell"]
 
@@ -40,24 +37,12 @@ def record_with(settings: Settings) -> Recorder:
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
         from rootspan import dialect
         from rootspan.draft import Plan
-        from rootspan.redaction import Redactor
         from rootspan.shortcut import shortcut
         from rootspan.transport import sinks
 
-    redactor = Redactor(
-        text=settings.redact_text,
-        pii=settings.redact_pii,
-        keys=settings.redact_keys,
-        hook=settings.redact,
-        secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
-    )
-
     plan = Plan(settings)
-
-    def shape(record: Record) -> SpanData:
-        return dialect.to_span(redactor.labels(record), plan, redactor)
-
-    shorten = partial(shortcut, plan, shape, redactor)
+    shape = partial(dialect.to_span, plan=plan)
+    shorten = partial(shortcut, plan, shape)
     pipeline: Pipeline
     if settings.spool:
         from rootspan.spooling import SpoolingPipeline

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from operator import is_
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,6 @@ from rootspan.denied_keys import DeniedKeys
 from rootspan.log import log
 from rootspan.marks import DROPPED, REDACTED, TOO_DEEP
 from rootspan.personal_data import PERSONAL_DATA
-from rootspan.record import Identity, Record
 from rootspan.secret_shapes import without_shapes, without_userinfo
 
 __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
@@ -28,19 +27,6 @@ __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
 _LONGEST_KEY: Final = 256  # characters
 _UNMISTAKABLE: Final = 12  # characters of a secret that stands in no other word
-_LABELS: Final = frozenset(
-    {
-        "agent_name",
-        "call_id",
-        "finish_reasons",
-        "response_model",
-        "tool_description",
-        "tool_name",
-    }
-)
-"""The rare fields of a record that name something."""
-
-_FIELDS: Final = ("name", "inherited", "user_id", "convo_id", "model", "provider", "error", "more")
 _STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither changed nor denied
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
@@ -95,7 +81,7 @@ class Redactor:
         self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
         self._answered = _Pass(self._exact, frozenset(), False)
         self._key = lru_cache(maxsize=4096)(self._decide)
-        self.word = lru_cache(maxsize=1024)(self._label)  # what names something, redacted
+        self._word = lru_cache(maxsize=1024)(self._scrub)
         self._logged = float("-inf")
         self._unlogged = 0
 
@@ -139,55 +125,19 @@ class Redactor:
         """
         return len(key) <= _LONGEST_KEY and self._key(key) is _STAYS
 
-    def labels(self, record: Record) -> Record:
-        """Redact what a record calls things and people: names, ids, models, the type of an error.
+    def word(self, named: Any) -> Any:
+        """Redact what names something or somebody: a name, an id, a model, the type of an error.
 
-        Nobody means to put a secret there; it happens all the same. Contents are the business of `value` and `text`.
+        Nobody means to put a secret there; it happens all the same. The host's own rule is not asked.
 
         Args:
-            record: what the caller's thread left.
-
-        Returns:
-            The same object if nothing was found.
+            named: a text; the JSON of what should have been one becomes a text, and anything else stays.
         """
-        word = self.word  # almost always a cached answer: this runs for every record
-        name, inherited, error, more = word(record.name), record.inherited, record.error, record.more
-        user, convo, model, provider = record.user_id, record.convo_id, record.model, record.provider
-        if inherited is not None:
-            inherited = self._identity(inherited)
-        if error is not None:
-            error = word(error[0]), error[1]
-        if more:
-            more = self._labels_in(more)
-        new = (name, inherited, word(user), word(convo), word(model), word(provider), error, more)
-        old = (record.name, record.inherited, user, convo, model, provider, record.error, record.more)
-        return record if new == old else record._replace(**dict(zip(_FIELDS, new, strict=True)))
-
-    def _label(self, text: Any) -> Any:
-        if type(text) is str:
-            return self._scrub(text)
-        if type(text) is bytes:  # the JSON text of what should have been a word
-            return orjson.dumps(self.value("label", orjson.loads(text))).decode()
-        return text
-
-    def _identity(self, identity: Identity) -> Identity:
-        word = self.word
-        user, convo, _, agent, _ = identity
-        new = word(user), word(convo), word(agent)
-        if new == (user, convo, agent):
-            return identity
-        return identity._replace(user_id=new[0], convo_id=new[1], agent_name=new[2])
-
-    def _labels_in(self, more: Mapping[str, Any]) -> Mapping[str, Any]:
-        changed: dict[str, Any] = {}
-        for field in _LABELS & more.keys():
-            value: Any = more[field]
-            kind: Any = type(value)
-            new: Any = tuple(map(self._label, value)) if kind is tuple else value
-            new = self._label(new)
-            if new != value:
-                changed[field] = new
-        return {**more, **changed} if changed else more
+        if type(named) is str:  # almost always a cached answer: each record has some
+            return self._word(named) if len(named) <= _LONGEST_KEY else self._scrub(named)
+        if type(named) is bytes:
+            return orjson.dumps(self.value("label", orjson.loads(named))).decode()
+        return named
 
     def _is_clean(self, value: Any, depth: int) -> bool:
         """Return whether a walk would leave a value as it is; asked first, because it is so almost always."""

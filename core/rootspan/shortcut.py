@@ -27,7 +27,6 @@ from rootspan.lengths import DATA, SHORT
 from rootspan.properties import write_properties
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record, SpanData
-from rootspan.redaction import Redactor
 
 __all__ = ["Short", "shortcut"]
 
@@ -115,14 +114,11 @@ class _Writer:
     Args:
         plan: what follows from the tracker's settings.
         shape: the long way to a span.
-        redactor: masks secrets.
         encoder: the long way from there.
     """
 
-    def __init__(
-        self, plan: Plan, shape: Callable[[Record], SpanData], redactor: Redactor, encoder: ProtobufEncoder
-    ) -> None:
-        self._shape, self._redactor, self._encoder = shape, redactor, encoder
+    def __init__(self, plan: Plan, shape: Callable[[Record], SpanData], encoder: ProtobufEncoder) -> None:
+        self._shape, self._redactor, self._encoder = shape, plan.redactor, encoder
         self._plan = plan
         self._longest = plan.settings.max_content_length
         self._longest_text = (self._longest - _AROUND) // _ESCAPED
@@ -209,7 +205,7 @@ class _Writer:
         self, record: tuple[Any, ...], writers: _Writers, convo: str | None = None, user: str | None = None
     ) -> bytes:
         """Return the attributes that functions of the dialect write of a record."""
-        draft = Draft(Record(*record), self._plan, self._redactor)
+        draft = Draft(Record(*record), self._plan)
         draft.convo, draft.user = convo or None, user or None
         for write in writers:
             write(draft)
@@ -276,8 +272,8 @@ class _Writer:
             inherited=Identity(agent_name=agent, tags=tags), input_tokens=0 if counted else None,
         )  # fmt: skip
         span = self._shape(record)
-        if self._redactor.labels(record) is not record or semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
-            raise _NotPlainError  # what the functions below write of a label would not be redacted
+        if semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
+            raise _NotPlainError
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
         return _remember(self._heads, label, (called, self._encoder.attributes(shared)))
@@ -335,14 +331,13 @@ class _Writer:
         return record[5] if start is None else start, outcome, counted, usage, more, rare
 
     def _look_at(self, record: tuple[Any, ...], more: Mapping[str, Any]) -> None:
-        """Raise where one of these fields changes what others become, or would be redacted as a label."""
-        call, given, outside = more.get("call_id"), more.get("attributes"), more.get("host_attributes")
+        """Raise where one of these fields changes what others become."""
+        given, outside = more.get("attributes"), more.get("host_attributes")
         if (
             not _FIELDS.issuperset(more)
             or (record[0] in _CHATS and more.get("finish_reasons", _STOP)[0] != _STOP[0])
             or (given is not None and id(given) not in self._requests and not self._written_here.isdisjoint(given))
             or (outside is not None and not self._written_here.isdisjoint(outside))
-            or (call is not None and self._redactor.text("call_id", call) is not call)
         ):
             raise _NotPlainError
 
@@ -379,15 +374,12 @@ def _remember(known: dict[Any, T], what: Any, how: T) -> T:
     return how
 
 
-def shortcut(
-    plan: Plan, shape: Callable[[Record], SpanData], redactor: Redactor, sinks: Sequence[object]
-) -> Short | None:
+def shortcut(plan: Plan, shape: Callable[[Record], SpanData], sinks: Sequence[object]) -> Short | None:
     """Return the short way of a tracker's plain records; None where its settings leave none plain.
 
     Args:
         plan: what follows from the tracker's settings.
         shape: the long way from a record to a span.
-        redactor: masks secrets.
         sinks: where the spans go; the short way leads to a single one, and to protobuf.
     """
     encoder = getattr(sinks[0], "encoder", None) if len(sinks) == 1 else None
@@ -395,4 +387,4 @@ def shortcut(
     odd = plan.limited or plan.extras or not plan.capture or settings.redact_pii or settings.redact is not None
     if odd or not isinstance(encoder, ProtobufEncoder):
         return None
-    return _Writer(plan, shape, redactor, encoder).span
+    return _Writer(plan, shape, encoder).span

@@ -20,13 +20,11 @@ from rootspan.dialect import to_span
 from rootspan.draft import Plan
 from rootspan.freeze import freeze
 from rootspan.record import Identity, Kind, Record, SpanData, SpanEvent
-from rootspan.redaction import Redactor
 from rootspan.settings import Settings
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 IDS = TRACE + SPAN
 SETTINGS = Settings()
-REDACTOR = Redactor()
 CONTAINERS = ("input", "output", "properties")
 
 
@@ -41,7 +39,7 @@ def record(kind: str = Kind.EVENT, **fields: Any) -> Record:
 
 
 def span(kind: str = Kind.EVENT, settings: Settings = SETTINGS, **fields: Any) -> SpanData:
-    return to_span(record(kind, **fields), Plan(settings), REDACTOR)
+    return to_span(record(kind, **fields), Plan(settings))
 
 
 def attributes(kind: str = Kind.EVENT, settings: Settings = SETTINGS, **fields: Any) -> dict[str, Any]:
@@ -226,7 +224,7 @@ def test_time_grows_no_faster_than_the_names(field: str) -> None:
             fields = {"properties": dict.fromkeys(names, 1), "more": {"attributes": given}}
         made = record(**fields)
         start = time.thread_time()
-        to_span(made, Plan(SETTINGS), REDACTOR)
+        to_span(made, Plan(SETTINGS))
         return time.thread_time() - start
 
     for _attempt in range(5):
@@ -749,10 +747,9 @@ def test_without_content_no_text_of_anyone_is_left(kind: str) -> None:
 
 
 def test_what_the_hook_takes_away_is_gone() -> None:
-    redactor = Redactor(hook=lambda path, value: None)
     more = {"attributes": {"mine": "x"}, "host_attributes": {"http.request.header.x-mine": "x"}}
     poor = record(input=5, output=5, properties={"a": "x"}, more=more)
-    found = to_span(poor, Plan(SETTINGS), redactor).attributes
+    found = to_span(poor, Plan(Settings(redact=lambda path, value: None))).attributes
     assert not {"input.value", "output.value", "a", "mine", "http.request.header.x-mine"} & set(found)
 
 
@@ -805,7 +802,7 @@ def test_a_poison_field_costs_that_field_only() -> None:
     found = attributes(user_id="u", convo_id="c", model="m", provider=Poison(), link="no hex" * 8)
     assert (found["user.id"], found["gen_ai.request.model"]) == ("u", "m")
     assert found["rootspan.dropped_fields"] == ["model", "link"]
-    broken = to_span(record()._replace(input=b"{no json", output="fine"), Plan(SETTINGS), REDACTOR).attributes
+    broken = to_span(record()._replace(input=b"{no json", output="fine"), Plan(SETTINGS)).attributes
     assert broken["rootspan.dropped_fields"] == ["input"]
     assert broken["output.value"] == "fine"
     assert attributes(outcome="failure", error=Poison())["rootspan.dropped_fields"] == ["error"]
@@ -871,7 +868,7 @@ def test_it_never_raises(kind: str, fields: dict[str, Any], more: dict[str, Any]
         extras=frozenset({"mlflow", "langfuse", "traceloop", "langsmith", "bentolabs"}),
         max_content_length=200,
     )
-    found = to_span(record(kind)._replace(**fields, more=more), Plan(everything), REDACTOR)
+    found = to_span(record(kind)._replace(**fields, more=more), Plan(everything))
     assert (found.trace_id, found.span_id) == (TRACE, SPAN)
     assert isinstance(found.name, str)
 

@@ -121,6 +121,7 @@ def test_a_text_that_redaction_makes_too_long_takes_the_long_way() -> None:
 def test_steps_are_plain_and_failures_are_not(ways: Ways) -> None:
     for _ in range(2):
         ways.tracker.track_tool_call("search", {"q": "x"}, {"n": 3}, call_id="call_1", reasoning="to know")
+        ways.tracker.track_tool_call("search", call_id="sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z")
         ways.tracker.track_decision("no stock", ["wait", "refund"], confidence=0.7)
         with ways.tracker.begin("turn", input="Hi") as turn:
             ways.tracker.track_ai("answer", output="Hello")
@@ -131,7 +132,6 @@ def test_steps_are_plain_and_failures_are_not(ways: Ways) -> None:
             assert short == long
     ways.tracker.track_tool_call("search", error="no answer")
     ways.tracker.track_error("no answer")
-    ways.tracker.track_tool_call("search", call_id="sk-proj-q7Rabcdefghijklmnopqrstuvwxyz123456W4z")
     session = ways.tracker.create_session("u1")
     ways.tracker.complete_session(session)
     with ways.tracker.begin("turn") as turn:
