@@ -84,7 +84,6 @@ class _Begun(dict[int, bytes]):
     """
 
     def __init__(self, key: bytes) -> None:
-        super().__init__()
         self._key = key
 
     def __missing__(self, size: int) -> bytes:
@@ -272,8 +271,6 @@ class _Writer:
             inherited=Identity(agent_name=agent, tags=tags), input_tokens=0 if counted else None,
         )  # fmt: skip
         span = self._shape(record)
-        if semconv.ROOTSPAN_DROPPED_FIELDS in span.attributes:
-            raise _NotPlainError
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
         return _remember(self._heads, label, (called, self._encoder.attributes(shared)))

@@ -109,8 +109,9 @@ ATTRIBUTES = st.dictionaries(
     max_size=3,
 )
 KINDS = st.sampled_from(
-    [Kind.STEP, Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL, Kind.DECISION, Kind.EVENT, Kind.INTERACTION, Kind.REQUEST]
-)
+    [Kind.STEP, Kind.MODEL, Kind.TOOL, Kind.RETRIEVAL, Kind.DECISION, Kind.EVENT, Kind.INTERACTION, Kind.REQUEST,
+     Kind.SESSION, Kind.OUTCOME, Kind.ERROR, Kind.FEEDBACK]
+)  # fmt: skip
 PLACES = st.sampled_from(["nowhere", "context", "interaction", "parent", "host span", "tags"])
 
 

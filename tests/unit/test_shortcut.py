@@ -173,6 +173,8 @@ def test_a_request_that_went_well_is_plain_with_what_was_tracked_in_it(ways: Way
         request(ways, lambda root: root.write(b"a piece"))
         request(ways, lambda root: root._recorder.update_totals(root._span, 3, None, None))
         request(ways, capture_headers=["traceparent"])
+        with use_span(TracerProvider().get_tracer("host").start_span("request")):
+            request(ways)
     for short, long in ways.both():
         assert short == long
 
