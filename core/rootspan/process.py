@@ -35,14 +35,14 @@ _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
-        from rootspan import dialect
+        from rootspan.dialect import to_span
         from rootspan.draft import Plan
         from rootspan.shortcut import shortcut
         from rootspan.transport import sinks
 
     plan = Plan(settings)
-    shape = partial(dialect.to_span, plan=plan)
-    shorten = partial(shortcut, plan, shape)
+    shape = partial(to_span, plan=plan)
+    shorten = partial(shortcut, plan)
     pipeline: Pipeline
     if settings.spool:
         from rootspan.spooling import SpoolingPipeline

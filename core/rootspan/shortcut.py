@@ -20,13 +20,13 @@ import orjson
 
 from rootspan import semconv
 from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD, write_input, write_output
-from rootspan.dialect import RARE, TOKENS, link_to
+from rootspan.dialect import RARE, TOKENS, link_to, to_span
 from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.lengths import DATA, SHORT
 from rootspan.properties import write_properties
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
-from rootspan.record import Identity, Kind, Record, SpanData
+from rootspan.record import Identity, Kind, Record
 
 __all__ = ["Short", "shortcut"]
 
@@ -112,13 +112,11 @@ class _Writer:
 
     Args:
         plan: what follows from the tracker's settings.
-        shape: the long way to a span.
-        encoder: the long way from there.
+        encoder: the long way from a span.
     """
 
-    def __init__(self, plan: Plan, shape: Callable[[Record], SpanData], encoder: ProtobufEncoder) -> None:
-        self._shape, self._redactor, self._encoder = shape, plan.redactor, encoder
-        self._plan = plan
+    def __init__(self, plan: Plan, encoder: ProtobufEncoder) -> None:
+        self._plan, self._redactor, self._encoder = plan, plan.redactor, encoder
         self._longest = plan.settings.max_content_length
         self._longest_text = (self._longest - _AROUND) // _ESCAPED
         self._heads: dict[Any, tuple[bytes, bytes]] = {}
@@ -133,7 +131,7 @@ class _Writer:
         self._metadata = _Begun(encoder.key(semconv.METADATA))
         self._convo = [_Begun(encoder.key(name)) for name in (semconv.SESSION_ID, semconv.GEN_AI_CONVERSATION_ID)]
         self._user = [_Begun(encoder.key(semconv.USER_ID))]
-        self._written_here = frozenset(name for kind in _KINDS for name in shape(_whole(kind)).attributes)
+        self._written_here = frozenset(name for kind in _KINDS for name in to_span(_whole(kind), plan).attributes)
 
     def span(self, record: tuple[Any, ...], trace: str) -> bytes | None:
         """Return a record as `ProtobufEncoder.span` would in the end, None where it has to take the long way."""
@@ -270,7 +268,7 @@ class _Writer:
             kind=kind, name=name, model=model, provider=provider, outcome=outcome, more=dict(labels) or None,
             inherited=Identity(agent_name=agent, tags=tags), input_tokens=0 if counted else None,
         )  # fmt: skip
-        span = self._shape(record)
+        span = to_span(record, self._plan)
         shared = {name: value for name, value in span.attributes.items() if name != _TOKENS_IN}
         called = self._encoder.name(span.name) + bytes((0x30, span.kind))
         return _remember(self._heads, label, (called, self._encoder.attributes(shared)))
@@ -371,12 +369,11 @@ def _remember(known: dict[Any, T], what: Any, how: T) -> T:
     return how
 
 
-def shortcut(plan: Plan, shape: Callable[[Record], SpanData], sinks: Sequence[object]) -> Short | None:
+def shortcut(plan: Plan, sinks: Sequence[object]) -> Short | None:
     """Return the short way of a tracker's plain records; None where its settings leave none plain.
 
     Args:
         plan: what follows from the tracker's settings.
-        shape: the long way from a record to a span.
         sinks: where the spans go; the short way leads to a single one, and to protobuf.
     """
     encoder = getattr(sinks[0], "encoder", None) if len(sinks) == 1 else None
@@ -384,4 +381,4 @@ def shortcut(plan: Plan, shape: Callable[[Record], SpanData], sinks: Sequence[ob
     odd = plan.limited or plan.extras or not plan.capture or settings.redact_pii or settings.redact is not None
     if odd or not isinstance(encoder, ProtobufEncoder):
         return None
-    return _Writer(plan, shape, encoder).span
+    return _Writer(plan, encoder).span
