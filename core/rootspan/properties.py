@@ -18,7 +18,7 @@ __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_
 
 _HEADERS: Final = (f"{semconv.HTTP_REQUEST_HEADER}.", f"{semconv.HTTP_RESPONSE_HEADER}.")
 # Under names of ours, which no rule for keys is meant for, and yet the host's own words.
-_WORDS: Final = frozenset({semconv.LANGGRAPH_THREAD_ID, semconv.GEN_AI_REQUEST_STOP_SEQUENCES})
+_WORDS: Final = frozenset({semconv.LANGGRAPH_NODE, semconv.LANGGRAPH_THREAD_ID, semconv.GEN_AI_REQUEST_STOP_SEQUENCES})
 
 
 def write_attributes(draft: Draft) -> None:

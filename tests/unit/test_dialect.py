@@ -715,6 +715,12 @@ def test_secrets_of_the_host_are_masked_and_our_names_never() -> None:
     assert "k" not in json.loads(found.attributes["metadata"]).values()  # type: ignore[arg-type]
 
 
+def test_a_secret_in_the_name_of_a_node_is_masked_under_every_name() -> None:
+    secret = "ghp_" + "a1B2" * 9
+    found = span(Kind.STEP, name=secret, more={"attributes": {semconv.LANGGRAPH_NODE: secret}})
+    assert found.name == found.attributes[semconv.LANGGRAPH_NODE] == "[redacted:github_token]"
+
+
 def test_a_secret_in_the_name_of_an_event_or_of_what_it_holds_is_masked() -> None:
     secret = "ghp_" + "a1B2" * 9
     given = SpanEvent(f"asked with {secret}", 7, {"n": 1, secret: "x", "none": None})
