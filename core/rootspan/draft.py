@@ -15,8 +15,8 @@ import orjson
 
 from rootspan import semconv
 from rootspan.description import integer, valid
-from rootspan.freeze import freeze
-from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes, label
+from rootspan.freeze import LABEL, freeze
+from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
 from rootspan.record import AttributeValue, Chat, Kept, Record
 from rootspan.redaction import Redactor
 
@@ -98,7 +98,10 @@ class Draft:
 
     def label(self, value: Any) -> str:
         """Return a name, a model or another label as valid text of bounded length, without secrets."""
-        return label(self.redactor.word(value))
+        named = self.redactor.word(value)
+        if type(named) is str and len(named) <= LABEL and named.isascii():
+            return named
+        return valid(str(named)[:LABEL])
 
     def drop(self, field: str) -> None:
         """Note that a field could not be sent."""

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.description import mark, valid
-from rootspan.freeze import LABEL, freeze
+from rootspan.description import mark
+from rootspan.freeze import freeze
 
 __all__ = [
     "DATA",
@@ -26,7 +26,6 @@ __all__ = [
     "holds_bytes",
     "is_array",
     "is_object",
-    "label",
 ]
 
 DATA: Final = ("data", "file_data", "b64_json", "base64", "bytes")
@@ -48,13 +47,6 @@ def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
 def is_array(value: Any) -> TypeGuard[list[Any]]:
     """Return whether a JSON-like value is an array."""
     return isinstance(value, list)
-
-
-def label(value: Any) -> str:
-    """Return a name, a model or another short label as valid text of bounded length."""
-    if type(value) is str and len(value) <= LABEL and value.isascii():
-        return value
-    return valid(str(value)[:LABEL])
 
 
 def dumps(value: Any) -> str:
