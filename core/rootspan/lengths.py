@@ -95,13 +95,21 @@ def _beginning(value: Any, limit: int, shown: Callable[[str], Any], nothing: str
 
 def _shortened(value: Any, limit: int) -> tuple[str, Any]:
     """Return the JSON text of a value whose texts were cut until it fits, if cutting them is enough, and that value."""
-    cap = limit
     text = dumps(value)
+    cap = min(limit, _longest(value)) if len(text) > limit else 0  # a cap above that would change nothing
     while len(text) > limit and cap > _NARROW:
         value = _shorten(value, cap)
         text = dumps(value)
         cap = min(cap * 7 // 8, cap * limit // len(text))
     return text, value
+
+
+def _longest(value: Any) -> int:
+    """Return how many characters the longest text in a JSON-like value has."""
+    if isinstance(value, str):
+        return len(value)
+    items = value.values() if is_object(value) else value if is_array(value) else ()
+    return max(map(_longest, items), default=0)
 
 
 def _shorten(value: Any, cap: int) -> Any:

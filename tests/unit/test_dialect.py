@@ -15,7 +15,7 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from rootspan import semconv
+from rootspan import lengths, semconv
 from rootspan.dialect import to_span
 from rootspan.draft import Plan
 from rootspan.freeze import freeze
@@ -650,6 +650,15 @@ def test_long_content_is_cut_inside_its_texts_and_stays_json(value: Any) -> None
         if found["input.mime_type"] == "application/json":
             json.loads(found["input.value"])
         assert "rootspan.dropped_fields" not in found
+
+
+def test_many_short_texts_are_not_shortened_over_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    shorten = lengths._shorten
+    monkeypatch.setattr(lengths, "_shorten", lambda value, cap: looks.append(cap) or shorten(value, cap))
+    found = attributes(settings=Settings(max_content_length=10_000), input=['"quoted"\n'] * 1_000)
+    assert len(found["input.value"]) < 10_100
+    assert len(looks) < 5_000
 
 
 def test_the_original_size_is_noted_once() -> None:
