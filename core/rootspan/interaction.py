@@ -305,13 +305,14 @@ class Step(Opening):
                     recorder.finish(span)
                 else:
                     recorder.finish(span, *recorder.verdict(success, failure_reason))
-            if recorder.enclosing.leave(self._scope, False, span.bare):  # who has the handle is in it all the same
+            # What a `with` entered is left at its end. Who has the handle of a bare one is in it wherever it was begun.
+            if span.bare and recorder.enclosing.leave(self._scope, False):
                 self._pinned = inside(span)
         except Exception:
             recorder.own_error()
 
     def activate(self) -> None:
-        """Make it current in the running context; `with` does so by itself."""
+        """Make it current in the running context, until `leave`; `with` does both by itself."""
         variable = self._recorder.variable
         scope = variable.get()
         if scope is not self._scope and scope is not self._scope.outer:

@@ -172,18 +172,18 @@ class Enclosing:
         """Return what a scope that was left is in, be it only by a look-up, which adds nothing to the scope's own."""
         return self.named(scope.around())
 
-    def leave(self, scope: Scope, block: bool = False, bare: bool = False) -> bool:
+    def leave(self, scope: Scope, block: bool) -> bool:
         """Make current again what a scope was entered in, where it is current still.
 
         Args:
             scope: the one that has ended.
-            block: whether its `with` ends here as well; that is where it was entered, or it is lost.
-            bare: whether it is a bare interaction's, which may end anywhere; `is_left` finds out where it was begun.
+            block: whether its `with` ends here; that is where it was entered, or it is lost. Otherwise it is a bare
+                interaction's, which may end anywhere; `is_left` finds out where it was begun.
 
         Returns:
             Whether it was entered in another context, where those who are in it are not left in it.
         """
-        variable, token = self.variable, scope.token if block or bare else None
+        variable, token = self.variable, scope.token
         after = before = current = variable.get()
         elsewhere = False
         if token is not None:

@@ -203,6 +203,26 @@ class TestCurrent:
             wanted = {"user.id": "u1", "session.id": "c1", "gen_ai.agent.name": "a", "tag.tags": ["t"]}
             assert {key: span.attributes.get(key) for key in wanted} == wanted
 
+    def test_what_a_block_does_after_finish_is_the_same_persons(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1", convo_id="c1") as turn:
+            with tracker.tool_span("step") as step:
+                step.finish("result")
+                tracker.track_ai("in a step")
+            turn.finish("reply")
+            assert tracker.current() is None
+            tracker.track_ai("event")
+            tracker.tool_span("late step").finish()
+            tracker.begin("bare").finish()
+        tracker.track_ai("afterwards")
+        spans = arrived(tracker, sink)
+        assert spans["in a step"].parent_id == turn.span_id
+        for name in ("event", "late step", "bare"):
+            span = spans[name]
+            assert (span.parent_id, span.links) == (None, [(turn.trace_id, turn.span_id)])
+            assert (span.attributes["user.id"], span.attributes["session.id"]) == ("u1", "c1")
+        assert spans["afterwards"].links == []
+        assert "user.id" not in spans["afterwards"].attributes
+
     def test_work_that_is_left_behind_keeps_its_person_all_along(self, tracker: Tracker, sink: Sink) -> None:
         """A background task has the context of its request, which is over; what it does in turn changes nothing."""
         with tracker.begin("outer") as root, tracker.context(tags=["t"]), tracker.begin("turn", user_id="u1"):
