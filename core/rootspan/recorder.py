@@ -23,7 +23,7 @@ from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings
 
-__all__ = ["Recorder", "is_hex"]
+__all__ = ["Recorder", "is_id"]
 
 _NEVER: Final = (None, False)  # what is known of a session that was not here
 _REMEMBERED: Final = 10_000  # sessions that are open no more: told from another process's, and known to late steps
@@ -126,7 +126,7 @@ class Recorder(Arguments):
 
     def session_scope(self, session_id: object, scope: Scope | None) -> Scope | None:
         """Return the scope of a session addressed by id, `scope` for what is no session id."""
-        if not is_hex(session_id, 48):
+        if not is_id(session_id, 48):
             line = "session_id has to be what create_session returned; the step is recorded without it"
             self.warn("session_id", line)
             return scope
@@ -395,7 +395,7 @@ class Recorder(Arguments):
 
     def take_session(self, ids: object) -> tuple[OpenSpan | None, bool]:
         """Return the open session of that id, to complete it, and whether that was done before."""
-        if not is_hex(ids, 48):
+        if not is_id(ids, 48):
             return None, False
         span = self.sessions.pop(ids, None)
         completed = self.past.get(ids, _NEVER)[1]
@@ -438,6 +438,8 @@ class Recorder(Arguments):
         return self.pipeline.shutdown(timeout, at_exit)
 
 
-def is_hex(value: object, *lengths: int) -> TypeGuard[str]:
-    """Return whether a value is an id of ours of one of these lengths."""
-    return type(value) is str and len(value) in lengths and not value.strip("0123456789abcdef")
+def is_id(value: object, *lengths: int) -> TypeGuard[str]:
+    """Return whether a value is an id of ours of one of these lengths; OpenTelemetry's of nothing but zeros is none."""
+    if type(value) is not str or len(value) not in lengths:
+        return False
+    return not value.strip("0123456789abcdef") and value.strip("0") != ""

@@ -16,7 +16,7 @@ from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
 from rootspan.record import Identity, Kind
-from rootspan.recorder import Recorder, is_hex
+from rootspan.recorder import Recorder, is_id
 from rootspan.scope import Scope
 
 __all__ = ["Tracking"]
@@ -320,7 +320,7 @@ class Tracking:
     def _judged(self, target: object) -> tuple[str, Identity | None]:
         """Return the ids that feedback is about, and whose work that was, or else whose is done here."""
         recorder, ids = self._recorder, ""
-        if is_hex(target, 16, 48):
+        if is_id(target, 16, 48):
             ids, identity = target, self._recorder_of(target).session_identity(target)
             if identity is not None:
                 return ids, identity

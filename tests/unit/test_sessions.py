@@ -267,6 +267,22 @@ def test_a_handle_judges_what_is_not_known_here_as_its_own_user(tracker: Tracker
     assert feedback["elsewhere"]["rootspan.target.span_id"] == "0123456789abcdef"
 
 
+@pytest.mark.parametrize("ids", ["0" * 48, "F" * 48, "0" * 47, " " * 48, b"a" * 48, 5])
+def test_what_is_no_session_id_is_told_and_left_out(
+    tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture, ids: Any
+) -> None:
+    """All zeros are OpenTelemetry's id of nothing: a span in that trace would be refused, or join everybody's."""
+    with tracker.begin("turn", user_id="u1") as turn:
+        tracker.track_decision("why", session_id=ids)
+        tracker.track_feedback(ids, "thumbs")
+    assert "session_id has to be what create_session returned" in caplog.text
+    assert "track_feedback needs a span id, an interaction or a session id" in caplog.text
+    assert tracker.flush(5)
+    spans = {span.name: span for span in sink.spans}
+    assert (spans["decision"].trace_id, spans["decision"].parent_id) == (turn.trace_id, turn.span_id)
+    assert spans["gen_ai.evaluation.result"].links == []
+
+
 def test_feedback_without_a_target_is_told(tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     with tracker.begin("turn", user_id="u1") as turn:
         tracker.track_feedback(name="nobody's")
