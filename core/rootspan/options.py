@@ -87,7 +87,7 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> str:
-    _require("\0" not in (path := _text(os.fspath(value))))
+    _require(b"\0" not in os.fsencode(path := _text(os.fspath(value))))  # or no file can have that name
     return path
 
 
@@ -271,7 +271,8 @@ def checked(source: str, option: Option, make: Callable[[Any], Any], value: Any)
     # Raised out here, so that the traceback shows this error alone, and not the value inside another.
     if isinstance(problem, ConfigurationError):
         raise ConfigurationError(f"{source}: {problem}")
-    shown = f" {value!r}"[:200] if type(value) in (str, int, float) and not option.secret else ""
+    legible = type(value) in (str, float) or (type(value) is int and value.bit_length() <= 64)
+    shown = f" {value!r}"[:200] if legible and not option.secret else ""
     fail(f"{source} cannot be{shown} ({type(value).__name__}).", f"set {source} to {option.expected}")
 
 

@@ -145,6 +145,22 @@ def test_a_mistake_says_what_to_write_instead(given: dict[str, Any], said: str) 
     assert said in mistake(**given)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"timeout": 10**5_000},
+        {"user_id": 10**5_000},
+        {"spool": 10**5_000},
+        {"spool": "a\0b"},
+        {"spool": "\ud800"},
+        {"spool": b"a"},
+        {"certificate": "a\0b"},
+    ],
+)
+def test_a_value_that_cannot_even_be_shown_is_a_mistake_like_others(given: dict[str, Any]) -> None:
+    assert f"set {next(iter(given))}= to " in mistake(**given)
+
+
 # The fingerprint
 
 
