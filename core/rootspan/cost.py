@@ -177,13 +177,20 @@ def _plain(value: Any, depth: int) -> Any:
         return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
     if callable(dump := getattr(value, "model_dump", None)):
         return _plain(dump(mode="json", by_alias=True), depth + 1)  # a mock's returns another mock
-    fields = cast("dict[Any, Any]", value if isinstance(value, Mapping) else getattr(value, "__dict__", {}))
+    fields = cast("dict[Any, Any]", value if isinstance(value, Mapping) else _attributes(value))
     gemini = any(name in fields for name in ("token_count", "prompt_token_count"))
     return {
         _camel(name) if gemini else name: _plain(item, depth + 1)
         for name, item in fields.items()
         if isinstance(name, str) and not name.startswith("_") and item is not None
     }
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return what an object holds itself, be it in slots."""
+    slots = (vars(kind).get("__slots__", ()) for kind in type(value).__mro__)
+    names = (name for some in slots for name in ((some,) if isinstance(some, str) else some))
+    return {name: getattr(value, name, None) for name in names} | getattr(value, "__dict__", {})
 
 
 def _camel(name: str) -> str:

@@ -28,6 +28,18 @@ class Dumped:
         return self._fields
 
 
+class Slotted:
+    __slots__ = ("completion_tokens", "never_set", "prompt_tokens")
+
+    def __init__(self, **fields: int) -> None:
+        for name, count in fields.items():
+            setattr(self, name, count)
+
+
+class SlottedBelow(Slotted):
+    __slots__ = "total_tokens"  # one name, as Python allows
+
+
 OPENAI = {"prompt_tokens": 1000, "completion_tokens": 100}
 
 
@@ -37,6 +49,8 @@ OPENAI = {"prompt_tokens": 1000, "completion_tokens": 100}
         ("gpt-4o", OPENAI, "0.0035"),
         ("gpt-4o", SimpleNamespace(**OPENAI), "0.0035"),
         ("gpt-4o", Dumped(**OPENAI), "0.0035"),
+        ("gpt-4o", Slotted(**OPENAI), "0.0035"),
+        ("gpt-4o", SlottedBelow(**OPENAI, total_tokens=1100), "0.0035"),
         ("gpt-4o", {"input_tokens": 1000, "output_tokens": 100}, "0.0035"),
         ("gpt-4o", {**OPENAI, "prompt_tokens_details": {"cached_tokens": 400}}, "0.0030"),
         (
