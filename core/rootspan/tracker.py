@@ -75,9 +75,11 @@ class Tracker(Sessions, Decorating):
             return self._lent[0].configured()
         error = None
         with SETTING_UP:  # two threads may make their first call at once, or one while another configures
-            if isinstance(self._recorder, _Unconfigured):
-                settings, error = from_environment()
-                self._recorder = record_with(settings)
+            if not self._is_configured():
+                settings, found = from_environment()
+                recorder = record_with(settings)
+                if not self._is_configured():  # otherwise a signal's handler made one meanwhile
+                    self._recorder, error = recorder, found
         tell(error)  # only now: a log handler may track, or wait for a thread that does
         return self._recorder
 
@@ -99,7 +101,8 @@ class Tracker(Sessions, Decorating):
         if settings is None:
             settings, error = from_environment()
         with SETTING_UP:
-            before, self._recorder = self._recorder, record_with(settings)
+            recorder = record_with(settings)  # first, because a signal's handler may record meanwhile
+            before, self._recorder = self._recorder, recorder
             if not isinstance(before, _Unconfigured):
                 self._recorder.past = before.past
                 self._retired = tuple(old for old in (*self._retired, before) if old.open)
@@ -123,7 +126,10 @@ class Tracker(Sessions, Decorating):
         """The settings it has when it is not lent; None while they are still to be taken from the environment."""
         if self._lent is not None:
             return self._lent[0].chosen
-        return None if isinstance(self._recorder, _Unconfigured) else self.settings
+        return self.settings if self._is_configured() else None
+
+    def _is_configured(self) -> bool:
+        return not isinstance(self._recorder, _Unconfigured)
 
     @property
     def settings(self) -> Settings:

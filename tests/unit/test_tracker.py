@@ -1261,6 +1261,29 @@ def test_settings_hold_although_another_thread_makes_the_first_call_meanwhile(mo
     assert tracker.settings is chosen
 
 
+@pytest.mark.parametrize("configure", [False, True])
+def test_what_a_signals_handler_opens_while_settings_are_made_stays_known(
+    monkeypatch: pytest.MonkeyPatch, sink: Sink, configure: bool
+) -> None:
+    monkeypatch.setenv("ROOTSPAN_ENDPOINT", sink.url)
+    tracker, opened = Tracker.default(), list[str]()
+
+    def interrupted(settings: Settings) -> Recorder:
+        if not opened:
+            opened.append("")  # once: this call makes settings as well
+            opened[0] = tracker.create_session(user_id="u1")  # as a `__del__` may, too
+        return record_with(settings)
+
+    monkeypatch.setattr("rootspan.tracker.record_with", interrupted)
+    if configure:
+        tracker.reconfigure(resolve({}, endpoint=sink.url))
+    tracker.track_ai("first")
+    tracker.complete_session(opened[0])
+    assert {span.attributes.get("user.id"): span.parent_id for span in sink.wait(2)} == {"u1": None, None: None}
+    assert tracker.stats()["recorded"] == (1 if configure else 2)
+    tracker.shutdown()
+
+
 def test_delivery_12_a_log_handler_that_tracks_may_be_told_of_a_wrong_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
