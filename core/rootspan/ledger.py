@@ -91,10 +91,10 @@ class Ledger:
 
     def drop(self, reason: str) -> None:
         """Count a record that never came to be one."""
-        self.made.add()
-        with self.changed:
+        with self.changed:  # which may raise at the end of the caller's stack: then it counts nowhere
             self.untaken.dropped[reason] += 1
             self.untaken.settled += 1
+            self.made.add()
 
     def settle(self, account: Account, number: int, dropped: Mapping[str, int]) -> None:
         """Count records that left a place, perhaps none, and wake who waits for that.

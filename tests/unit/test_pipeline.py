@@ -242,6 +242,20 @@ def test_delivery_13_the_end_and_the_worker_report_a_loss_once_where_they_meet(m
     assert told == [("shutdown", 1)]
 
 
+def test_a_drop_that_reaches_the_end_of_the_stack_counts_nowhere(
+    tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_deep() -> None:
+        raise RecursionError
+
+    accounts = pipeline_of(tracker).ledger
+    with monkeypatch.context() as deep:
+        deep.setattr(accounts, "changed", Lock(too_deep, nothing))
+        with pytest.raises(RecursionError):
+            accounts.drop("internal_error")
+    assert (tracker.stats()["recorded"], tracker.stats()["dropped"]) == (0, {})
+
+
 @pytest.mark.parametrize("moment", ["before it says so", "after it said so"])
 def test_a_record_that_comes_while_the_worker_ends_does_not_wait_for_the_next(
     moment: str, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
