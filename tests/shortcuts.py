@@ -21,9 +21,15 @@ class Ways:
     """
 
     def __init__(self, **options: Any) -> None:
-        self.tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
-        self.pipeline: Any = self.tracker._recorder.pipeline
-        self.pipeline.worker = threading.current_thread()  # which leaves them in the queue
+        self._tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
+        self.pipeline: Any = self._tracker._recorder.pipeline
+
+    @property
+    def tracker(self) -> Tracker:
+        """What to record with."""
+        # Which leaves them in the queue; each time, because a test of forks has every tracker forget its worker.
+        self.pipeline.worker = threading.current_thread()
+        return self._tracker
 
     @property
     def records(self) -> list[tuple[Any, ...]]:
