@@ -51,7 +51,7 @@ class Plan:
         )
         service = settings.resource_attributes.get("service.name") if settings.service_name_chosen else None
         named = settings.agent_name if isinstance(settings.agent_name, str) else service
-        self.agent_name = valid(named) if isinstance(named, str) else None
+        self.agent_name = valid(self.redactor.word(named)) if isinstance(named, str) else None
         self.capture = settings.capture_content
         self.extras = settings.extras
         longest = settings.attribute_length_limit

@@ -730,6 +730,11 @@ def test_a_secret_in_the_name_of_a_node_is_masked_under_every_name() -> None:
     assert found.name == found.attributes[semconv.LANGGRAPH_NODE] == "[redacted:github_token]"
 
 
+def test_a_secret_in_the_name_of_the_configured_agent_is_masked() -> None:
+    found = attributes(settings=Settings(agent_name="bot of ghp_" + "a1B2" * 9))
+    assert found["gen_ai.agent.name"] == found["agent.name"] == "bot of [redacted:github_token]"
+
+
 def test_a_secret_in_the_name_of_an_event_or_of_what_it_holds_is_masked() -> None:
     secret = "ghp_" + "a1B2" * 9
     given = SpanEvent(f"asked with {secret}", 7, {"n": 1, secret: "x", "none": None})
