@@ -54,6 +54,7 @@ class Spool:
         most: bytes that the directory may hold; beyond them the oldest segments are given up.
         fsync: wait for the disk itself after each record, so that a power failure loses nothing either.
         on_lost: called with a journal, a reason, and how many of its spans were lost for it; on any thread.
+        on_interrupted: called where a signal ends `append` when it has begun to write, so that nobody learns of it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Spool:
         most: int,
         fsync: bool,
         on_lost: Callable[[Journal, str, int], object],
+        on_interrupted: Callable[[], object],
     ) -> None:
         self.directory = directory
         self.fingerprint = fingerprint
@@ -73,6 +75,7 @@ class Spool:
         self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
         self._fsync = fsync
         self._on_lost = on_lost
+        self._on_interrupted = on_interrupted
         self._said = False
         self._adopted: list[Journal] = []
         self._own: Journal | None = None
@@ -97,9 +100,14 @@ class Spool:
     def append(self, span_id: bytes, span: bytes) -> bool:
         """Write an encoded span; return False where memory has to take it."""
         begun = span_id in self._begun
-        pen = self._write(frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span), counts=True)
-        if begun and pen is not None:
-            self._end(span_id, pen)
+        record = frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span)
+        try:
+            pen = self._write(record, counts=True)
+            if begun and pen is not None:
+                self._end(span_id, pen)
+        except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
+            self._on_interrupted()
+            raise
         return pen is not None
 
     def end_elsewhere(self, span_id: bytes) -> None:
@@ -134,7 +142,7 @@ class Spool:
                 self._rotate(pen)  # what follows a torn record would wait for the rest of it
             self._fail(error)
             return None
-        except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
+        except (KeyboardInterrupt, SystemExit):
             if counts and pen is not None:
                 pen.count()
             raise

@@ -65,6 +65,7 @@ class SpoolingPipeline(Pipeline):
             most=settings.spool_max_bytes,
             fsync=settings.fsync,
             on_lost=self._lose,
+            on_interrupted=self._interrupted,
         )
         self._own = self._delivery(self._about)
         super().__init__(settings, shape, (self._own,), **options)
@@ -101,13 +102,8 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self.ledger.drop("encoding")
             return True
-        try:
-            if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
-                return False
-        except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
-            self.count()
-            self._wrote()
-            raise
+        if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
+            return False
         self.count()
         self._wrote()
         return True
@@ -139,6 +135,10 @@ class SpoolingPipeline(Pipeline):
             return self._own.encode(self._shape(Record(*record))) if span is None else span
         finally:
             shaping.busy = False
+
+    def _interrupted(self) -> None:
+        self.count()
+        self._wrote()
 
     def _lose(self, journal: Journal, reason: str, lost: int) -> None:
         self.ledger.lose(self._account(journal), lost, reason)

@@ -406,6 +406,25 @@ def test_delivery_13_a_ctrl_c_while_a_record_is_written_to_the_spool_leaves_the_
     tracker.shutdown()
 
 
+def test_a_ctrl_c_before_anything_of_a_record_is_written_to_the_spool_counts_nothing(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    tracker.track_ai("first")
+
+    def interrupted(*_: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rootspan.spool.frame", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.track_ai("interrupted")
+    assert tracker.flush(10)
+    stats = tracker.stats()
+    assert (stats["recorded"], stats["delivered"], stats["spooled"]) == (1, 1, 0)
+    tracker.shutdown()
+
+
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
     queue = pipeline_of(tracker)
     queue.records, queue.size = deque(), 1 << 40  # threads lost steps of it

@@ -30,9 +30,11 @@ class Lost(list[tuple[bool, int]]):
         self.append((journal.own, number))
 
 
-def make(path: Path, most: int = 64 << 20, about: bytes = ABOUT, **options: Any) -> Spool:
-    options = {"fsync": False, "on_lost": Lost(), **options}
-    return Spool(str(path), FINGERPRINT, about, most=most, **options)
+def make(
+    path: Path, most: int = 64 << 20, about: bytes = ABOUT, fingerprint: str = FINGERPRINT, **options: Any
+) -> Spool:
+    options = {"fsync": False, "on_lost": Lost(), "on_interrupted": lambda: None, **options}
+    return Spool(str(path), fingerprint, about, most=most, **options)
 
 
 @pytest.fixture
@@ -517,10 +519,10 @@ def test_delivery_09_only_the_same_key_and_endpoint_adopts(tmp_path: Path) -> No
     dead = make(tmp_path)
     write(dead, range(3))
     die(dead)
-    other = Spool(str(tmp_path), "f" * 64, ABOUT, most=1 << 20, fsync=False, on_lost=Lost())
+    other = make(tmp_path, fingerprint="f" * 64)
     assert other.adopt() == Found()
     # the first characters are the same, the rest is not
-    twin = Spool(str(tmp_path), FINGERPRINT[:16] + "f" * 48, ABOUT, most=1 << 20, fsync=False, on_lost=Lost())
+    twin = make(tmp_path, fingerprint=FINGERPRINT[:16] + "f" * 48)
     assert twin.adopt() == Found()
     assert twin.orphans() == []
     assert make(tmp_path).adopt() == Found(3)
