@@ -60,7 +60,7 @@ class OpenSpan:
     bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
     adopts: bool  # takes what it lacks from its children, once it ends: the next child may be somebody else's
     named: tuple[str | None, str | None, str | None]  # user, conversation and agent, each of the first that names one
-    ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at a child
+    ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at the first child
     has_children: bool
     told: bool  # an id of it was asked for, and may be looked up later
     usage_below: int  # whether some span below carries tokens, a cost or both

@@ -178,8 +178,10 @@ class RequestRoot:
 
     def first_child(self) -> None:
         """Ask the hooks before it starts, and not before the next ones; what is not known then is asked at the end."""
-        self.identify()
-        self._span.ask = None  # only now: a child that starts meanwhile in another thread asks for itself
+        if self._span.has_children:
+            self._span.ask = None
+        else:  # once more where it was none: who only looks where the code is may do so long before the login
+            self.identify()
 
     def set_route(self, route: str | None) -> None:
         """Set the matched route's template."""

@@ -82,7 +82,7 @@ class RequestOptions:
     Args:
         tracker: who records; the default tracker, looked up at each request, if None.
         event: the span name, or a function of the request that returns it; `METHOD route` if None.
-        user_id: a function of the request that returns the user; asked when a child starts and again at the end.
+        user_id: a function of the request that returns the user; asked at the first child and again at the end.
         convo_id: likewise for the conversation.
         properties: likewise for custom dimensions, asked at the end.
         convo_header: a request header to take the conversation from; sanitised, off unless named.

@@ -289,6 +289,19 @@ def test_a_hook_that_knows_nobody_is_asked_at_the_first_child_and_at_the_end(cap
     assert captured.one("GET").attributes["user.id"] == "u1"
 
 
+def test_who_looks_where_the_code_is_before_the_login_is_no_first_child(captured: Captured) -> None:
+    users: list[str] = []
+    tracker = captured.tracker
+    root = opened(captured, user_id=lambda request: users[0] if users else None)
+    with root.activate():
+        assert tracker.current() is not None
+        with tracker.context(tags=["beta"]):
+            users.append("u1")
+            tracker.track_ai("event")
+    root.finish()
+    assert captured.one("event").attributes["user.id"] == "u1"
+
+
 @pytest.mark.parametrize("looked_up", [False, True])
 def test_a_root_that_nobody_finished_is_recorded_as_such(captured: Captured, looked_up: bool) -> None:
     root = opened(captured, user_id=lambda request: "u1")
