@@ -140,10 +140,10 @@ class Opening(Tracking):
             span = recorder.start(_INTERACTION, name, scope, identity)
             if input is None:
                 span.adopts = True
-            elif type(input) is str and len(input) <= recorder.limit:
-                span.input = input
             else:
-                span.input = recorder.kept(input)
+                span.input = input if type(input) is str and len(input) <= recorder.limit else recorder.kept(input)
+                if scope is not None:  # only then it may be a child
+                    span.took_call(span.input, None)  # what a person asked comes before what a model is asked for it
             if properties is not None or model is not None or provider is not None:
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:

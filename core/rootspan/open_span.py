@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.record import Frozen, Identity, Kept, Kind
 
-__all__ = ["BELOW", "Holder", "OpenSpan", "holding", "known_since", "opened"]
+__all__ = ["ASKED", "BELOW", "Holder", "OpenSpan", "holding", "known_since", "opened"]
 
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
@@ -23,6 +23,8 @@ BELOW: Final = tuple(
     for names in ((), ("tokens_below",), ("cost_below",), ("tokens_below", "cost_below"))
 )
 """The fields of a span that has children, by what those carry; as proxies, which many share and which weigh nothing."""
+ASKED: Final = (Kind.INTERACTION, Kind.SESSION, Kind.MODEL)
+"""Kinds of spans that have a question and an answer, which the root above them takes where it lacks its own."""
 
 
 class Holder:
@@ -113,7 +115,7 @@ class OpenSpan:
             root.adopt(user_id, convo_id, agent_name, call_input, call_output)
 
     def took_call(self, call_input: Kept, call_output: Kept) -> None:
-        """Note what went into a call of a model below and what came out, or into and out of this one."""
+        """Note what a child was asked and what it answered, or a call of a model below it."""
         root = self.root
         if root.adopts:
             root.adopt(None, None, None, call_input, call_output)
@@ -136,7 +138,7 @@ class OpenSpan:
             self.named = (user or user_id or None, convo or convo_id or None, agent or agent_name or None)
 
     def settle(self) -> None:
-        """Take what it lacks from its children, and let those above know of a model call."""
+        """Take what it lacks from its children, and let those above know what it was asked and answered."""
         if self.adopts:
             if self.input is None:
                 self.input = self.first_input
@@ -145,7 +147,7 @@ class OpenSpan:
             self.first_input = self.last_output = None
             self.holder.identity = self.whose
         if self.parent is not None:
-            if self.model is not None or self.kind == Kind.MODEL:
+            if (self.model is not None or self.kind in ASKED) and not (self.input is self.output is None):
                 self.took_call(self.input, self.output)
             if self.tokens is not _UNTOLD:
                 self.parent.took(tokens=self.tokens)

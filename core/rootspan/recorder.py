@@ -17,7 +17,7 @@ from rootspan.freeze import weight
 from rootspan.host_span import host_span
 from rootspan.ids import new_ids, new_span_id
 from rootspan.log import log
-from rootspan.open_span import Holder, OpenSpan, holding, known_since, opened
+from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
@@ -298,6 +298,8 @@ class Recorder(Arguments):
         """Set what has become known of an open span."""
         if input is not None:
             span.input = self.kept(input)
+            if span.kind in ASKED:
+                span.took_call(span.input, None)
         if output is not None:
             span.output = self.kept(output)
         if properties is not None:

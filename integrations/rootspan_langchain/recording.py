@@ -101,8 +101,6 @@ class Recording(Opening):
                 outputs = said_below(run)  # LangChain tells nothing of a sync stream that was left at its first chunk
             said = last_said(outputs, "assistant") if run.parent is None else None
             run.span.output = frozen_value(graphs.unwrapped(outputs) if said is None else said)
-            if run.parent is None:
-                run.span.took_call(None, run.span.output)
 
     def call(self, run: Run, span: OpenSpan, operation: str, serialized: Any, metadata: Any, given: Any) -> None:
         """Keep which model was asked, and how."""

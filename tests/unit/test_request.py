@@ -7,7 +7,7 @@ import gc
 import http
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
-from rootspan import ConfigurationError
+from rootspan import ConfigurationError, Tracker
 from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, open_request, sole
 from rootspan.testing import Captured, Echo, WebContract, captured_spans
 
@@ -287,6 +287,62 @@ def test_a_hook_that_knows_nobody_is_asked_at_the_first_child_and_at_the_end(cap
     root.finish()
     assert len(asked) == 2
     assert captured.one("GET").attributes["user.id"] == "u1"
+
+
+def by_begin(tracker: Tracker, question: str, answer: str) -> None:
+    with tracker.begin("turn", input=question) as turn:
+        tracker.track_ai("model", input=["system", question], output="draft")
+        with tracker.start_step("model", "other", input="prompt") as step, tracker.tool_span("tool", input="arguments"):
+            step.set_output("another draft")
+        turn.finish(answer)
+
+
+def by_update(tracker: Tracker, question: str, answer: str) -> None:
+    turn = tracker.begin("turn")
+    turn.update(input=question, output="draft")
+    turn.track_ai("model", input=["system", question], output="another draft")
+    turn.finish(answer)
+
+
+def by_decorator(tracker: Tracker, question: str, answer: str) -> None:
+    @tracker.interaction(event="turn")
+    def handle(message: str) -> str:
+        tracker.track_ai("model", input=["system", message], output="draft")
+        return answer
+
+    assert handle(question) == answer
+
+
+def by_session(tracker: Tracker, question: str, answer: str) -> None:
+    session_id = tracker.create_session(agent_name="turn", user_input=question)
+    tracker.track_ai("model", input=["system", question], output="draft")
+    tracker.complete_session(session_id, assistant_output=answer)
+
+
+@pytest.mark.parametrize("interact", [by_begin, by_update, by_decorator, by_session])
+def test_a_request_shows_what_the_interactions_in_it_were_asked_and_answered(
+    captured: Captured, interact: Callable[[Tracker, str, str], None]
+) -> None:
+    root = opened(captured)
+    with root.activate():
+        interact(captured.tracker, "question", "answer")
+        interact(captured.tracker, "next question", "last answer")
+        with captured.tracker.begin("of neither"):
+            captured.tracker.track_decision(reasoning="because")
+    root.finish()
+    told = captured.one("GET").attributes
+    assert (told["input.value"], told["output.value"]) == ("question", "last answer")
+
+
+def test_a_request_says_itself_what_it_was_asked_and_answered(captured: Captured) -> None:
+    root = opened(captured)
+    root.set_input("own question")
+    root.set_output("own answer")
+    with root.activate():
+        by_begin(captured.tracker, "question", "answer")
+    root.finish()
+    told = captured.one("GET").attributes
+    assert (told["input.value"], told["output.value"]) == ("own question", "own answer")
 
 
 def test_who_looks_where_the_code_is_before_the_login_is_no_first_child(captured: Captured) -> None:
