@@ -51,17 +51,18 @@ def ending(method: Callable[..., Ending]) -> Callable[..., None]:
     """Return an event's method that ends its run as it says, whatever it could not record, and never raises."""
 
     @functools.wraps(method)
-    def call(self: Any, told: Any, *, run_id: Any, **event: Any) -> None:
+    def call(self: Any, *told: Any, run_id: Any = None, **event: Any) -> None:
         recording: Recording = self._recording
-        run = recording.tree.find(run_id)
-        if run is None:
-            return
+        run: Run | None = None
         try:
-            recording.tree.end(run, *method(self, run, told, **event))
+            run = recording.tree.find(run_id)
+            if run is not None:
+                recording.tree.end(run, *method(self, run, *told, **event))
         except Exception:
             recording.tree.recorder.own_error()
             with suppress(Exception):
-                recording.tree.end(run, *recording.ending_with(told))
+                if run is not None:
+                    recording.tree.end(run, *recording.ending_with(told[0] if told else event.get("error")))
 
     return call
 

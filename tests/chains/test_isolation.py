@@ -189,6 +189,28 @@ def test_lc_24_a_run_ends_though_its_end_could_not_be_recorded_whole(
     tracker.shutdown()
 
 
+def test_lc_24_an_event_of_another_shape_raises_nothing(
+    handler: RootspanCallbackHandler, tracker: Tracker, sink: Sink
+) -> None:
+    """A host that calls the handler by itself may name what LangChain passes by position, or pass no run at all."""
+    fine, failing, run = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    handler.on_chain_start({"name": "fine"}, "x", run_id=fine)
+    handler.on_chain_end(outputs="answer", run_id=fine)
+    handler.on_tool_start({"name": "failing"}, "x", run_id=failing)
+    handler.on_tool_error(error=ValueError("out of order"), run_id=failing)
+    handler.on_chain_start({"name": "untold"}, "x", run_id=run)
+    handler.on_chain_end("nobody's")
+    handler.on_chain_end("nobody's", run_id=[])
+    assert tracker.stats()["dropped"] == {"internal_error": 1}
+    handler.on_chain_end(run_id=run)
+    assert handler.stats()["kept"] == 0
+    assert tracker.flush(20)
+    assert sink.one("fine").attributes["output.value"] == "answer"
+    assert sink.one("failing").attributes["error.type"] == "ValueError"
+    assert "output.value" not in sink.one("untold").attributes
+    tracker.shutdown()
+
+
 def test_lc_24_an_end_that_the_tracker_could_not_record_is_an_end_all_the_same(
     handler: RootspanCallbackHandler, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
