@@ -96,7 +96,7 @@ class OpenSpan:
         call_output: Kept = None,
         tokens: Totals | None = None,
     ) -> None:
-        """Note a child, whose work it says that it is, and of an event what a root may take from it.
+        """Note a child, whose work it says that it is, and of an event what it was asked and answered.
 
         Args:
             tokens: what it used: totals of those above it must not count that twice.

@@ -195,11 +195,11 @@ class RequestRoot:
                 self._rare = True
 
     def set_input(self, value: Any) -> None:
-        """Set what the request asked; without it the first event's input is taken."""
+        """Set what the request asked; without it the input of the first interaction or event is taken."""
         self._span.input = self._recorder.frozen(value)
 
     def set_output(self, value: Any) -> None:
-        """Set what was answered; without it the last event's output is taken."""
+        """Set what was answered; without it the output of the last interaction or event is taken."""
         self._span.output = self._recorder.frozen(value)
 
     def set_attribute(self, name: str, value: AttributeValue) -> None:
