@@ -207,7 +207,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     @ending
     def on_chain_end(self, run: Run, outputs: Any, inputs: Any = UNTOLD, **event: Any) -> Ending:
         """End a chain."""
-        if run.data.is_node:
+        if run.data.chooses:
             self._recording.go(run, graphs.goto(outputs))
         self._recording.end_with(run, inputs)
         self._recording.give(run, outputs)

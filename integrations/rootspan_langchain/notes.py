@@ -58,9 +58,9 @@ class Notes:
     source: str | None = None  # of the pieces: some models tell each twice, in two kinds of event
     said = 0  # characters in all pieces
 
-    def __init__(self, ns: Any, is_node: bool, told: Whose) -> None:
+    def __init__(self, ns: Any, chooses: bool, told: Whose) -> None:
         self.ns = ns  # where in its graph it stands
-        self.is_node = is_node
+        self.chooses = chooses  # whether a `Command` that comes out of it is its choice
         self.told = told  # whose it is, by its metadata
         self.pieces: list[str] = []
         self.usages: list[Usage] = []

@@ -71,8 +71,9 @@ class Opening:
         if self._shows is not None:
             shown = self._shown(invocation.RunInfo(name, kind, tags or [], metadata, parent is None, is_node))
         told = invocation.whose(metadata)
+        chooses = is_node and not labels.hidden  # an older LangGraph has such runs repeat what their node chose
         # A hidden run has no span that its children could inherit it from.
-        notes = Notes(ns, is_node, told if shown or parent is None else parent.data.told)
+        notes = Notes(ns, chooses, told if shown or parent is None else parent.data.told)
         called = _KINDS.get(kind)
         task = None if called is None else invocation.awaiting_task()
         of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
