@@ -1265,8 +1265,19 @@ async def decorated(scope: Any, receive: Any, send: Any) -> None:
     await ok(scope, receive, send)
 
 
+class Compiled:
+    """What `inspect` says of it is what it says of most that is written in C."""
+
+    @property
+    def __signature__(self) -> Any:
+        raise ValueError("no signature found for builtin")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await ok(scope, receive, send)
+
+
 @pytest.mark.parametrize(
-    "app", [ok, Double, double, Awaited, type("E", (HTTPEndpoint,), {}), lambda *a: ok(*a), decorated]
+    "app", [ok, Double, double, Awaited, type("E", (HTTPEndpoint,), {}), lambda *a: ok(*a), decorated, Compiled()]
 )
 @pytest.mark.parametrize("start", [asyncio.run, trio.run], ids=["asyncio", "trio"])
 def test_web_43_every_kind_of_asgi_app(captured: Captured, app: Any, start: Any) -> None:
