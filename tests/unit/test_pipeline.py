@@ -425,6 +425,29 @@ def test_a_ctrl_c_before_anything_of_a_record_is_written_to_the_spool_counts_not
     tracker.shutdown()
 
 
+def test_a_ctrl_c_while_a_beginning_is_written_to_the_spool_counts_nothing_until_it_ends(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    tracker.track_ai("first")
+    write = os.write
+
+    def interrupted(*arguments: Any) -> None:
+        write(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.begin("interrupted")
+    assert tracker.flush(10)
+    stats = tracker.stats()
+    assert (stats["recorded"], stats["delivered"], stats["spooled"]) == (1, 1, 0)
+    assert tracker.shutdown()
+    assert [span.name for span in sink.wait(2)] == ["first", "interrupted"]
+    assert tracker.stats()["delivered"] == 2
+
+
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
     queue = pipeline_of(tracker)
     queue.records, queue.size = deque(), 1 << 40  # threads lost steps of it
