@@ -24,8 +24,8 @@ from rootspan.record import Link, SpanData, SpanEvent
 RESOURCE = Resource({"service.name": "shop", "process.pid": 7, "tags": ["é", "b"], "empty": ""})
 SCOPE = InstrumentationScope("rootspan", "1.0")
 # Shared by all examples, so that what is cached from one meets the next.
-PROTOBUF = ProtobufEncoder(RESOURCE.attributes, "1.0")  # type: ignore[arg-type]
-JSON = JsonEncoder(RESOURCE.attributes, "1.0")  # type: ignore[arg-type]
+PROTOBUF = ProtobufEncoder(RESOURCE.attributes, "1.0")
+JSON = JsonEncoder(RESOURCE.attributes, "1.0")
 Encoder = ProtobufEncoder | JsonEncoder
 both = pytest.mark.parametrize("encoder", [PROTOBUF, JSON], ids=["protobuf", "json"])
 

@@ -7,14 +7,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from rootspan import Tracker, forks, ledger, pipeline, process
+from rootspan import Tracker, forks, ledger, pipeline, process, spool
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.ledger import Ledger
 from rootspan.pipeline import Pipeline
@@ -380,23 +381,30 @@ def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     following.shutdown()
 
 
+@contextmanager
+def ctrl_c(owner: Any, name: str, does: Callable[..., object] = lambda *_: None) -> Iterator[None]:
+    """Have a Ctrl-C end what calls a function: a signal's handler runs when a system call is over."""
+
+    def interrupted(*arguments: Any) -> None:
+        does(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 @pytest.mark.parametrize("moment", ["write", "fsync", "before it is written"])
 def test_delivery_13_a_ctrl_c_while_a_record_is_written_to_the_spool_leaves_the_counters_right(
-    moment: str, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, sink: Sink, tmp_path: Path
 ) -> None:
     tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"), fsync=True)
     tracker.track_ai("first")
     assert tracker.flush(10)
-    call = {"write": os.write, "fsync": os.fsync}.get(moment, lambda *_: None)
-
-    def interrupted(*arguments: Any) -> None:
-        call(*arguments)  # type: ignore[operator]
-        raise KeyboardInterrupt  # a signal's handler runs when the system call is over
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync" if moment == "fsync" else "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            tracker.track_ai("interrupted")
+    call = {"write": (os.write,), "fsync": (os.fsync,)}.get(moment, ())
+    with ctrl_c(os, "fsync" if moment == "fsync" else "write", *call):
+        tracker.track_ai("interrupted")
     tracker.track_ai("last")
     assert sink.wait(3 - (moment == "before it is written"))
     assert tracker.flush(1) == (moment != "before it is written")
@@ -407,18 +415,12 @@ def test_delivery_13_a_ctrl_c_while_a_record_is_written_to_the_spool_leaves_the_
 
 
 def test_a_ctrl_c_before_anything_of_a_record_is_written_to_the_spool_counts_nothing(
-    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sink: Sink, tmp_path: Path
 ) -> None:
     tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
     tracker.track_ai("first")
-
-    def interrupted(*_: Any) -> bytes:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("rootspan.spool.frame", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            tracker.track_ai("interrupted")
+    with ctrl_c(spool, "frame"):
+        tracker.track_ai("interrupted")
     assert tracker.flush(10)
     stats = tracker.stats()
     assert (stats["recorded"], stats["delivered"], stats["spooled"]) == (1, 1, 0)
@@ -426,20 +428,12 @@ def test_a_ctrl_c_before_anything_of_a_record_is_written_to_the_spool_counts_not
 
 
 def test_a_ctrl_c_while_a_beginning_is_written_to_the_spool_counts_nothing_until_it_ends(
-    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sink: Sink, tmp_path: Path
 ) -> None:
     tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
     tracker.track_ai("first")
-    write = os.write
-
-    def interrupted(*arguments: Any) -> None:
-        write(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            tracker.begin("interrupted")
+    with ctrl_c(os, "write", os.write):
+        tracker.begin("interrupted")
     assert tracker.flush(10)
     stats = tracker.stats()
     assert (stats["recorded"], stats["delivered"], stats["spooled"]) == (1, 1, 0)

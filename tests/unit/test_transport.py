@@ -158,7 +158,7 @@ def test_a_kept_connection_that_dies_under_the_request_is_replaced_at_once(sink:
 def test_json_and_extra_headers_and_query(sink: Sink) -> None:
     settings = resolve({}, endpoint=f"{sink.url}?team=a", protocol="http/json", headers={"X-Scope": "tests"})
     (delivery,) = sinks(settings)
-    delivery.attempt([delivery.encode(span(1, n=5))])  # type: ignore[arg-type, list-item]
+    delivery.attempt([delivery.encode(span(1, n=5))])
     delivery.close()
     assert sink.requests[0].path == "/v1/traces?team=a"
     assert sink.requests[0].headers["x-scope"] == "tests"
@@ -939,7 +939,7 @@ def test_any_exporter_takes_the_spans() -> None:
 
     exporter = InMemorySpanExporter()
     (found,) = sinks(resolve({}, exporters=[exporter], service_name="shop"))
-    assert found.attempt([found.encode(span(1, plan="pro"))]) == Attempt({}, [])  # type: ignore[arg-type, list-item]
+    assert found.attempt([found.encode(span(1, plan="pro"))]) == Attempt({}, [])
     (stored,) = exporter.get_finished_spans()
     assert stored.attributes == {"plan": "pro"}
     assert stored.resource.attributes["service.name"] == "shop"
