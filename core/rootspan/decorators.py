@@ -10,7 +10,6 @@ from rootspan.errors import fail
 from rootspan.functions import carried, traced
 from rootspan.interaction import Opening, Step
 from rootspan.record import Kind
-from rootspan.scope import Scope
 
 __all__ = ["Decorating"]
 
@@ -75,10 +74,10 @@ class Decorating(Opening):
             ['x']
         """
 
-        def open_step(tool_name: str, value: Any, scope: Scope | None) -> Step:
-            return self._open_step(scope, Kind.TOOL, tool_name, value, session_id)
+        def at_call(tool_name: str, value: Any) -> Callable[[], Step]:
+            return partial(self._open_step, self._recorder.scope(), Kind.TOOL, tool_name, value, session_id)
 
-        return _decorator("tool", name, open_step, lambda: self._recorder.scope(), capture_input, capture_output)
+        return _decorator("tool", name, at_call, capture_input, capture_output)
 
     @overload
     def interaction(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -125,21 +124,17 @@ class Decorating(Opening):
             'HI'
         """
 
-        def open_step(event_name: str, value: Any, scope: Scope | None) -> Step:
-            return self._open_interaction(
-                scope, event_name, _alone(value), user_id=user_id, convo_id=convo_id, agent_name=agent_name
-            )
+        def at_call(event_name: str, value: Any) -> Callable[[], Step]:
+            scope, asked = self._recorder.begin_scope(), _alone(value)
+            return partial(self._open_interaction, scope, event_name, asked, user_id, convo_id, agent_name)
 
-        return _decorator(
-            "interaction", event, open_step, lambda: self._recorder.begin_scope(), capture_input, capture_output
-        )
+        return _decorator("interaction", event, at_call, capture_input, capture_output)
 
 
 def _decorator(
     verb: str,
     given: object,
-    open_step: Callable[[str, Any, Scope | None], Step],
-    where: Callable[[], Scope | None],
+    at_call: Callable[[str, Any], Callable[[], Step]],
     capture_input: bool,
     capture_output: bool,
 ) -> Any:
@@ -155,8 +150,7 @@ def _decorator(
                 f'write @rootspan.{verb} or @rootspan.{verb}("name") right above the `def`',
             )
         name = given if isinstance(given, str) and given else getattr(function, "__name__", None)
-        opened = partial(open_step, name or type(function).__name__)
-        return traced(function, opened, where, capture_input, capture_output)
+        return traced(function, partial(at_call, name or type(function).__name__), capture_input, capture_output)
 
     return decorated if given is None or isinstance(given, str) else decorated(given)
 

@@ -132,7 +132,7 @@ async def asteps(iterator: AsyncIterator[Any], follower: Follower) -> AsyncGener
     follower.end(None)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     return None
 
 
@@ -179,8 +179,7 @@ class _Traced:
 
 def traced(
     function: Callable[P, R],
-    open_step: Callable[[Any, Scope | None], Step],
-    where: Callable[[], Scope | None],
+    at_call: Callable[[Any], Callable[[], Step]],
     capture_input: bool,
     capture_output: bool,
 ) -> Callable[P, R]:
@@ -188,19 +187,17 @@ def traced(
 
     Args:
         function: a plain, async, generator or async generator function.
-        open_step: opens the step, given the input and the scope.
-        where: returns the scope at the call; a generator's body starts later and elsewhere.
+        at_call: given the input, returns what opens the step; a generator's body starts later, and elsewhere.
         capture_input: record the arguments.
         capture_output: record the result, or what was yielded.
     """
-    arguments = _arguments(function) if capture_input else None
+    arguments: Callable[..., Any] = _arguments(function) if capture_input else _nothing
 
     def around(args: Any, kwargs: Any) -> Step:
-        return open_step(None if arguments is None else arguments(args, kwargs), where())
+        return at_call(arguments(args, kwargs))()
 
     def follow(args: Any, kwargs: Any) -> _Traced:
-        value = None if arguments is None else arguments(args, kwargs)
-        return _Traced(functools.partial(open_step, value, where()), capture_output)
+        return _Traced(at_call(arguments(args, kwargs)), capture_output)
 
     return _wrapped(function, around, follow, capture_output)
 
