@@ -85,6 +85,11 @@ class Ledger:
         return self.memory.delivered + self.spool.delivered
 
     @property
+    def unheard(self) -> bool:
+        """Whether nothing was ever delivered where nobody said that anybody listens: a loss there is no surprise."""
+        return self._unchosen and not self.delivered
+
+    @property
     def spooled(self) -> int:
         """How many wait on the disk."""
         return self.written.total - self.spool.settled
@@ -158,7 +163,7 @@ class Ledger:
                 return
             self._reported, self._report_at = dropped, now + _QUIET
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(lost.items()))
-        level = logging.DEBUG if self._unchosen and not self.delivered else logging.WARNING
+        level = logging.DEBUG if self.unheard else logging.WARNING
         log(level, "rootspan lost %d records (%s); rootspan.stats() has the totals", sum(lost.values()), reasons)
         if self._on_loss is not None:
             for reason, number in lost.items():

@@ -71,12 +71,8 @@ class Pipeline:
         self._sinks = sinks
         self._short = shorten(sinks)
         self._on_start = on_start
-        self._limit = settings.max_queue_bytes
-        self._interval = settings.flush_interval
-        self._batch_size = settings.batch_size
+        self._settings = settings
         self._sample_below = None if settings.sample_rate >= 1.0 else int(settings.sample_rate * 2**32)
-        self._on_loss = settings.on_loss
-        self._unchosen = settings.unchosen
         self.owner: object = None
         self.spools = False  # whether records go to the disk, and interactions are announced there when they begin
         self._closed: str | None = "disabled" if settings.disabled else None
@@ -86,7 +82,7 @@ class Pipeline:
         """Set what a forked child must not share with its parent."""
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
-        self.ledger = Ledger(self.records, self._on_loss, self._unchosen)
+        self.ledger = Ledger(self.records, self._settings.on_loss, self._settings.unchosen)
         self.count, self._overflow = self.ledger.made.add, self.ledger.overflowed.add
         self._batch: Batch | None = None
         self._lock = threading.Lock()
@@ -116,7 +112,7 @@ class Pipeline:
             self._start()
 
     def _crowded(self) -> None:
-        while self.size > self._limit:
+        while self.size > self._settings.max_queue_bytes:
             try:
                 record = self.records.popleft()
             except IndexError:
@@ -210,8 +206,8 @@ class Pipeline:
                 left = deadline - time.monotonic()
                 if left <= 0 or self.worker is None:
                     return False
-                if self._unchosen and not ledger.delivered and self._failures > failures:
-                    return False  # nobody listens where nobody said that anybody would
+                if ledger.unheard and self._failures > failures:
+                    return False
                 ledger.changed.wait(min(left, 0.5))
         return True
 
@@ -287,7 +283,7 @@ class Pipeline:
     def _work(self) -> None:
         quiet_since = time.monotonic()
         while True:
-            self._wake.wait(self._interval)
+            self._wake.wait(self._settings.flush_interval)
             self._wake.clear()
             closing = self._closed is not None
             self._look_around()
@@ -357,14 +353,14 @@ class Pipeline:
             if self._wake.wait(left) and not self._hurry:
                 self._wake.clear()  # crowded: the callers drop the oldest meanwhile
                 self.ledger.report()
-                time.sleep(min(left, self._interval, _NAP))
+                time.sleep(min(left, self._settings.flush_interval, _NAP))
 
     def _fill(self) -> Batch:
-        ledger = self.ledger
+        ledger, most = self.ledger, self._settings.batch_size
         batch = self._batch = Batch(self._sinks, ledger.memory)
-        while self.records and batch.size < self._batch_size and batch.bytes < _BATCH_BYTES:
+        while self.records and batch.size < most and batch.bytes < _BATCH_BYTES:
             until = time.monotonic() + _SLICE
-            while batch.size < self._batch_size and time.monotonic() < until:
+            while batch.size < most and time.monotonic() < until:
                 try:
                     record = self.records.popleft()
                 except IndexError:

@@ -193,14 +193,14 @@ class SpoolingPipeline(Pipeline):
         except Exception:
             log(logging.ERROR, "rootspan could not look for what ended processes left", exc_info=True)
             return
-        self._look_at = now + (self._interval if found.spans else _LOOK_AROUND)
+        self._look_at = now + (self._settings.flush_interval if found.spans else _LOOK_AROUND)
         self.ledger.found += found.spans + found.damaged
         self.ledger.lose(self.ledger.recovered, found.damaged, "damaged")
 
     def _fill(self) -> Batch:
         if self.records:
             return super()._fill()
-        chunk = self._spool.take(self._batch_size, _CHUNK_BYTES)
+        chunk = self._spool.take(self._settings.batch_size, _CHUNK_BYTES)
         if chunk is None:
             return Batch(self._sinks, self.ledger.memory)
         sink, account = self._delivery(chunk.journal.about), self._account(chunk.journal)
