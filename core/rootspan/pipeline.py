@@ -377,7 +377,7 @@ class Pipeline:
         size = weigh(record)  # before `self.size` is read: another thread may run in there
         self.size -= size
         trace = record[1] or new_trace_id()
-        if self._sample_below is not None and int(trace[:8], 16) >= self._sample_below:
+        if self._is_out(trace):
             self._settle(batch, 1, {"sampled": 1})
             return
         try:
@@ -390,6 +390,10 @@ class Pipeline:
             if isinstance(error, KeyboardInterrupt):
                 raise
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
+
+    def _is_out(self, trace: str) -> bool:
+        """Return whether a trace is not in the sample."""
+        return self._sample_below is not None and int(trace[:8], 16) >= self._sample_below
 
     def _attempt(self, batch: Batch) -> float | None:
         settled, dropped, wait = batch.attempt(self._until)

@@ -93,7 +93,7 @@ class SpoolingPipeline(Pipeline):
         """Write or settle a record; return False where memory has to take it."""
         if record[1] is None:  # a lone root
             record = (record[0], new_trace_id(), *record[2:])
-        if self._is_out(record):
+        if self._is_out(record[1]):
             self.ledger.drop("sampled")
             return True
         try:
@@ -110,16 +110,13 @@ class SpoolingPipeline(Pipeline):
 
     def begin(self, record: tuple[Any, ...]) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
-        if self._closed is not None or not self._spool.ready or self._is_out(record):
+        if self._closed is not None or not self._spool.ready or self._is_out(record[1]):
             return
         try:
             if (span := self._encode(record)) is not None:
                 self._spool.begin(bytes.fromhex(record[2][-16:]), span)
         except Exception:
             log(logging.ERROR, "rootspan could not announce an interaction to its spool", exc_info=True)
-
-    def _is_out(self, record: tuple[Any, ...]) -> bool:
-        return self._sample_below is not None and int(record[1][:8], 16) >= self._sample_below
 
     def _encode(self, record: tuple[Any, ...]) -> bytes | None:
         """Return a record as it is sent; None where this very thread is doing so for another one.
