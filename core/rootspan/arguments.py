@@ -209,6 +209,46 @@ class Arguments:
                 found[name] = count
         return found or None
 
+    def rest(
+        self,
+        now: int,
+        duration: object,
+        tokens_in: Any,
+        tokens_out: Any,
+        cost: Any,
+        error: object,
+        more: dict[str, Any] | None,
+    ) -> tuple[tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None], int]:
+        """Return the fields of an event's record from `start` on, and the bytes that `weigh` will say they hold."""
+        told = None if error is None else failure(error)
+        size = 0 if told is None else len(told[1] or "")
+        if more is not None:
+            for name in more:
+                if type(more[name]) is str:
+                    size += len(more[name])
+        fields = (
+            None if duration is None else now - self.nanoseconds(duration),
+            tokens_in if tokens_in is None or type(tokens_in) is int else self.number(tokens_in),
+            tokens_out if tokens_out is None or type(tokens_out) is int else self.number(tokens_out),
+            cost if cost is None or type(cost) is float else self.number(cost),
+            None if told is None else "failure", told, more,
+        )  # fmt: skip
+        return fields, size
+
+    def verdict(self, success: object, reason: BaseException | str | None) -> tuple[str | None, Error | None]:
+        """Return the outcome and the failure that `finish` was told."""
+        if success is None and reason is None:
+            return None, None
+        try:
+            reached = success is not None and bool(success)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # an array has no one truth
+            reached = False
+        if not reached:
+            return "failure", failure(reason) if reason is not None else (None, None)
+        return "success", None
+
     def warn(self, topic: str, message: str, *arguments: object) -> None:
         """Log a warning about `topic` once."""
         if topic not in self._warned:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Final
+from typing import Final, TypeGuard
 
 from rootspan.forks import after_fork
 
-__all__ = ["new_ids", "new_span_id", "new_trace_id", "pooled_span_id"]
+__all__ = ["is_id", "new_ids", "new_span_id", "new_trace_id", "pooled_span_id"]
 
 _POOL_SIZE: Final = 512
 _pool: Final[list[str]] = []
@@ -42,6 +42,13 @@ def new_ids(trace: str | None = None) -> str:
         first, *rest = _random.randbytes(24 * _POOL_SIZE).hex(" ", 24).split()
         _roots.extend(rest)
         return first
+
+
+def is_id(value: object, *lengths: int) -> TypeGuard[str]:
+    """Return whether a value is an id of ours of one of these lengths; OpenTelemetry's of nothing but zeros is none."""
+    if type(value) is not str or len(value) not in lengths:
+        return False
+    return not value.strip("0123456789abcdef") and value.strip("0") != ""
 
 
 @after_fork

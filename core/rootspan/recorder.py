@@ -7,15 +7,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from time import time_ns
 from types import MappingProxyType
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
-from rootspan.arguments import Arguments, Error, failure, joined, merged
+from rootspan.arguments import Arguments, Error, joined, merged
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.host_span import host_span
-from rootspan.ids import new_ids, new_span_id
+from rootspan.ids import is_id, new_ids, new_span_id
 from rootspan.log import log
 from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
 from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
@@ -23,7 +23,7 @@ from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings
 
-__all__ = ["Recorder", "is_id"]
+__all__ = ["Recorder"]
 
 _NEVER: Final = (None, False)  # what is known of a session that was not here
 _REMEMBERED: Final = 10_000  # sessions that are open no more: told from another process's, and known to late steps
@@ -85,32 +85,6 @@ class Recorder(Arguments):
             span = span.parent
         # What starts after its root ended is the same person's work, in a trace of its own.
         return span, identity, None if span is not None else root.ids
-
-    def rest(
-        self,
-        now: int,
-        duration: object,
-        tokens_in: Any,
-        tokens_out: Any,
-        cost: Any,
-        error: object,
-        more: dict[str, Any] | None,
-    ) -> tuple[tuple[int | None, Any, Any, Any, str | None, Error | None, dict[str, Any] | None], int]:
-        """Return the fields of an event's record from `start` on, and the bytes that `weigh` will say they hold."""
-        told = None if error is None else failure(error)
-        size = 0 if told is None else len(told[1] or "")
-        if more is not None:
-            for name in more:
-                if type(more[name]) is str:
-                    size += len(more[name])
-        fields = (
-            None if duration is None else now - self.nanoseconds(duration),
-            tokens_in if tokens_in is None or type(tokens_in) is int else self.number(tokens_in),
-            tokens_out if tokens_out is None or type(tokens_out) is int else self.number(tokens_out),
-            cost if cost is None or type(cost) is float else self.number(cost),
-            None if told is None else "failure", told, more,
-        )  # fmt: skip
-        return fields, size
 
     def look_up_with(self, look_up: ScopeLookup) -> None:
         """Ask an adapter as well where the running code is; once for each look-up."""
@@ -278,20 +252,6 @@ class Recorder(Arguments):
         self.open.pop(span, None)
         span.finished = True
 
-    def verdict(self, success: object, reason: BaseException | str | None) -> tuple[str | None, Error | None]:
-        """Return the outcome and the failure that `finish` was told."""
-        if success is None and reason is None:
-            return None, None
-        try:
-            reached = success is not None and bool(success)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # an array has no one truth
-            reached = False
-        if not reached:
-            return "failure", failure(reason) if reason is not None else (None, None)
-        return "success", None
-
     def update(
         self, span: OpenSpan, input: Any, output: Any, properties: Any, model: object = None, provider: object = None
     ) -> None:
@@ -438,10 +398,3 @@ class Recorder(Arguments):
             self.finish(span, "unfinished")
         self.sessions.clear()
         return self.pipeline.shutdown(timeout, at_exit)
-
-
-def is_id(value: object, *lengths: int) -> TypeGuard[str]:
-    """Return whether a value is an id of ours of one of these lengths; OpenTelemetry's of nothing but zeros is none."""
-    if type(value) is not str or len(value) not in lengths:
-        return False
-    return not value.strip("0123456789abcdef") and value.strip("0") != ""

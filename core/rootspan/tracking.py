@@ -13,10 +13,10 @@ from rootspan.arguments import failure
 from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
-from rootspan.ids import new_span_id, pooled_span_id
+from rootspan.ids import is_id, new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
 from rootspan.record import Identity, Kind
-from rootspan.recorder import Recorder, is_id
+from rootspan.recorder import Recorder
 from rootspan.scope import Scope
 
 __all__ = ["Tracking"]
