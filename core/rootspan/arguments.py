@@ -13,7 +13,7 @@ import orjson
 
 from rootspan.description import kind_of
 from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
-from rootspan.log import log
+from rootspan.log import Seldom
 from rootspan.record import NOBODY, Frozen, Identity, Kept
 from rootspan.settings import Settings
 
@@ -41,7 +41,7 @@ class Arguments:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.limit = settings.max_content_length
-        self._warned: set[str] = set()
+        self._seldom = Seldom()
         self._asking: set[int] = set()  # threads that ask the getters
         self.fixed_defaults, self._getters = self._split_defaults()
         self.defaults_are_fixed = not self._getters
@@ -251,9 +251,7 @@ class Arguments:
 
     def warn(self, topic: str, message: str, *arguments: object) -> None:
         """Log a warning about `topic` once."""
-        if topic not in self._warned:
-            self._warned.add(topic)
-            log(logging.WARNING, message, *arguments)
+        self._seldom.say(topic, logging.WARNING, message, *arguments)
 
 
 def merged(outer: Identity, inner: Identity) -> Identity:

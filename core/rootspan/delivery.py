@@ -12,7 +12,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rootspan.answer import Answer, Outcome
-from rootspan.log import log
+from rootspan.log import Seldom
 
 if TYPE_CHECKING:
     from rootspan.encode import JsonEncoder, ProtobufEncoder
@@ -90,7 +90,7 @@ class Delivery:
         self._on_poison = on_poison
         self._backoff = Backoff()
         self._too_large = 4 << 20  # bytes: the smallest batch that is known, or presumed, to be too large
-        self._said: dict[str, float] = {}
+        self._seldom = Seldom()
 
     def encode(self, data: SpanData) -> bytes:
         """Return one span as `attempt` takes it."""
@@ -146,7 +146,7 @@ class Delivery:
             answer = self._send_shrunk(group[0], answer, until)
         if answer.outcome == Outcome.DELIVERED:
             self._backoff.reset()
-            self._said.pop("trouble", None)
+            self._seldom.forget("trouble")
         elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
             self._say_trouble(answer)
         return answer
@@ -169,16 +169,16 @@ class Delivery:
         if answer.rejected or answer.detail:
             words = f" {answer.detail!r}" if answer.detail else ""
             line = f"{self._transport.host} rejected {answer.rejected} of {most} events in a partial success{words}."
-            self._say("rejected", logging.WARNING, f"{line} Further rejections are only counted.", forever=True)
+            self._seldom.say("rejected", logging.WARNING, f"{line} Further rejections are only counted.")
         return min(answer.rejected, most)
 
     def _give_up(self, span: bytes, answer: Answer) -> str:
         """Return the reason under which a span that stands alone is dropped."""
         if answer.outcome == Outcome.TOO_LARGE:
-            self._say("too_large", logging.WARNING, f"An event was too large for {self._transport.host}: dropped.")
+            line = f"An event was too large for {self._transport.host}: dropped."
         else:
             line = f"{self._transport.host} refused an event for good ({answer.detail}): dropped."
-            self._say("refused", logging.WARNING, line)
+        self._seldom.say(answer.outcome, logging.WARNING, line, again=True)
         if self._on_poison is not None:
             self._on_poison(span, answer.detail)
         return answer.outcome
@@ -187,17 +187,12 @@ class Delivery:
         host = self._transport.host
         if answer.cause is ConnectionRefusedError and self._transport.unchosen:
             line = f"Nobody listens at {host}, rootspan's default endpoint; `rootspan tail` shows events there."
-            self._say("unchosen", logging.INFO, line, forever=True)
+            self._seldom.say("unchosen", logging.INFO, line)
             return
         level = logging.ERROR if answer.outcome == Outcome.HOLD else logging.WARNING
         fix = f"\nFix: {answer.fix}." if answer.fix else ""
-        self._say("trouble", level, f"Events for {host} are kept and tried again: {answer.detail}{fix}")
-
-    def _say(self, topic: str, level: int, line: str, *, forever: bool = False) -> None:
-        last, now = self._said.get(topic), time.monotonic()
-        if last is None or (not forever and now - last > 60):
-            self._said[topic] = now
-            log(level, line)
+        line = f"Events for {host} are kept and tried again: {answer.detail}{fix}"
+        self._seldom.say("trouble", level, line, again=True)
 
 
 def halves(group: list[T]) -> list[list[T]]:

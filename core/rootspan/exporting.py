@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rootspan.delivery import Attempt, Backoff, flat, halves
 from rootspan.encode import readable_span
-from rootspan.log import log
+from rootspan.log import Seldom, log
 from rootspan.version import __version__
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class ExporterSink:
         self._resource = Resource(resource_attributes)
         self._scope = InstrumentationScope("rootspan", __version__)
         self._backoff = Backoff()
-        self._said: float | None = None
+        self._seldom = Seldom()
 
     def encode(self, data: SpanData) -> ReadableSpan:
         """Return one span as `attempt` takes it."""
@@ -113,7 +112,4 @@ class ExporterSink:
         """Do nothing: what a forked child has to do is the exporter's own business."""
 
     def _say(self, what: str) -> None:
-        now = time.monotonic()
-        if self._said is None or now - self._said > 60:
-            self._said = now
-            log(logging.WARNING, "%s %s", type(self._exporter).__name__, what)
+        self._seldom.say("trouble", logging.WARNING, "%s %s", type(self._exporter).__name__, what, again=True)

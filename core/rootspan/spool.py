@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
 from rootspan.journal import Chunk, Journal, names
-from rootspan.log import log
+from rootspan.log import Seldom, log
 from rootspan.segment import LARGEST, Pen, SegmentKind, frame
 
 __all__ = ["Found", "Spool", "default_directory", "read_about"]
@@ -76,7 +76,7 @@ class Spool:
         self._fsync = fsync
         self._on_lost = on_lost
         self._on_interrupted = on_interrupted
-        self._said = False
+        self._seldom = Seldom()
         self._adopted: list[Journal] = []
         self._own: Journal | None = None
         self._own_first = False
@@ -229,16 +229,14 @@ class Spool:
 
     def _fail(self, error: OSError) -> None:
         self._retry_at = time.monotonic() + _RETRY
-        if not self._said:
-            self._said = True
-            reason = error.strerror or str(error)
-            log(
-                logging.WARNING,
-                "rootspan cannot write to its spool %s (%s): records are kept in memory until it can.\n"
-                "Fix: free space, or set spool= or ROOTSPAN_SPOOL to a directory that this process may write to.",
-                self.directory,
-                reason,
-            )
+        self._seldom.say(
+            "disk",
+            logging.WARNING,
+            "rootspan cannot write to its spool %s (%s): records are kept in memory until it can.\n"
+            "Fix: free space, or set spool= or ROOTSPAN_SPOOL to a directory that this process may write to.",
+            self.directory,
+            error.strerror or str(error),
+        )
 
     # The worker
 
