@@ -13,7 +13,7 @@ import types
 import uuid
 from typing import Any, Final
 
-__all__ = ["cut", "described", "integer", "is_numpy", "kind_of", "mark", "named", "noted", "valid"]
+__all__ = ["cut", "described", "integer", "is_numpy", "kind_of", "mark", "named", "not_finite", "noted", "valid"]
 
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
 _NOTED: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
@@ -58,6 +58,11 @@ def integer(number: int) -> str:
         return int.__repr__(number)
     except ValueError:  # beyond sys.get_int_max_str_digits
         return f"<int of {number.bit_length()} bits>"
+
+
+def not_finite(number: float) -> str:
+    """Return the word for a NaN or an infinity, as protobuf's JSON mapping writes it."""
+    return "NaN" if number != number else "Infinity" if number > 0 else "-Infinity"
 
 
 def named(value: object) -> str:

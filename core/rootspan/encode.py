@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
+from rootspan.description import not_finite
 from rootspan.protobuf import ProtobufEncoder
 from rootspan.record import AttributeValue, SpanData
 from rootspan.wire import FLAGS, cut, plain_attributes, plain_span, plain_text
@@ -92,10 +93,7 @@ def _json_value(value: object) -> dict[str, object]:
     if isinstance(value, int):
         return {"intValue": str(value)}
     if isinstance(value, float):
-        # JSON has no such numbers; protobuf's JSON mapping writes them as these words.
-        if math.isfinite(value):
-            return {"doubleValue": value}
-        return {"doubleValue": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+        return {"doubleValue": value if math.isfinite(value) else not_finite(value)}
     return {"arrayValue": {"values": [_json_value(item) for item in cast("tuple[object, ...]", value)]}}
 
 

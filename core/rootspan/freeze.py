@@ -20,7 +20,7 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.description import cut, described, integer, is_numpy, named, valid
+from rootspan.description import cut, described, integer, is_numpy, named, not_finite, valid
 from rootspan.record import Chat, Frozen, Kept
 
 __all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "room", "thaw", "weight", "written"]
@@ -73,7 +73,7 @@ def freeze(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
         return flag
     if kind is float:
         real: float = value
-        return real if real - real == 0.0 else _not_finite(real)  # which JSON would write as null
+        return real if real - real == 0.0 else not_finite(real)  # which JSON would write as null
     if kind is int:
         number: int = value
         return number if -(2**63) <= number < 2**63 else integer(number)
@@ -280,7 +280,7 @@ class _Walk:
             return number if -(2**63) <= number < 2**63 else self._text(integer(number))
         if issubclass(kind, float):
             real = float.__float__(value)
-            return real if math.isfinite(real) else _not_finite(real)
+            return real if math.isfinite(real) else not_finite(real)
         if is_numpy(value) and getattr(value, "shape", None) == ():
             item = value.item()
             return self._text(str(value)) if type(item) is kind else self.plain(item, depth + 1)
@@ -333,10 +333,6 @@ class _Walk:
                 break
             result.append(self.plain(item, depth + 1))
         return result
-
-
-def _not_finite(number: float) -> str:
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
