@@ -56,7 +56,7 @@ def open_request(info: RequestInfo, options: RequestOptions) -> RequestRoot | No
     Returns:
         The root, or None for a request that is not recorded.
     """
-    if options.excluded is not None and options.excludes(info):  # most exclude nothing: not even a call for them
+    if options.excluded is not None and options.excluded(info):  # most exclude nothing: not even a call for them
         return None
     tracker = options.tracker or default_tracker
     recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core

@@ -98,7 +98,7 @@ class RequestOptions:
 
     Attributes:
         hooked: whether a hook is there that a request is given to.
-        excluded: whether a request, or one with that path, is not to be recorded; None where every one is.
+        excluded: whether a request is not to be recorded; None where every one is.
         links: whether a caller's `traceparent` is looked for.
         asks: whether a request is asked for its user or conversation.
         more: whether an option is set that needs more than `asks` and `links`.
@@ -127,7 +127,7 @@ class RequestOptions:
     asks: bool = field(init=False, default=False, repr=False)
     body_limit: int = field(init=False, default=0, repr=False)
     trusted: Trust | None = field(init=False, default=None, repr=False)
-    excluded: Hook | None = field(init=False, default=None, repr=False)
+    excluded: Callable[[RequestInfo], bool] | None = field(init=False, default=None, repr=False)
     links: bool = field(init=False, default=True, repr=False)
     more: bool = field(init=False, default=False, repr=False)
 
@@ -174,7 +174,7 @@ class RequestOptions:
             ("asks", (self.user_id, self.convo_id, self.convo_header) != (None, None, None)),
             ("body_limit", _BODY if self.capture_body is True else int(self.capture_body)),
             ("trusted", _trust(self.trusted_proxies)),
-            ("excluded", _exclusion(self.exclude)),
+            ("excluded", _exclusion(self.exclude, self.tracker)),
             ("links", self.trace_context == "link"),
             ("more", self._asks_for_more()),
         ):
@@ -184,18 +184,6 @@ class RequestOptions:
         given = (self.event, self.properties, self.response_header, self.trusted_proxies)
         captures = bool(self.capture_headers) or bool(self.capture_body)
         return captures or self.record != "all" or any(option is not None for option in given)
-
-    def excludes(self, info: RequestInfo) -> bool:
-        """Return whether a request is not to be recorded; a raising function excludes nothing."""
-        if self.excluded is None:
-            return False
-        if callable(self.exclude):
-            tracker = self.tracker or default_tracker
-            recorder = tracker._recorder  # pyright: ignore[reportPrivateUsage]  # the contract is part of core
-            said = recorder.asked("hook", "exclude", self.exclude, info.request)
-            return bool(recorder.asked("hook", "exclude", bool, said))  # what a host returns may have no truth
-        path, prefix = info.path, f"{info.prefix or ''}/"
-        return bool(self.excluded(path[len(prefix) - 1 :] if path.startswith(prefix) else path))
 
 
 def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
@@ -213,9 +201,9 @@ def _header_names(name: str, *headers: Any, fix: str) -> None:
             fail(f"{name}= says {header!r}, which is no header name.", fix)
 
 
-def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
+def _exclusion(exclude: Sequence[str] | Hook, tracker: Tracker | None) -> Callable[[RequestInfo], bool] | None:
     if callable(exclude):
-        return exclude
+        return partial(_is_told, exclude, tracker)
     try:
         patterns = [exclude] if isinstance(exclude, str) else list(exclude)
         for pattern in patterns:
@@ -227,7 +215,18 @@ def _exclusion(exclude: Sequence[str] | Hook) -> Hook | None:
         expression = None
     if expression is None:  # told out here, so that the traceback shows this error alone
         _wrong("exclude", "path patterns or a function of the request", "exclude=['/health']")
-    return re.compile(expression).match if expression else None
+    return partial(_is_matched, re.compile(expression)) if expression else None
+
+
+def _is_told(exclude: Hook, tracker: Tracker | None, info: RequestInfo) -> bool:
+    recorder = (tracker or default_tracker)._recorder  # pyright: ignore[reportPrivateUsage]  # part of core
+    said = recorder.asked("hook", "exclude", exclude, info.request)  # None where it raises
+    return bool(recorder.asked("hook", "exclude", bool, said))  # what a host returns may have no truth
+
+
+def _is_matched(patterns: re.Pattern[str], info: RequestInfo) -> bool:
+    path, prefix = info.path, f"{info.prefix or ''}/"
+    return patterns.match(path[len(prefix) - 1 :] if path.startswith(prefix) else path) is not None
 
 
 def _trust(proxies: Sequence[str] | None) -> Trust | None:

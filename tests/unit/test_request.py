@@ -418,13 +418,13 @@ def test_a_mistake_of_our_own_costs_one_counted_record(captured: Captured, monke
 def test_excluded_is_what_the_patterns_say() -> None:
     options = RequestOptions(exclude=["/health", "/static/*"])
     paths = ["/health", "/healthy", "/static/a/b.css", "/", "/x/health"]
-    excluded = [path for path in paths if options.excludes(RequestInfo(request=None, method="GET", path=path))]
+    excluded = [path for path in paths if options.excluded(RequestInfo(request=None, method="GET", path=path))]
     assert excluded == ["/health", "/static/a/b.css"]
-    assert RequestOptions(exclude=["*.css"]).excludes(RequestInfo(request=None, method="GET", path="/a.css"))
+    assert RequestOptions(exclude=["*.css"]).excluded(RequestInfo(request=None, method="GET", path="/a.css"))
     once: Any = (path for path in ["/health", "[/]ready"])  # which can be read only once
-    assert RequestOptions(exclude=once).excludes(RequestInfo(request=None, method="GET", path="/ready"))
-    assert RequestOptions(exclude="/health").excludes(RequestInfo(request=None, method="GET", path="/health"))
-    assert not RequestOptions().excludes(RequestInfo(request=None, method="GET", path="/health"))
+    assert RequestOptions(exclude=once).excluded(RequestInfo(request=None, method="GET", path="/ready"))
+    assert RequestOptions(exclude="/health").excluded(RequestInfo(request=None, method="GET", path="/health"))
+    assert RequestOptions().excluded is None
 
 
 def test_what_a_function_says_of_an_exclusion_may_have_no_truth(captured: Captured) -> None:
@@ -434,7 +434,7 @@ def test_what_a_function_says_of_an_exclusion_may_have_no_truth(captured: Captur
 
     def excludes(said: object) -> bool:
         options = RequestOptions(exclude=lambda request: said, tracker=captured.tracker)
-        return options.excludes(RequestInfo(request=None, method="GET", path="/"))
+        return options.excluded(RequestInfo(request=None, method="GET", path="/"))
 
     assert [excludes(said) for said in (1, 0, None, Odd())] == [True, False, False, False]
 
