@@ -12,10 +12,6 @@ import pytest
 from rootspan import Tracker
 from sinks import Sink
 
-pytest.register_assert_rewrite(
-    "rootspan.request_cases", "rootspan.option_cases"
-)  # so that a broken case says what it saw
-
 # A shell that runs the tests in the background ignores SIGINT for them, and so would every process that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,6 +7,11 @@ through its own tiny echo app, whose views are the methods of `Echo` and whose r
 
 from __future__ import annotations
 
+import sys
+
+if (pytest := sys.modules.get("pytest")) is not None:  # or a case that fails would not say what it saw
+    pytest.register_assert_rewrite("rootspan.option_cases", "rootspan.request_cases", "rootspan.run_cases")
+
 from rootspan.captured import Captured, CapturedSpan, captured_spans
 from rootspan.clients import Answer, AsgiClient, Client, WsgiClient
 from rootspan.contract import WebContract

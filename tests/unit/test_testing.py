@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,3 +229,30 @@ def test_the_wsgi_client_iterates_and_closes_once() -> None:
     wanted = ("PUT", "/a\xc3\xbc", "q=1", "text/plain", "5", "z", "192.0.2.7")
     names = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_X_Y", "REMOTE_ADDR")
     assert tuple(seen[name] for name in names) == wanted
+
+
+BROKEN = """
+from contextlib import nullcontext
+from rootspan.testing import RunTreeContract, WebContract, WsgiClient
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return []
+
+class TestWeb(WebContract):
+    def serve(self, tracker, **options):
+        return nullcontext(WsgiClient(app))
+
+class TestRuns(RunTreeContract):
+    def invoke(self, tracker, work, user_id=None, convo_id=None):
+        return "nothing"
+"""
+
+
+def test_a_case_that_fails_says_what_it_saw(tmp_path: Path) -> None:
+    """In anybody's pytest, which by itself shows values of the test's own file only."""
+    (tmp_path / "test_broken.py").write_text(BROKEN)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "one_isolated_root or steps_below", "."]
+    said = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE)
+    for seen in (b"assert 200 == 204", b"assert ['nothing'] == ['done']"):
+        assert seen in said.stdout
