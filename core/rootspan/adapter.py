@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 
 from rootspan import Tracker, default_tracker
-from rootspan.arguments import sole
+from rootspan.arguments import outcome_of, sole
 from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.log import log
+from rootspan.record import Kind
 from rootspan.request import RequestRoot
 from rootspan.request_options import (
     RequestInfo,
@@ -29,6 +30,7 @@ __all__ = [
     "Body",
     "GroupedSettings",
     "InputTee",
+    "Kind",
     "RequestInfo",
     "RequestOptions",
     "RequestRoot",
@@ -41,6 +43,7 @@ __all__ = [
     "environ_info",
     "header_of",
     "open_request",
+    "outcome_of",
     "sole",
     "trace_id_for",
 ]

@@ -6,16 +6,13 @@ import re
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
+from pages import BLOCKS, PAGE, printed
 from rootspan.testing import Echo, WebContract, WsgiClient, captured_spans
-
-PAGE = Path(__file__).parents[2] / "docs" / "write-an-integration.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
 class Headers(dict[str, str]):
@@ -70,23 +67,18 @@ def echo_app(echo: Echo) -> Callable[..., Any]:
     return app
 
 
-PRINTED: dict[str, Any] = {"Request": request, "echo_app": echo_app, "__name__": "printed"}
-for block in BLOCKS[:2]:
-    exec(compile(block, str(PAGE), "exec"), PRINTED)
-
-
-class TestToy(PRINTED["TestToy"]):  # type: ignore[misc]
+class TestToy(printed(0, 1, Request=request, echo_app=echo_app)["TestToy"]):  # type: ignore[misc]
     """Every case, with the adapter and the test class of the page."""
 
 
 def test_the_page_is_one_page() -> None:
-    assert len(PAGE.read_text("utf-8").splitlines()) < 120
-    assert len(BLOCKS) == 3
+    assert len(PAGE.splitlines()) < 120
+    assert len(BLOCKS) == 4  # the third of which `test_runs.py` runs
 
 
 def test_the_step_of_the_page() -> None:
     with captured_spans() as captured, captured.tracker.begin("turn", input="Hi"):
-        exec(BLOCKS[2], {"tracker": captured.tracker, "query": "holidays", "documents": [{"id": "7", "score": 0.5}]})
+        printed(3, tracker=captured.tracker, query="holidays", documents=[{"id": "7", "score": 0.5}])
         step = captured.one("handbook")
     assert (
         step.attributes.items()

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
+from pages import printed
 from rootspan import Tracker, forest, runs
-from rootspan.adapter import RunTree, trace_id_for
-from rootspan.arguments import outcome_of
-from rootspan.record import Kind
+from rootspan.adapter import Kind, trace_id_for
 from rootspan.testing import RunTreeContract, captured_spans
 from sinks import Sink
 
@@ -25,31 +24,15 @@ RUNNING: ContextVar[tuple[str, Any] | None] = ContextVar("tiny_framework", defau
 NUMBERS = itertools.count()
 
 
-class Hook:
-    """An adapter: what it takes to put a framework on the run tree."""
-
-    def __init__(self, tracker: Tracker, user_id: Any, convo_id: Any) -> None:
-        self.tree = RunTree(tracker, current)
-        self.identity = self.tree.recorder.identity(user_id, convo_id)
-
-    def start(self, run_id: str, parent_id: str | None, name: str) -> None:
-        if not self.tree.is_known(run_id):
-            parent = self.tree.parent(parent_id)
-            kind = Kind.INTERACTION if parent is None else Kind.STEP
-            self.tree.start(run_id, parent, kind, name, self.identity)
-
-    def end(self, run_id: str, error: BaseException | None) -> None:
-        run = self.tree.find(run_id)
-        if run is not None:
-            self.tree.end(run, *((None, None) if error is None else outcome_of(error)))
-
-
 def current() -> str | None:
     running = RUNNING.get()
     return None if running is None else running[0]
 
 
-def run(name: str, work: Callable[[], Any], hook: Hook | None = None) -> Any:
+Hook = printed(2, current=current)["Hook"]  # what the page says that it takes to put a framework on the run tree
+
+
+def run(name: str, work: Callable[[], Any], hook: Any = None) -> Any:
     """The framework: runs work under an id of its own, and tells the hook."""
     above = RUNNING.get()
     hook = hook or (above[1] if above else None)
@@ -82,11 +65,11 @@ class TestTinyFramework(RunTreeContract):
 
 
 @pytest.fixture
-def hook(tracker: Tracker) -> Hook:
+def hook(tracker: Tracker) -> Any:
     return Hook(tracker, "u1", None)
 
 
-def test_a_trace_id_follows_from_the_run_id_and_is_spread_evenly(hook: Hook, tracker: Tracker, sink: Sink) -> None:
+def test_a_trace_id_follows_from_the_run_id_and_is_spread_evenly(hook: Any, tracker: Tracker, sink: Sink) -> None:
     """Sampling reads the first digits, and ids of version 7 begin with the time."""
     hook.start("run x", None, "root")
     hook.end("run x", None)
@@ -107,7 +90,7 @@ def test_a_run_of_another_hook_is_neither_started_nor_ended_twice(tracker: Track
     assert sink.one("root").attributes["user.id"] == "u1"
 
 
-def test_a_run_that_ends_twice_is_recorded_once(hook: Hook, tracker: Tracker) -> None:
+def test_a_run_that_ends_twice_is_recorded_once(hook: Any, tracker: Tracker) -> None:
     hook.start("run z", None, "root")
     found = hook.tree.find("run z")
     assert found is not None
@@ -116,7 +99,7 @@ def test_a_run_that_ends_twice_is_recorded_once(hook: Hook, tracker: Tracker) ->
     assert tracker.stats()["recorded"] == 1
 
 
-def test_what_was_paused_is_resumed_once_the_newest_first(hook: Hook) -> None:
+def test_what_was_paused_is_resumed_once_the_newest_first(hook: Any) -> None:
     assert hook.tree.resume("thread") is None
     for name in ("a", "b"):
         hook.start(name, None, name)
@@ -204,7 +187,7 @@ def test_a_framework_that_uses_an_id_twice_loses_no_run(bound: int) -> None:
         assert tree.stats()["kept"] == 0
 
 
-def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(hook: Hook) -> None:
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(hook: Any) -> None:
     hook.start("top", None, "top")
     with hook.tree._forest.lock:
         thread = threading.Thread(target=lambda: (forest._renew_locks(), hook.start("below", "top", "below")))
@@ -213,7 +196,7 @@ def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(hook: Hook) -> No
         assert not thread.is_alive()
 
 
-def test_a_failure_costs_the_same_however_many_have_ended(hook: Hook) -> None:
+def test_a_failure_costs_the_same_however_many_have_ended(hook: Any) -> None:
     def lines() -> int:
         found = 0
 
