@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from contextvars import ContextVar
 from types import CodeType, CoroutineType, MethodType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
@@ -100,12 +100,12 @@ def steps(iterator: Iterator[Any], follower: Follower) -> Generator[Any, Any, An
     return result
 
 
-async def asteps(iterator: AsyncIterator[Any], follower: Follower) -> AsyncGenerator[Any, Any]:
-    """Yield from an async iterator or generator, each step of it inside the follower's scope."""
-    inner: Any = iterator
+async def asteps(iterable: AsyncIterable[Any], follower: Follower) -> AsyncGenerator[Any, Any]:
+    """Yield from an async iterable or generator, each step of it inside the follower's scope."""
     active = follower.start()
-    advance: Callable[[], Any] = inner.__anext__
     try:
+        inner: Any = aiter(iterable)
+        advance: Callable[[], Any] = inner.__anext__
         while True:
             try:
                 with active:

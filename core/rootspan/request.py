@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from threading import get_ident
@@ -278,7 +278,7 @@ class RequestRoot:
         """Return a streamed body that is stepped inside the request and finishes it, with a `close` for the server."""
         return WholeBody(chunks, self)
 
-    def astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+    def astream(self, chunks: AsyncIterable[Any]) -> AsyncGenerator[Any]:
         """Step an async streamed body inside the request, and finish with it."""
         return asteps(chunks, AsyncBody(self))
 

@@ -136,6 +136,23 @@ def test_an_async_body_is_stepped_and_measured(captured: Captured) -> None:
     assert (attributes["rootspan.stream.chunks"], attributes["rootspan.stream.bytes"]) == (2, 3)
 
 
+class Page:
+    """A body that is no iterator but makes one, as a class with a generator does."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"page"
+
+
+def test_an_async_body_may_be_any_async_iterable(captured: Captured) -> None:
+    async def read(body: Any) -> list[bytes]:
+        return [chunk async for chunk in body]
+
+    assert asyncio.run(read(opened(captured).astream(Page()))) == [b"page"]
+    with pytest.raises(TypeError):
+        asyncio.run(read(opened(captured).astream(5)))  # type: ignore[arg-type]  # the framework's own mistake
+    assert [root.failed for root in captured.roots] == [False, True]
+
+
 @pytest.mark.parametrize("chunk", [5, None, object()])
 def test_a_body_may_be_made_of_anything(captured: Captured, chunk: Any) -> None:
     root = opened(captured, capture_body=True)
