@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rootspan import Tracker
+from rootspan.testing import Captured, captured_spans
 from sinks import Sink
 
 # A shell that runs the tests in the background ignores SIGINT for them, and so would every process that they start.
@@ -37,6 +40,35 @@ def tracker(sink: Sink) -> Iterator[Tracker]:
     tracker = Tracker(endpoint=sink.url)
     yield tracker
     tracker.shutdown()
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    """A tracker whose spans are kept in memory."""
+    with captured_spans() as captured:
+        yield captured
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that configures nothing."""
+    for name in list(os.environ):
+        if name.startswith(("ROOTSPAN_", "OTEL_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A throw-away certificate of this machine, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = (str(folder / "cert.pem"), str(folder / "key.pem"))
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", made[0], "-keyout", made[1]]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("the openssl command is not here to make one")
+    return made
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,14 @@ def adds_up(tracker: Tracker) -> dict[str, Any]:
     found = stats.get("recovered", {"found": 0, "delivered": 0, "spooled": 0, "dropped": {}})
     assert found["found"] == found["delivered"] + found["spooled"] + sum(found["dropped"].values()), stats
     return stats
+
+
+def until(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    """Wait for a condition; a starved machine is no failure."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
 
 
 def run(code: str, sink: Sink, tmp_path: Path, before: str = "", **env: str) -> subprocess.Popen[bytes]:

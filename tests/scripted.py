@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -169,11 +169,3 @@ class Trees:
         return all(
             span.parent_id is None or self.by_id[span.parent_id].trace_id == span.trace_id for span in self.spans
         )
-
-
-def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)

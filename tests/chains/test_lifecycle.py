@@ -24,9 +24,10 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
+from programs import until
 from rootspan import Tracker
 from rootspan_langchain import RootspanCallbackHandler
-from scripted import ChatScripted, ChatStreaming, Trees, until
+from scripted import ChatScripted, ChatStreaming, Trees
 from sinks import Sink
 
 Collect = Callable[[], Trees]

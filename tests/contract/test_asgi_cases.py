@@ -45,12 +45,6 @@ START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers"
 END: dict[str, Any] = {"type": "http.response.body", "body": b"ok"}
 
 
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    with captured_spans() as captured:
-        yield captured
-
-
 async def ok(scope: Any, receive: Any, send: Any) -> None:
     await send(dict(START))
     await send(dict(END))

@@ -20,10 +20,11 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from langchain_core.runnables import RunnableLambda
 
+from programs import until
 from rootspan import Tracker
 from rootspan_langchain import RootspanCallbackHandler
 from rootspan_starlette import RootspanMiddleware
-from scripted import ChatScripted, ChatStreaming, Trees, until
+from scripted import ChatScripted, ChatStreaming, Trees
 from sinks import Sink
 
 WORDS = " ".join(["word"] * 2_000)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,17 +24,7 @@ KEY = "rs-secret-0123456789abcd"
 COMMAND = [sys.executable, "-m", "rootspan_ui.cli"]
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ROOTSPAN_", "OTEL_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 class Checked:
@@ -218,20 +207,12 @@ def test_check_of_a_name_that_does_not_exist(run_check: Any, unknown_name: str) 
 
 
 def test_check_over_tls_that_cannot_be_trusted_or_is_none(
-    sink: Sink, run_check: Any, tmp_path_factory: pytest.TempPathFactory
+    sink: Sink, run_check: Any, certificate: tuple[str, str]
 ) -> None:
     no_tls = run_check(ROOTSPAN_ENDPOINT=sink.url.replace("http:", "https:"))
     assert no_tls.status == 1
     assert "No TLS connection" in no_tls.verdict
     assert "use http:// in ROOTSPAN_ENDPOINT" in no_tls.verdict
-    folder = tmp_path_factory.mktemp("tls")
-    certificate = (str(folder / "cert.pem"), str(folder / "key.pem"))
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate[0], "-keyout", certificate[1]]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the openssl command is not here to make a throw-away certificate")
     with Sink(certificate) as secure:
         done = run_check(ROOTSPAN_ENDPOINT=secure.url, ROOTSPAN_API_KEY=KEY)
         assert done.status == 1

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from programs import ids, run
+from programs import ids, run, until
 from rootspan.journal import Journal
 from rootspan_ui import cli, spooled
 from sinks import Sink
@@ -22,11 +21,7 @@ KEY = "rs-secret-0123456789abcd"
 DIE = "\nos.kill(os.getpid(), 9)"
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("ROOTSPAN_", "OTEL_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 class Box:
@@ -262,6 +257,4 @@ def test_ctrl_c_leaves_the_rest_in_the_spool(box: Box) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    deadline = time.monotonic() + 30
-    while "1,201 events" not in box.say("status", 0):
-        assert time.monotonic() < deadline
+    until(lambda: "1,201 events" in box.say("status", 0))

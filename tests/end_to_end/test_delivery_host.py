@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from programs import adds_up, ids, track
+from programs import adds_up, ids, track, until
 from rootspan import Tracker
 from rootspan.log import log
 from sinks import Sink, bomb, redirect, reset
@@ -36,9 +36,7 @@ def tracker(request: pytest.FixtureRequest, sink: Sink, tmp_path: Path) -> Itera
 
 def persist(tracker: Tracker) -> None:
     """Flush until all is delivered: each flush cuts a wait short."""
-    deadline = time.monotonic() + 90
-    while not tracker.flush(0.5):
-        assert time.monotonic() < deadline
+    until(lambda: tracker.flush(0.5), 90)
 
 
 class Colour(enum.Enum):
@@ -179,10 +177,7 @@ def test_delivery_13_losses_are_reported_at_once_and_then_once_a_minute(
     tracker._recorder.pipeline.ledger._report_at = 0.0  # a minute later
     tracker.track_ai("event")
     assert tracker.flush(60)
-    deadline = time.monotonic() + 30
-    while sum(number for _, number in told) < 6:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: sum(number for _, number in told) >= 6)
     assert tracker.shutdown()
     assert adds_up(tracker)["dropped"] == {"refused": 6}
 
@@ -269,10 +264,7 @@ def test_a_worker_that_was_killed_is_replaced(tracker: Tracker, sink: Sink, monk
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.ledger, "report", killed)
         tracker.track_ai("event")
-        deadline = time.monotonic() + 30
-        while pipeline.worker is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: pipeline.worker is None)
     tracker.track_ai("later")
     assert tracker.flush(30)
     assert {span.name for span in sink.spans} == {"event", "later"}

@@ -68,12 +68,6 @@ def migrated() -> Iterator[None]:
     rootspan.default_tracker.reconfigure(before)
 
 
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    with captured_spans() as captured:
-        yield captured
-
-
 @contextlib.contextmanager
 def project(captured: Captured, *patterns: Any, middleware: Any = None, **options: Any) -> Iterator[None]:
     """The test project with these routes."""

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ pytest.importorskip("hypercorn", reason="the servers are not in this environment
 
 import django
 
+from programs import until
 from rootspan_ui.children import free_ports
 from sinks import Sink, Span, hang
 
@@ -127,11 +127,8 @@ def started(sink: Sink, database: str) -> Starting:
         command = [sys.executable, *(part.format(port=port) for part in SERVERS[server])]
         process = subprocess.Popen(command, env=environ(database, sink.url))
         try:
-            deadline = time.monotonic() + PATIENCE
-            while not listens(port):
-                assert process.poll() is None, f"{server} did not start"
-                assert time.monotonic() < deadline, f"{server} did not listen"
-                time.sleep(0.05)
+            until(lambda: listens(port) or process.poll() is not None)
+            assert process.poll() is None, f"{server} did not start"
             yield Desk(port, process, signal.SIGINT if server == "runserver" else signal.SIGTERM)
         finally:
             process.kill()
@@ -220,7 +217,7 @@ def test_a_client_that_goes_away_in_a_stream(started: Starting, sink: Sink, serv
         answer.close()
         mine.close()
         raw.close()
-        wait_for(lambda: any(span.trace_id == left and span.kind == 2 for span in sink.spans))
+        until(lambda: any(span.trace_id == left and span.kind == 2 for span in sink.spans))
         again = desk.connect()
         assert desk.request(again, "GET", "/accounts/login/").read()
         again.close()
@@ -343,10 +340,3 @@ def test_the_programs_door_says_what_is_wrong(
         [sys.executable, "-c", textwrap.dedent(script)], env=given, capture_output=True, text=True, check=False
     )
     assert done.stdout == f"{status}\n", done.stderr
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)

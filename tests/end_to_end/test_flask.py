@@ -37,12 +37,6 @@ Serve = Callable[..., Flask]
 
 
 @pytest.fixture
-def captured() -> Iterator[Captured]:
-    with captured_spans() as captured:
-        yield captured
-
-
-@pytest.fixture
 def tracker(captured: Captured) -> Tracker:
     return captured.tracker
 

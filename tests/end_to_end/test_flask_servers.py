@@ -10,9 +10,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ pytest.importorskip("flask", reason="the extension's framework is not in this en
 pytest.importorskip("gunicorn", reason="gunicorn is not in this environment")
 pytest.importorskip("gevent", reason="a worker class of gunicorn's is not in this environment")
 
+from programs import until
 from sinks import Sink, Span
 
 PATIENCE = 30.0  # seconds; a starved machine is no failure
@@ -103,13 +103,6 @@ class Running(NamedTuple):
         self.process.wait(PATIENCE)
 
 
-def eventually(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -130,7 +123,7 @@ def serving(server: Server, sink: Sink, folder: Path) -> Iterator[Running]:
         [sys.executable, "-m", *command], cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        eventually(lambda: process.poll() is not None or accepts(port))
+        until(lambda: process.poll() is not None or accepts(port))
         assert process.poll() is None, "it did not start"
         yield Running(server, process, port, folder)
     finally:
@@ -179,7 +172,7 @@ def test_web_51_a_client_that_goes_away_is_one_cancelled_request(server: Server,
         with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE) as client:
             client.sendall(b"GET /stream/1 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.recv(100)
-        eventually(lambda: len(sink.spans) == 2)
+        until(lambda: len(sink.spans) == 2)
         assert running.get("/n/2") == b"2"
         running.stop()
     streamed, other = sorted(roots(sink), key=lambda span: span.start)
@@ -206,7 +199,7 @@ def test_web_83_a_server_stopped_during_requests_accounts_for_each_once(
         for thread in threads:
             thread.start()
         begun = tmp_path / "begun"
-        eventually(lambda: begun.exists() and begun.stat().st_size == server.at_once)
+        until(lambda: begun.exists() and begun.stat().st_size == server.at_once)
         running.process.send_signal(server.stop)
         if server.stop is signal.SIGTERM:  # while it waits for them
             (tmp_path / "go on").touch()

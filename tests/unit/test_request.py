@@ -20,12 +20,6 @@ from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOption
 from rootspan.testing import Captured, Echo, WebContract, captured_spans
 
 
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    with captured_spans() as captured:
-        yield captured
-
-
 def opened(captured: Captured, method: str = "GET", header: Any = None, **options: Any) -> RequestRoot:
     info = RequestInfo(request=None, method=method, path="/", header=header or (lambda name: None))
     root = open_request(info, RequestOptions(tracker=captured.tracker, **options))

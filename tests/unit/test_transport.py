@@ -70,12 +70,6 @@ class Lab:
 
 
 @pytest.fixture
-def sink() -> Any:
-    with Sink() as made:
-        yield made
-
-
-@pytest.fixture
 def lab(sink: Sink, caplog: pytest.LogCaptureFixture) -> Any:
     made = Lab(sink, caplog)
     yield made
@@ -452,19 +446,6 @@ def test_unknown_hosts_are_retried(unknown_name: str) -> None:
 
 def test_hosts_that_cannot_be_names_are_retried() -> None:
     assert Transport(resolve({}, endpoint=f"http://{'a' * 70}.test")).send(body()).outcome == "retry"
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("tls")
-    made = (str(folder / "cert.pem"), str(folder / "key.pem"))
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-out", made[0], "-keyout", made[1]]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the openssl command is not here to make a throw-away certificate")
-    return made
 
 
 def test_tls_with_our_own_authority(certificate: tuple[str, str]) -> None:
