@@ -147,6 +147,13 @@ class OptionCases(Serving):
                 told[path].close()
         assert [answer.headers["x-trace-id"] for answer in told.values()] == [root.trace_id for root in captured.roots]
 
+    def test_a_response_header_that_the_app_sets_itself_stays(self) -> None:
+        with self._served(response_header="Content-Type") as (client, captured):
+            answer = client.request("POST", "/chat", _JSON, b'{"message": "Hi"}')
+            assert json.loads(answer.body) == {"reply": "You said Hi"}
+        assert answer.headers["content-type"].startswith("application/json")
+        assert captured.one().attributes["http.response.status_code"] == 200
+
     def test_a_forwarded_address_counts_from_trusted_proxies_only(self) -> None:
         """web 85"""
         sent = {"x-forwarded-for": "6.6.6.6, 203.0.113.9, 10.0.0.7"}

@@ -92,7 +92,8 @@ class RequestOptions:
         capture_body: let the chat in what the app itself reads and sends become input and output where nothing tracked
             says them; True keeps up to 256 kB of each body, a number so many bytes.
         trace_context: `link` to the caller's `traceparent`, or `ignore` it.
-        response_header: name of a response header that tells the trace id; not together with `record="tracked"`.
+        response_header: name of a response header that tells the trace id, unless the app sets it; not together with
+            `record="tracked"`.
         trusted_proxies: record `client.address`, and believe `X-Forwarded-For` as far as these addresses and networks
             (`10.0.0.0/8`; `*` is anybody) vouch for it; None records no address, an empty list the peer's.
 

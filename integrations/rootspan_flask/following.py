@@ -111,7 +111,7 @@ class Followed:
         self._answered = True
         self._status = response.status_code
         if (header := self.root.response_header) is not None:
-            response.headers[header[0]] = header[1]
+            response.headers.setdefault(*header)
         if self.root.response_body is not None:
             self.root.set_response_headers(response.headers.get)
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made

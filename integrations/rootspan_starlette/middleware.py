@@ -189,9 +189,10 @@ class _Connection:
         root.set_status(status)
         if root.response_body is not None:
             root.set_response_headers(header_of(message.get("headers")))
-        if root.response_header is None:
+        # One of that name may be the application's own.
+        if (told := root.response_header) is None or header_of(message.get("headers"))(told[0].lower()) is not None:
             return message
-        name, value = (part.encode("latin-1") for part in root.response_header)
+        name, value = (part.encode("latin-1") for part in told)
         return {**message, "headers": [*message.get("headers", ()), (name.lower(), value)]}
 
     def ended(self, error: BaseException | None, seen: str) -> None:

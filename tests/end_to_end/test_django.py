@@ -1221,15 +1221,6 @@ def test_options_follow_overrides_in_a_running_server(captured: Captured) -> Non
     assert [span.name for span in captured.spans] == ["GET /x", "visit", "GET /x"]
 
 
-def test_a_response_header_of_the_app_stays(captured: Captured) -> None:
-    def view(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(headers={"X-Trace-Id": "mine"})
-
-    with project(captured, path("x", view), path("y", fine), response_header="x-trace-id"):
-        assert get("/x").headers["X-Trace-Id"] == "mine"
-        assert get("/y").headers["x-trace-id"] == captured.spans[-1].trace_id
-
-
 def test_a_debug_page_shows_no_key(captured: Captured) -> None:
     secret = "sk-rootspan-0123456789abcdef"
     given = {"api_key": secret, "endpoint": "http://127.0.0.1:9", "exporters": []}
