@@ -108,7 +108,7 @@ class _Handling:
                 response.headers.setdefault(*root.response_header)
             if root.response_body is not None:
                 root.set_response_headers(response.headers.get)
-                if not streaming:
+                if not streaming and getattr(response, "is_rendered", True):  # a template may be rendered further out
                     root.write(response.content, more=False)
         # Below 500, somebody made an answer of what was handled.
         failure = handled if error is None and (root.status or 0) >= 500 else error

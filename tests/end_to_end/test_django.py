@@ -39,6 +39,7 @@ from django.core.management import CommandError, call_command
 from django.core.signals import got_request_exception, request_finished
 from django.db import connection
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -1064,6 +1065,16 @@ def test_what_the_view_reads_and_sends_becomes_input_and_output(captured: Captur
         Client().post("/x", sent, content_type="application/json")
     root = captured.one()
     assert (root.attributes["input.value"], root.attributes["output.value"]) == ("What is it?", "A test.")
+
+
+def test_an_answer_that_a_middleware_further_out_renders_passes(captured: Captured) -> None:
+    def inside(request: HttpRequest) -> TemplateResponse:  # a middleware answers; what a view does is rendered before
+        return TemplateResponse(request, engines["django"].from_string("rendered"))
+
+    with project(captured, capture_body=True):
+        response = RootspanMiddleware(inside)(RequestFactory().get("/x"))
+    assert response.render().content == b"rendered"
+    assert captured.one().attributes["http.response.status_code"] == 200
 
 
 def test_a_body_that_the_view_does_not_read_is_not_recorded(captured: Captured) -> None:
