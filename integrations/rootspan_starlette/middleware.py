@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -189,11 +190,10 @@ class _Connection:
         root.set_status(status)
         if root.response_body is not None:
             root.set_response_headers(header_of(message.get("headers")))
-        # One of that name may be the application's own.
-        if (told := root.response_header) is None or header_of(message.get("headers"))(told[0].lower()) is not None:
-            return message
-        name, value = (part.encode("latin-1") for part in told)
-        return {**message, "headers": [*message.get("headers", ()), (name.lower(), value)]}
+        if root.response_header is not None:
+            message = {"headers": (), **message}
+            MutableHeaders(scope=message).setdefault(*root.response_header)  # the app's own stays
+        return message
 
     def ended(self, error: BaseException | None, seen: str) -> None:
         """Note how the application ended, where the response did not end before."""
