@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, cast
 from weakref import ref
 
@@ -94,6 +95,7 @@ class Followed:
 
     _status = 0
     _failed = _answered = _streams = _torn_down = False
+    _untell: Callable[[], None] | None = None
 
     def __init__(self, root: RequestRoot, request: Request) -> None:
         self.root = root
@@ -110,8 +112,9 @@ class Followed:
         """Note the response; a streamed one is stepped inside the request from here on."""
         self._answered = True
         self._status = response.status_code
-        if (header := self.root.response_header) is not None:
-            response.headers.setdefault(*header)
+        if (header := self.root.response_header) is not None and header[0] not in response.headers:
+            response.headers[header[0]] = header[1]
+            self._untell = partial(response.headers.remove, header[0])
         if self.root.response_body is not None:
             self.root.set_response_headers(response.headers.get)
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
@@ -156,6 +159,8 @@ class Followed:
             self.root.set_route(getattr(request.url_rule, "rule", None))
             if self._status:
                 self.root.set_status(self._status)
+            if self._untell is not None:  # an answer that is sent again has to tell the next one's
+                self._untell()
             self.root.finish()
             self.root.leave()
 

@@ -685,6 +685,15 @@ def test_web_76_an_answer_that_the_app_sends_again_and_again_does_not_grow(app: 
     assert kept == []
 
 
+@pytest.mark.parametrize("body", ["always the same", iter(())])
+def test_an_answer_that_is_sent_again_tells_the_trace_id_of_each_request(captured: Captured, body: Any) -> None:
+    app, answer = Flask("shop"), Response(body)
+    Rootspan(app, tracker=captured.tracker, response_header="x-trace-id")
+    route(app, "/", lambda: answer)
+    assert [get(app).headers["x-trace-id"] for _ in range(2)] == [root.trace_id for root in captured.roots]
+    assert "x-trace-id" not in answer.headers
+
+
 def test_web_77_start_response_is_called_as_the_app_calls_it(tracker: Tracker) -> None:
     def recorded(app: Flask) -> tuple[list[Any], bytes]:
         route(app, "/", lambda: Response(iter(["a"]), headers={"x-a": "1"}))
