@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import os
 import signal
-import socket
-import subprocess
-import sys
 import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +18,8 @@ pytest.importorskip("gunicorn", reason="gunicorn is not in this environment")
 pytest.importorskip("gevent", reason="a worker class of gunicorn's is not in this environment")
 
 from programs import until
+from servers import Server
 from sinks import Sink, Span
-
-PATIENCE = 30.0  # seconds; a starved machine is no failure
 
 APP = """
     import os, time
@@ -60,7 +54,7 @@ APP = """
 """
 
 
-class Server(NamedTuple):
+class Kind(NamedTuple):
     """How it is started, how many requests it takes at once, and how it is told to stop."""
 
     command: tuple[str, ...]
@@ -73,62 +67,26 @@ def gunicorn(*options: str) -> tuple[str, ...]:
 
 
 SERVERS = {
-    "gunicorn sync": Server(gunicorn()),
-    "gunicorn gthread": Server(gunicorn("--worker-class", "gthread", "--threads", "4"), at_once=4),
-    "gunicorn gevent": Server(gunicorn("--worker-class", "gevent"), at_once=4),
-    "gunicorn preload": Server(gunicorn("--preload", "--workers", "2")),
-    "gunicorn max-requests": Server(gunicorn("--max-requests", "7")),
+    "gunicorn sync": Kind(gunicorn()),
+    "gunicorn gthread": Kind(gunicorn("--worker-class", "gthread", "--threads", "4"), at_once=4),
+    "gunicorn gevent": Kind(gunicorn("--worker-class", "gevent"), at_once=4),
+    "gunicorn preload": Kind(gunicorn("--preload", "--workers", "2")),
+    "gunicorn max-requests": Kind(gunicorn("--max-requests", "7")),
     # Its SIGTERM is Python's own, which ends a process at once; Ctrl-C is how it is stopped.
-    "flask run": Server(("flask", "--app", "served", "run", "--port", "{port}"), at_once=4, stop=signal.SIGINT),
+    "flask run": Kind(("flask", "--app", "served", "run", "--port", "{port}"), at_once=4, stop=signal.SIGINT),
 }
 
 
-class Running(NamedTuple):
-    server: Server
-    process: subprocess.Popen[bytes]
-    port: int
-    folder: Path
-
-    def get(self, path: str) -> bytes:
-        """Ask once; an answer that was begun is complete."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        finally:
-            connection.close()
-
-    def stop(self) -> None:
-        self.process.send_signal(self.server.stop)
-        self.process.wait(PATIENCE)
+@pytest.fixture(params=SERVERS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return SERVERS[request.param]
 
 
-def accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def serving(server: Server, sink: Sink, folder: Path) -> Iterator[Running]:
-    (folder / "served.py").write_text(textwrap.dedent(APP))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    paths = os.pathsep.join([str(folder), *map(os.path.abspath, sys.path)])
-    environ = {**os.environ, "PYTHONPATH": paths, "ROOTSPAN_ENDPOINT": sink.url}
-    command = [part.format(port=port) for part in server.command]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        until(lambda: process.poll() is not None or accepts(port))
-        assert process.poll() is None, "it did not start"
-        yield Running(server, process, port, folder)
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture
+def server(kind: Kind, sink: Sink, tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "served.py").write_text(textwrap.dedent(APP))
+    with Server([*kind.command], tmp_path, sink.url) as server:
+        yield server
 
 
 def roots(sink: Sink) -> list[Span]:
@@ -141,40 +99,29 @@ def roots(sink: Sink) -> list[Span]:
     return found
 
 
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Server:
-    return SERVERS[request.param]
-
-
-def test_web_80_requests_over_kept_connections_are_accounted_for_once(
-    server: Server, sink: Sink, tmp_path: Path
-) -> None:
+def test_web_80_requests_over_kept_connections_are_accounted_for_once(kind: Kind, server: Server, sink: Sink) -> None:
     """Workers that a `--max-requests` replaces, and queues that a `--preload` made before the fork, lose nothing."""
-    with serving(server, sink, tmp_path) as running:
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE)
-        answered = []
-        while len(answered) < 30:  # a connection that the server has closed is opened again by http.client
-            try:
-                connection.request("GET", f"/n/{len(answered)}")
-                answered.append(connection.getresponse().read().decode())
-            except (ConnectionError, http.client.HTTPException):
-                connection.close()  # between two workers
-        connection.close()
-        assert answered == [str(n) for n in range(30)]
-        running.stop()
+    connection = server.session()
+    answered = []
+    while len(answered) < 30:  # a connection that the server has closed is opened again by http.client
+        try:
+            answered.append(server.get(f"/n/{len(answered)}", connection)[1].decode())
+        except (ConnectionError, http.client.HTTPException):
+            connection.close()  # between two workers
+    connection.close()
+    assert answered == [str(n) for n in range(30)]
+    server.stop(kind.stop)
     found = roots(sink)
     assert {span.name for span in found} == {"GET /n/<int:n>"}
     assert {span.attributes["session.id"] for span in found} == set(answered)
 
 
-def test_web_51_a_client_that_goes_away_is_one_cancelled_request(server: Server, sink: Sink, tmp_path: Path) -> None:
-    with serving(server, sink, tmp_path) as running:
-        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE) as client:
-            client.sendall(b"GET /stream/1 HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert client.recv(100)
-        until(lambda: len(sink.spans) == 2)
-        assert running.get("/n/2") == b"2"
-        running.stop()
+def test_web_51_a_client_that_goes_away_is_one_cancelled_request(kind: Kind, server: Server, sink: Sink) -> None:
+    with server.send("GET /stream/1 HTTP/1.1\nHost: x") as client:
+        assert client.recv(100)
+    until(lambda: len(sink.spans) == 2)
+    assert server.get("/n/2") == (200, b"2")
+    server.stop(kind.stop)
     streamed, other = sorted(roots(sink), key=lambda span: span.start)
     assert streamed.name == "GET /stream/<int:n>"
     assert streamed.attributes["rootspan.outcome"] == "cancelled"
@@ -184,32 +131,31 @@ def test_web_51_a_client_that_goes_away_is_one_cancelled_request(server: Server,
 
 
 def test_web_83_a_server_stopped_during_requests_accounts_for_each_once(
-    server: Server, sink: Sink, tmp_path: Path
+    kind: Kind, server: Server, sink: Sink, tmp_path: Path
 ) -> None:
     answers: list[bytes] = []
 
-    def ask(running: Running, n: int) -> None:
+    def ask(n: int) -> None:
         try:
-            answers.append(running.get(f"/slow/{n}"))
+            answers.append(server.get(f"/slow/{n}")[1])
         except (ConnectionError, http.client.HTTPException):
             return  # the development server cuts what it has not answered
 
-    with serving(server, sink, tmp_path) as running:
-        threads = [threading.Thread(target=ask, args=(running, n)) for n in range(server.at_once)]
-        for thread in threads:
-            thread.start()
-        begun = tmp_path / "begun"
-        until(lambda: begun.exists() and begun.stat().st_size == server.at_once)
-        running.process.send_signal(server.stop)
-        if server.stop is signal.SIGTERM:  # while it waits for them
-            (tmp_path / "go on").touch()
-        running.process.wait(PATIENCE)
-        for thread in threads:
-            thread.join(PATIENCE)
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(kind.at_once)]
+    for thread in threads:
+        thread.start()
+    begun = tmp_path / "begun"
+    until(lambda: begun.exists() and begun.stat().st_size == kind.at_once)
+    server.process.send_signal(kind.stop)
+    if kind.stop is signal.SIGTERM:  # while it waits for them
+        (tmp_path / "go on").touch()
+    server.process.wait(server.patience)
+    for thread in threads:
+        thread.join(server.patience)
     found = roots(sink)
     assert [span.name for span in found if "unfinished" not in span.attributes.values()] == (
         ["GET /slow/<int:n>"] * len(answers)
     )
-    assert len(found) == server.at_once
-    if server.stop is signal.SIGTERM:
-        assert sorted(answers) == [str(n).encode() for n in range(server.at_once)]
+    assert len(found) == kind.at_once
+    if kind.stop is signal.SIGTERM:
+        assert sorted(answers) == [str(n).encode() for n in range(kind.at_once)]
