@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from rootspan import ConfigurationError, default_tracker
 from rootspan.log import log
-from rootspan_django.configuration import load
+from rootspan_django.configuration import load, options
 
 _MIDDLEWARE: Final = "rootspan_django.middleware.RootspanMiddleware"
 
@@ -56,5 +56,5 @@ def _check_middleware(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _check_deployment(**_: Any) -> Iterator[CheckMessage]:
-    for said, fix in default_tracker.settings.gaps():
+    for said, fix in () if any(_check_settings()) else (options().tracker or default_tracker).settings.gaps():
         yield Warning(said, fix, id="rootspan.W004")

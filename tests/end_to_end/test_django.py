@@ -1257,7 +1257,7 @@ def test_a_wrong_setting_is_an_error_of_the_checks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(settings, "ROOTSPAN", {"endpont": "x"}, raising=False)
-    (message,) = checks.run_checks(tags=["rootspan"])
+    (message,) = deployment_checks()
     assert (message.id, message.level) == ("rootspan.E001", checks.ERROR)
     assert message.msg == "There is no setting 'endpont' for settings.ROOTSPAN."
     assert message.hint == "did you mean 'endpoint'?"
@@ -1298,6 +1298,10 @@ def test_a_sync_only_neighbour_is_named_where_asgi_is_used() -> None:
     assert message.msg.startswith(f"{name} is sync-only")
 
 
+def deployment_checks() -> list[Any]:
+    return checks.run_checks(tags=["rootspan"], include_deployment_checks=True)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -1307,6 +1311,8 @@ def test_a_sync_only_neighbour_is_named_where_asgi_is_used() -> None:
         ({"endpoint": "https://collector.example.com", "headers": {"x-api-key": "k"}}, ""),
         ({"endpoint": "http://127.0.0.1:4318"}, ""),
         ({"disabled": True}, ""),
+        ({"tracker": Tracker(endpoint="https://collector.example.com", api_key="k")}, ""),
+        ({"tracker": Tracker(endpoint="https://collector.example.com")}, "No key is set for collector.example.com"),
     ],
 )
 def test_a_deployment_is_checked(given: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1314,7 +1320,7 @@ def test_a_deployment_is_checked(given: dict[str, Any], said: str, monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     with override_settings(ROOTSPAN=given):
         assert ids() == []
-        messages = checks.run_checks(tags=["rootspan"], include_deployment_checks=True)
+        messages = deployment_checks()
     assert [message.id for message in messages] == (["rootspan.W004"] if said else [])
     assert all(said in message.msg for message in messages)
 
