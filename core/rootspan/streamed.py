@@ -144,11 +144,14 @@ class WholeBody(StreamedBody):
 class AsyncBody:
     """Follows an async streamed body for `asteps`; the request ends with it."""
 
+    _begun = False
+
     def __init__(self, root: RequestRoot) -> None:
         self._root = root
 
     def start(self) -> Activation:
         """Return what each step of the body runs in."""
+        self._begun = True
         return self._root.activate()
 
     def item(self, item: Any) -> None:
@@ -162,3 +165,7 @@ class AsyncBody:
         elif error is not None:
             self._root.fail(error)
         self._root.finish()
+
+    def __del__(self) -> None:
+        if not self._begun:  # then no code of the generator that follows it runs, however that is closed
+            self._root.finish()

@@ -130,6 +130,16 @@ def test_an_async_body_is_stepped_and_measured(captured: Captured) -> None:
     assert (attributes["rootspan.stream.chunks"], attributes["rootspan.stream.bytes"]) == (2, 3)
 
 
+def test_web_74_an_async_body_that_nobody_reads_ends_its_request_too(captured: Captured) -> None:
+    closed, dropped = opened(captured), opened(captured)
+    closed.set_status(200)
+    asyncio.run(closed.astream(chunks()).aclose())
+    dropped.astream(chunks())
+    assert closed.finished
+    assert [root.attributes.get("rootspan.outcome") for root in captured.roots] == [None, None]
+    assert captured.roots[0].attributes["http.response.status_code"] == 200
+
+
 class Page:
     """A body that is no iterator but makes one, as a class with a generator does."""
 
