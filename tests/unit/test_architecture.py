@@ -99,7 +99,7 @@ FRAMEWORKS = {
 """What an adapter may import beside the standard library and rootspan: its framework and what that one stands on."""
 
 PUBLIC = ["rootspan", *(f"rootspan.{path.stem}" for path in CORE.glob("*.py") if path.stem in LAYERS[-1])]
-ADAPTERS = [path for path in INTEGRATIONS if path.name in FRAMEWORKS]
+ADAPTERS = [path for path in INTEGRATIONS if path.name != "rootspan_ui"]
 LONGEST_ADAPTER = 200
 
 
