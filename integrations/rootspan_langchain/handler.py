@@ -115,7 +115,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         answer = inputs.resume if graphs.is_command(inputs) else None
         self._recording.begin_with(run, inputs if answer is None else answer)
         if answer is not None:
-            attach(run.span, ROOTSPAN_INTERRUPT_ANSWER=text_of(run.span.input))
+            attach(run.span, {semconv.ROOTSPAN_INTERRUPT_ANSWER: text_of(run.span.input)})
             if not graphs.HAS_EVENTS and run.parent is None:
                 self._recording.resume(run, run.data.thread)
 
@@ -190,7 +190,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         run = self._recording.tree.find(event.run_id)
         if run is not None:
             self._recording.interrupted(run, event.interrupts)
-            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
+            attach(run.span, {semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
             run.data.interrupted = True
             self._recording.tree.pause(event.checkpoint_id, run)
 
@@ -199,7 +199,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         """Link a graph that goes on to the run that was paused."""
         run = self._recording.tree.find(event.run_id)
         if run is not None:
-            attach(run.span, LANGGRAPH_CHECKPOINT_ID=event.checkpoint_id)
+            attach(run.span, {semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
             self._recording.resume(run, event.checkpoint_id)
 
     # Ends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import time_ns
 from typing import Any, Final, cast
 
@@ -19,15 +19,14 @@ UNTOLD: Final[Any] = object()
 """An input that an event does not tell."""
 
 
-def attach(span: OpenSpan | None, **attributes: Any) -> None:
-    """Add attributes by the name of their constant in `semconv`."""
+def attach(span: OpenSpan | None, attributes: Mapping[str, Any]) -> None:
+    """Add attributes, None omitted, to the span of a run that has one."""
     if span is not None:
-        named = {getattr(semconv, name): value for name, value in attributes.items() if value is not None}
-        add(span, named)
+        add(span, {name: value for name, value in attributes.items() if value is not None})
 
 
 def add(span: OpenSpan, attributes: dict[str, Any], **fields: Any) -> None:
-    """Add attributes by their full names, and rare fields of the record."""
+    """Add attributes, and rare fields of the record."""
     before = span.fields
     if before:
         if attributes and (known := before.get("attributes")):
@@ -78,7 +77,8 @@ def keep_time(run: Run) -> None:
     """Keep when the first token came."""
     if run.data.first is not None and run.span is not None:
         seconds = (run.data.first - run.span.start) / 1e9
-        attach(run.span, GEN_AI_REQUEST_STREAM=True, GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK=seconds)
+        told = {semconv.GEN_AI_REQUEST_STREAM: True, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: seconds}
+        add(run.span, told)
 
 
 def keep_partial(run: Run) -> None:

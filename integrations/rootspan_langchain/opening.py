@@ -133,4 +133,5 @@ class Opening:
         if run.span is not None:
             if run.span.kind == Kind.INTERACTION:
                 run.span.fields = {"operation": invocation.operation(metadata)}
-            attach(run.span, ROOTSPAN_RUN_ID=str(run.run_id), LANGGRAPH_THREAD_ID=identifier(run.data.thread))
+            thread = identifier(run.data.thread)
+            attach(run.span, {semconv.ROOTSPAN_RUN_ID: str(run.run_id), semconv.LANGGRAPH_THREAD_ID: thread})

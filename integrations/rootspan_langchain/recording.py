@@ -112,7 +112,7 @@ class Recording(Opening):
         if tools := models.tools_of(given):
             run.data.offered = models.names_of(tools)
             if self.content:
-                attach(span, GEN_AI_TOOL_DEFINITIONS=text_of(freeze(list(tools), _TOOLS)))
+                attach(span, {semconv.GEN_AI_TOOL_DEFINITIONS: text_of(freeze(list(tools), _TOOLS))})
 
     def token(self, run_id: Any, text: Any, source: str, usage: Any = None) -> None:
         """Keep a piece of an answer; it is no event of its own."""
@@ -138,12 +138,13 @@ class Recording(Opening):
         found = self.tree.resume(key)
         if found is not None and run.span is not None:
             run.span.set(links=(found[0],))
-            attach(run.span, ROOTSPAN_INTERRUPT_WAITED=found[1])
+            add(run.span, {semconv.ROOTSPAN_INTERRUPT_WAITED: found[1]})
 
     def interrupted(self, run: Run, interrupts: Any) -> None:
         """Keep what is waited for."""
         if self.content:
-            attach(run.span, ROOTSPAN_INTERRUPT_PAYLOAD=text_of(frozen_value(graphs.payload(interrupts))))
+            asked = text_of(frozen_value(graphs.payload(interrupts)))
+            attach(run.span, {semconv.ROOTSPAN_INTERRUPT_PAYLOAD: asked})
 
     def answer(self, run: Run, span: OpenSpan, response: Any) -> models.Answer:
         """Keep what a model answered, whole or in part."""
@@ -197,7 +198,7 @@ class Recording(Opening):
         if failure is not None and span is not None:
             response = getattr(error, "response", None)
             status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-            attach(span, HTTP_RESPONSE_STATUS_CODE=status if type(status) is int else None)
+            attach(span, {semconv.HTTP_RESPONSE_STATUS_CODE: status if type(status) is int else None})
         return outcome, failure
 
     def ending_with(self, told: Any) -> Ending:
