@@ -17,7 +17,7 @@ from rootspan.freeze import identifier
 from rootspan.record import AttributeValue, Identity
 
 __all__ = [
-    "NOBODY", "UNLABELLED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
+    "UNLABELLED", "UNNAMED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
     "news", "operation", "place", "properties", "shown_in_agent", "whose",
 ]  # fmt: skip
 
@@ -64,7 +64,7 @@ class Whose(NamedTuple):
     agent_name: Any = None
 
 
-NOBODY: Final = Whose()
+UNNAMED: Final = Whose()
 """Nobody is named."""
 
 
@@ -72,7 +72,7 @@ def whose(metadata: Mapping[str, Any]) -> Whose:
     """Return whose run it is."""
     agent = metadata.get("lc_agent_name")
     if _IDENTITY.isdisjoint(metadata):
-        return NOBODY if agent is None else Whose(None, None, agent)
+        return UNNAMED if agent is None else Whose(None, None, agent)
     return Whose(given(*map(metadata.get, _USERS)), given(*map(metadata.get, _CONVOS)), agent)
 
 
@@ -81,7 +81,7 @@ def news(told: Whose, before: Whose, known: Identity) -> Whose:
     user = _new(told.user_id, before.user_id, known.user_id)
     convo = _new(told.convo_id, before.convo_id, known.convo_id)
     agent = _new(told.agent_name, before.agent_name, known.agent_name)
-    return NOBODY if user is convo is agent is None else Whose(user, convo, agent)
+    return UNNAMED if user is convo is agent is None else Whose(user, convo, agent)
 
 
 def _new(value: Any, before: Any, known: str | None) -> Any:

@@ -109,12 +109,12 @@ class Opening:
         above = None if parent is None or parent.owner is not self.tree else parent.nearest()
         if parent is None or above is None:
             return self._foremost(told, labels, metadata if parent is None else None)
-        if told is invocation.NOBODY and not labels:
+        if told is invocation.UNNAMED and not labels:
             return NOBODY
         known = above.holder.identity
         news = invocation.news(told, parent.data.told, known)
         labels = tuple(tag for tag in labels if tag not in known.tags) if labels else ()
-        return NOBODY if news is invocation.NOBODY and not labels else self.tree.recorder.identity(*news, labels)
+        return NOBODY if news is invocation.UNNAMED and not labels else self.tree.recorder.identity(*news, labels)
 
     def _foremost(self, told: invocation.Whose, labels: tuple[str, ...], metadata: Any) -> Identity:
         """Return whose the first run of this handler in a tree is; with metadata it is the root."""
