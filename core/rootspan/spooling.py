@@ -55,7 +55,7 @@ class SpoolingPipeline(Pipeline):
 
     def __init__(self, settings: Settings, shape: Callable[[Record], SpanData], **options: Any) -> None:
         about = {"fingerprint": settings.fingerprint, **circumstances(settings)}
-        self._settings = settings
+        self._settings = settings  # as `Pipeline` does, which is given the way out that needs it
         self._about = json.dumps(about, default=str).encode()
         self._deliveries: dict[bytes, Delivery] = {}
         self._spool = Spool(
