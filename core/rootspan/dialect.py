@@ -111,7 +111,7 @@ def _write_identity(draft: Draft) -> None:
 
 def _write_agent(draft: Draft) -> None:
     agent = draft.more.get("agent_name") or (draft.record.inherited or NOBODY).agent_name
-    agent = valid(draft.redactor.word(agent)) if isinstance(agent, str) else draft.plan.agent_name
+    agent = draft.label(agent) if agent else draft.plan.agent_name
     if agent is not None:
         draft.attributes[semconv.GEN_AI_AGENT_NAME] = draft.attributes[semconv.AGENT_NAME] = agent
 

@@ -240,6 +240,7 @@ def test_the_agent_has_both_names() -> None:
     for fields, settings, agent in (
         ({"more": {"agent_name": "own"}, "inherited": Identity(agent_name="outer")}, named, "own"),
         ({"inherited": Identity(agent_name="outer")}, named, "outer"),
+        ({"more": {"agent_name": ""}, "inherited": Identity(agent_name="")}, named, "shop"),
         ({}, named, "shop"),
         ({}, Settings(agent_name="configured"), "configured"),
         ({}, Settings(resource_attributes={"service.name": "unknown_service"}), None),
