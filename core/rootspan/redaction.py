@@ -31,13 +31,11 @@ _STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither 
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
 
-_Leaf = Callable[[str, Any], Any]
-
 
 class _Pass(NamedTuple):
     """What one pass over a value does at its leaves."""
 
-    leaf: _Leaf
+    leaf: Callable[[str, Any], Any]
     untouched: frozenset[Any]  # their types
     with_paths: bool
 

@@ -22,7 +22,6 @@ __all__ = [
     "plain_text",
 ]
 
-Scalar: TypeAlias = "str | bool | int | float"
 Plain: TypeAlias = "str | bool | int | float | tuple[str, ...] | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]"
 """An attribute value of exactly these types, which every OTLP writer takes."""
 
@@ -50,7 +49,7 @@ def _whole(value: int) -> int | str:
     return number if -(2**63) <= number < 2**63 else integer(number)
 
 
-def _scalar(value: object) -> Scalar:
+def _scalar(value: object) -> str | bool | int | float:
     try:
         if isinstance(value, (str, bool)):
             return plain_text(value) if isinstance(value, str) else value
