@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pkgutil import resolve_name
 from typing import Any, Final
 
 from rootspan import default_tracker
 from rootspan.errors import ConfigurationError, fail, meant
 from rootspan.options import OPTIONS
-from rootspan.request_options import RequestOptions
+from rootspan.request_options import RequestOptions, WebOptions
 from rootspan.settings import Settings, resolve
 
 __all__ = ["GroupedSettings"]
 
-_WEB: Final = frozenset(field.name for field in fields(RequestOptions) if field.init)
+_WEB: Final = frozenset(WebOptions.__annotations__)
 _DOTTED: Final = frozenset({"tracker", "user_id", "convo_id", "properties", "exclude", "redact", "on_loss"})
 
 

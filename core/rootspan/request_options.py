@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -139,7 +139,7 @@ class RequestOptions:
         Raises:
             ConfigurationError: as the class, and for a name that is no option.
         """
-        names = [field.name for field in fields(cls) if field.init]
+        names = WebOptions.__annotations__
         for name in given:
             if name not in names:
                 fail(f"{name}= is no option of a web adapter.", meant(name, names, "{}="))
