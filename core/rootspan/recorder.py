@@ -319,21 +319,14 @@ class Recorder(Arguments):
             span = span.parent
         return list(found)
 
-    def feedback(
-        self,
-        name: str,
-        target: str | None,
-        inherited: Identity | None,
-        own: Identity,
-        fields: dict[str, Any],
-    ) -> str:
+    def feedback(self, name: str, target: str | None, identity: Identity, fields: dict[str, Any]) -> str:
         """Record a judgement about another span: a root of its own, linked where the trace is known."""
         if not home[0]:
             forked()
         span_id = new_span_id()
         record = (
-            Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, inherited, own.user_id, own.convo_id, None,
-            None, None, None, None, None, None, None, None, None, None, fields,
+            Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, identity, None, None, None, None, None, None,
+            None, None, None, None, None, None, None, fields,
         )  # fmt: skip
         self.pipeline.put(record, weigh(record))
         return span_id

@@ -9,13 +9,13 @@ from typing import Any, Final, cast
 
 from opentelemetry.trace import SpanContext
 
-from rootspan.arguments import failure
+from rootspan.arguments import failure, merged
 from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
 from rootspan.pipeline import CROWDED, RECORD_BYTES
-from rootspan.record import Identity, Kind
+from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope
 
@@ -306,14 +306,10 @@ class Tracking:
         recorder = self._recorder
         try:
             ids, inherited = self._judged(target)
-            fields = {"score": score, "label": label, "comment": comment, "target": ids}
-            return recorder.feedback(
-                recorder.name(name),
-                ids if len(ids) == 48 else None,
-                inherited,
-                recorder.identity(user_id, convo_id),
-                {key: recorder.frozen(value) for key, value in fields.items() if value is not None},
-            )
+            identity = merged(inherited or NOBODY, recorder.identity(user_id, convo_id))
+            given = {"score": score, "label": label, "comment": comment, "target": ids}
+            fields = {key: recorder.frozen(value) for key, value in given.items() if value is not None}
+            return recorder.feedback(recorder.name(name), ids if len(ids) == 48 else None, identity, fields)
         except Exception:
             return recorder.own_error()
 
