@@ -51,7 +51,8 @@ class StreamedBody:
     Args:
         chunks: the app's own iterable; iterated when this is.
         root: its request.
-        end: called when this is collected, for servers that close nothing; `close` leaves the end to its caller.
+        end: called when a step raises and when this is collected, for servers that close nothing; `close` leaves the
+            end to its caller.
         measured: whether chunks are counted, and a body that was left is "cancelled".
     """
 
@@ -76,6 +77,7 @@ class StreamedBody:
             self._open = False
             if not isinstance(error, StopIteration):
                 self._root.fail(error)
+                self._end()  # a server that closes nothing may keep this with the error
             raise
         sent = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk
         self._root.write(sent, more=self._measured)

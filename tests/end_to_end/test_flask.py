@@ -541,6 +541,21 @@ def test_web_74_a_server_that_never_closes_is_survived(app: Flask, captured: Cap
     assert all("rootspan.outcome" not in root.attributes for root in captured.roots)
 
 
+def test_web_74_a_stream_that_breaks_is_recorded_before_a_server_lets_go_of_it(app: Flask, captured: Captured) -> None:
+    """`asgiref.wsgi.WsgiToAsgi` closes nothing, and the error that it raises keeps the iterable."""
+
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise LookupError("midway")
+
+    route(app, "/", lambda: Response(broken()))
+    iterable = app(create_environ("/"), start_response)
+    with pytest.raises(LookupError, match="midway"):
+        b"".join(iterable)
+    assert captured.one().attributes["error.type"] == "LookupError"
+    del iterable
+
+
 @pytest.mark.parametrize("how", ["to its end", "early", "on error", "never begun"])
 def test_web_74_close_of_an_apps_own_iterable_is_called_once(app: Flask, captured: Captured, how: str) -> None:
     closed: list[str] = []
