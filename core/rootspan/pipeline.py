@@ -90,7 +90,7 @@ class Pipeline:
         self._wake = _Wake()
         self.worker: threading.Thread | None = None
         self._hurry = False
-        self._hopeless = False  # the last attempt of all failed
+        self._hopeless = False  # the last attempt of all failed: nothing is taken any more
         self._failures = 0  # attempts that left something to send
         self._until = math.inf  # monotonic seconds after which the end begins no further attempt
 
@@ -324,7 +324,7 @@ class Pipeline:
         What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
         """
         goal = self.ledger.made.total
-        while self._waiting():
+        while self._waiting() and not self._hopeless:
             batch = self._batch or self._fill()
             if batch.size == 0:
                 self._batch = None

@@ -384,6 +384,22 @@ def test_delivery_14_an_exit_with_a_hanging_endpoint_takes_a_second(
         assert recovered(tracker)["delivered"] == 1
 
 
+def test_delivery_14_what_an_endpoint_that_hangs_was_sent_stays_where_the_process_takes_a_while_to_end(
+    sink: Sink, directory: Path, tmp_path: Path
+) -> None:
+    sink.script(lambda request: hang())
+    code = """
+        import time
+        rootspan.track_ai('event')
+        time.sleep(0.6)  # it is being sent when the end comes
+    """
+    later = "import atexit, time\natexit.register(time.sleep, 2.5)"  # runs behind rootspan's own handler
+    run(code, sink, tmp_path, later, ROOTSPAN_SPOOL=str(directory), ROOTSPAN_TIMEOUT="2").communicate(timeout=60)
+    sink.script([])
+    with spooling(sink, directory) as tracker:
+        assert recovered(tracker)["delivered"] == 1
+
+
 def test_delivery_14_a_flush_waits_a_second_by_default(sink: Sink, directory: Path) -> None:
     """As on an app's `lifespan.shutdown`: what is left is on the disk."""
     sink.script(lambda request: hang())
