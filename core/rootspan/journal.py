@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -89,6 +90,8 @@ class Journal:
         self.about = b""
         self.segments: deque[Segment] = deque()
         self.unfinished: list[Frame] = []
+        self._kept: list[Segment] = []  # for the sake of what began in them, their spans are delivered
+        self._kept_from = math.inf  # the first of these
         self._path = os.path.join(directory, name)  # what the names of its files begin with
         self._lock = lock
         self._number = 0
@@ -122,10 +125,9 @@ class Journal:
         journal = cls(directory, name, lock, own=False)
         number, offset = journal._position()
         for number_here, path in _segments(directory, name):
-            if number_here < number:  # delivered; its owner died before it could delete it
-                os.unlink(path)
-                continue
-            start = offset if number_here == number else 0
+            start = 0 if number_here > number else offset
+            if number_here < number:  # delivered, and there for the sake of what is unfinished
+                start = os.stat(path).st_size
             journal.segments.append(Segment(path, number_here, start=start))
         return journal
 
@@ -134,7 +136,7 @@ class Journal:
 
         Afterwards `about` and `unfinished` are known.
         """
-        begun: dict[bytes, Frame] = {}
+        begun: dict[bytes, tuple[Frame, int]] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
         for part in Segment(f"{self._path}.owner", 0).frames(_POSITION.size):
             if part.kind == SegmentKind.FORGET:
@@ -150,12 +152,13 @@ class Journal:
                 if part.kind == SegmentKind.HEADER:
                     self.about = self.about or part.payload
                 elif part.kind == SegmentKind.BEGIN and part.span_id not in ended:
-                    begun[part.span_id] = part
+                    begun[part.span_id] = part, segment.number
                 elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
                     ended.add(part.span_id)
             segment.rest()
             yield segment.found, damaged
-        self.unfinished = list(begun.values())
+        self.unfinished = [part for part, _ in begun.values()]
+        self._kept_from = min((number for _, number in begun.values()), default=math.inf)
 
     def open_segment(self) -> Pen:
         """Begin the next segment; what is written from now on goes there."""
@@ -182,8 +185,12 @@ class Journal:
             if not complete:
                 return None, damaged
             damaged += segment.missing()
-            segment.remove()
             self.segments.popleft()
+            if segment.number < self._kept_from:
+                segment.remove()
+            else:
+                segment.rest()
+                self._kept.append(segment)
         unfinished, self.unfinished = self.unfinished, []
         return (Chunk(self, None, unfinished) if unfinished else None), damaged
 
@@ -204,7 +211,7 @@ class Journal:
 
     def delete(self) -> None:
         """Delete what is left, and let go of it."""
-        for segment in self.segments:
+        for segment in (*self._kept, *self.segments):
             segment.remove()
         with suppress(OSError):  # deleted by somebody, or in a directory that became read-only
             os.unlink(f"{self._path}.owner")
