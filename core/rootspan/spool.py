@@ -9,8 +9,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from rootspan.journal import Chunk, Journal, names
@@ -86,7 +85,7 @@ class Spool:
         self._pen: Pen | None = None
         self._opening = threading.Lock()
         self._begun: dict[bytes, bytes] = {}
-        self._ended: deque[bytes] = deque()  # of those, in memory
+        self._ended: set[bytes] = set()  # of those, in memory
         self._strangers: set[str] = set()
         self._retry_at = float("-inf")
 
@@ -113,7 +112,7 @@ class Spool:
     def end_elsewhere(self, span_id: bytes) -> None:
         """Note that memory took the end of an interaction, if it began here."""
         if self._begun.pop(span_id, None) is not None:
-            self._ended.append(span_id)
+            self._ended.add(span_id)
 
     def begin(self, span_id: bytes, span: bytes) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
@@ -263,11 +262,12 @@ class Spool:
             self._on_lost(journal, "damaged", damaged)
         return chunk
 
-    def settle_elsewhere(self) -> None:
-        """Note that the ends that memory took are settled: nobody is to send those interactions as unfinished."""
-        own = self._own  # which `close` may take away
-        while self._ended and own is not None:
-            own.forget(self._ended.popleft())
+    def settle_elsewhere(self, span_ids: Iterable[bytes]) -> None:
+        """Note that memory is done with these spans: nobody is to send those that began here as unfinished."""
+        own, ended = self._own, self._ended.intersection(span_ids)
+        while ended and own is not None:  # `close` may take it away
+            self._ended.discard(span_id := ended.pop())
+            own.forget(span_id)
 
     def orphans(self) -> list[str]:
         """Return the journals that may have lost their owner."""

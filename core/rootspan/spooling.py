@@ -77,6 +77,7 @@ class SpoolingPipeline(Pipeline):
         super()._start_afresh()
         self._wrote = self.ledger.written.add
         self._look_at = 0.0
+        self._taken: list[bytes] = []  # from memory, for the batch on its way
         self._shaping = threading.local()
 
     # The caller's side
@@ -196,6 +197,7 @@ class SpoolingPipeline(Pipeline):
 
     def _fill(self) -> Batch:
         if self.records:
+            self._taken = []
             return super()._fill()
         chunk = self._spool.take(self._settings.batch_size, _CHUNK_BYTES)
         if chunk is None:
@@ -204,11 +206,15 @@ class SpoolingPipeline(Pipeline):
         batch = self._batch = _ChunkBatch(sink, account, chunk)
         return batch
 
+    def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
+        self._taken.append(bytes.fromhex(record[2][-16:]))
+        super()._take(batch, record)
+
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
         if isinstance(batch, _ChunkBatch):
             batch.chunk.settle(settled)
-        elif not super()._waiting():  # before a flush hears of it: the process may die behind it
-            self._spool.settle_elsewhere()
+        elif not batch.todo:  # before a flush hears of it: the process may die behind it
+            self._spool.settle_elsewhere(self._taken)
         super()._settle(batch, settled, dropped)
 
     def _delivery(self, about: bytes) -> Delivery:

@@ -710,7 +710,7 @@ def test_delivery_08_what_ended_in_memory_is_not_unfinished(
         dead.end_elsewhere(ids(3))  # which was never begun
         if full:
             patch.setattr(os, "pwrite", broken(errno.ENOSPC))
-        dead.settle_elsewhere()
+        dead.settle_elsewhere([ids(1), ids(3)])
     die(dead)
     other = make(tmp_path)
     assert other.adopt() == Found(1 + full)
