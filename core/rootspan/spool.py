@@ -52,6 +52,7 @@ class Spool:
         about: how the records are encoded, as JSON: the resource, the protocol, never a key.
         most: bytes that the directory may hold; beyond them the oldest segments are given up.
         fsync: wait for the disk itself after each record, so that a power failure loses nothing either.
+        on_found: called with what is in a dead process's journal, before any of it is taken or lost; on the worker.
         on_lost: called with a journal, a reason, and how many of its spans were lost for it; on any thread.
         on_interrupted: called where a signal ends `append` when it has begun to write, so that nobody learns of it.
     """
@@ -64,6 +65,7 @@ class Spool:
         *,
         most: int,
         fsync: bool,
+        on_found: Callable[[Found], object],
         on_lost: Callable[[Journal, str, int], object],
         on_interrupted: Callable[[], object],
     ) -> None:
@@ -73,6 +75,7 @@ class Spool:
         self._most = most
         self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
         self._fsync = fsync
+        self._on_found = on_found
         self._on_lost = on_lost
         self._on_interrupted = on_interrupted
         self._seldom = Seldom()
@@ -296,6 +299,7 @@ class Spool:
                 continue
             if journal is not None and found is not None:
                 spans, damaged = spans + found.spans, damaged + found.damaged
+                self._on_found(found)
                 self._adopted.append(journal)
         return Found(spans, damaged)
 

@@ -18,7 +18,7 @@ from rootspan.log import log
 from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.settings import Settings
-from rootspan.spool import Spool, default_directory
+from rootspan.spool import Found, Spool, default_directory
 from rootspan.transport import circumstances, delivery
 
 __all__ = ["SpoolingPipeline"]
@@ -64,6 +64,7 @@ class SpoolingPipeline(Pipeline):
             self._about,
             most=settings.spool_max_bytes,
             fsync=settings.fsync,
+            on_found=self._find,
             on_lost=self._lose,
             on_interrupted=self._interrupted,
         )
@@ -138,6 +139,10 @@ class SpoolingPipeline(Pipeline):
         self.count()
         self._wrote()
 
+    def _find(self, found: Found) -> None:
+        self.ledger.found += found.spans + found.damaged
+        self.ledger.lose(self.ledger.recovered, found.damaged, "damaged")
+
     def _lose(self, journal: Journal, reason: str, lost: int) -> None:
         self.ledger.lose(self._account(journal), lost, reason)
 
@@ -192,8 +197,6 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not look for what ended processes left", exc_info=True)
             return
         self._look_at = now + (self._settings.flush_interval if found.spans else _LOOK_AROUND)
-        self.ledger.found += found.spans + found.damaged
-        self.ledger.lose(self.ledger.recovered, found.damaged, "damaged")
 
     def _fill(self) -> Batch:
         if self.records:

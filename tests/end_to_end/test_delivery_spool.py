@@ -18,6 +18,8 @@ from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
 from rootspan import spooling as spooling_module
 from rootspan.errors import ConfigurationError
+from rootspan.journal import Journal
+from rootspan.spool import Spool
 from sinks import Sink, hang, partial
 
 
@@ -511,6 +513,30 @@ def test_delivery_13_what_is_given_up_of_dead_processes_is_counted_apart(sink: S
         assert stats["recovered"]["dropped"] == {"spool_full": 50 - stats["recovered"]["delivered"]}
         sink.restart()
         assert tracker.flush(60)
+
+
+def test_delivery_13_what_is_given_up_while_more_is_found_is_counted_as_found(
+    sink: Sink, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink.stop()
+    for _ in range(2):
+        with spooling(sink, directory) as ended:
+            track(ended, 50)
+            assert not ended.shutdown(0.1)
+    made, seen, survey = threading.Event(), list[dict[str, Any]](), Spool._survey
+
+    def slowly(spool: Spool, journal: Journal) -> Any:
+        if spool._adopted:  # the second of the two
+            made.wait(60)
+            track(tracker, 3_000, output="x" * 500)
+            seen.append(adds_up(tracker)["recovered"])
+        return survey(spool, journal)
+
+    monkeypatch.setattr(Spool, "_survey", slowly)
+    with spooling(sink, directory, spool_max_bytes=1 << 20) as tracker:
+        made.set()
+        until(tracker, lambda stats: stats["recovered"]["found"] == 100)
+    assert seen == [{"found": 50, "delivered": 0, "spooled": 0, "dropped": {"spool_full": 50}}]
 
 
 def test_a_look_around_that_fails_leaves_the_worker_alive(sink: Sink, directory: Path, caplog: Any) -> None:

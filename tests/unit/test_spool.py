@@ -33,7 +33,12 @@ class Lost(list[tuple[bool, int]]):
 def make(
     path: Path, most: int = 64 << 20, about: bytes = ABOUT, fingerprint: str = FINGERPRINT, **options: Any
 ) -> Spool:
-    options = {"fsync": False, "on_lost": Lost(), "on_interrupted": lambda: None, **options}
+    options = {
+        "fsync": False,
+        "on_lost": Lost(),
+        **dict.fromkeys(("on_found", "on_interrupted"), lambda *_: None),
+        **options,
+    }
     return Spool(str(path), fingerprint, about, most=most, **options)
 
 
