@@ -69,6 +69,11 @@ class Chunk:
         self._ends = [part.end for part in frames]
         self._settled = 0
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is still on the disk."""
+        return self._segment is None or not self._segment.dropped
+
     def settle(self, count: int) -> None:
         """Note that the next `count` spans need not be sent again."""
         self._settled += count

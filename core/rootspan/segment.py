@@ -174,7 +174,7 @@ class Segment:
         self._pen = None if pen is None else weakref.ref(pen)
         self._made = None if pen is None else pen.made
         self._taken = 0
-        self._dropped = False
+        self.dropped = False  # given up for the bound
         self._lock = threading.Lock()  # never held across a system call
 
     @property
@@ -214,7 +214,7 @@ class Segment:
                 taken.append(part)
                 size -= len(part.payload)
         with self._lock:
-            if self._dropped:
+            if self.dropped:
                 return []
             self._taken += len(taken)
         return taken
@@ -226,9 +226,9 @@ class Segment:
     def drop(self) -> int:
         """Give up what was not taken yet, and its place on the disk; return how many spans that were."""
         with self._lock:
-            if self._dropped:
+            if self.dropped:
                 return 0
-            self._dropped = True
+            self.dropped = True
             lost = self._written() - self._taken
             self._taken += lost
         if (descriptor := self._descriptor) is not None:

@@ -156,7 +156,9 @@ class SpoolingPipeline(Pipeline):
     def _discard(self, reason: str) -> None:
         if isinstance(batch := self._batch, _ChunkBatch):  # it stays on the disk, and the worker counts none of it
             self._batch = None
-            batch.give_up()
+            left = batch.give_up()
+            if not batch.chunk.stays:
+                self.ledger.lose(batch.account, left, "spool_full")
         super()._discard(reason)
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:

@@ -351,6 +351,19 @@ def test_delivery_13_what_was_given_up_for_the_bound_is_counted(sink: Sink, dire
     assert sum(number for _, number in lost) == stats["dropped"]["spool_full"]
 
 
+def test_delivery_13_what_was_being_sent_when_its_place_was_given_up_is_counted(sink: Sink, directory: Path) -> None:
+    sink.script(lambda request: hang())
+    with spooling(sink, directory, spool_max_bytes=1 << 20) as tracker:
+        track(tracker, 10)
+        until(tracker, lambda stats: sink.requests)
+        track(tracker, 3_000, output="x" * 500)
+        assert not tracker.shutdown(0.1)
+        stats = adds_up(tracker)
+    sink.script([])
+    with spooling(sink, directory) as tracker:
+        assert recovered(tracker)["found"] == stats["spooled"] > 0
+
+
 def test_delivery_13_damage_is_counted_and_reported(sink: Sink, directory: Path, caplog: Any) -> None:
     lost: list[tuple[str, int]] = []
     sink.stop()
