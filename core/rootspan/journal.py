@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -95,8 +94,8 @@ class Journal:
         self.about = b""
         self.segments: deque[Segment] = deque()
         self.unfinished: list[Frame] = []
-        self._kept: list[Segment] = []  # for the sake of what began in them, their spans are delivered
-        self._kept_from = math.inf  # the first of these
+        self._copied: Segment | None = None  # where what is unfinished stands once more
+        self._kept: list[Segment] = []  # delivered, but what is unfinished could not be copied from there
         self._path = os.path.join(directory, name)  # what the names of its files begin with
         self._lock = lock
         self._number = 0
@@ -131,8 +130,9 @@ class Journal:
         number, offset = journal._position()
         for number_here, path in _segments(directory, name):
             start = 0 if number_here > number else offset
-            if number_here < number:  # delivered, and there for the sake of what is unfinished
+            if number_here < number:  # delivered, and kept for what is unfinished
                 start = os.stat(path).st_size
+            journal._number = number_here
             journal.segments.append(Segment(path, number_here, start=start))
         return journal
 
@@ -141,7 +141,7 @@ class Journal:
 
         Afterwards `about` and `unfinished` are known.
         """
-        begun: dict[bytes, tuple[Frame, int]] = {}
+        begun: dict[bytes, Frame] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
         for part in Segment(f"{self._path}.owner", 0).frames(_POSITION.size):
             if part.kind == SegmentKind.FORGET:
@@ -157,13 +157,12 @@ class Journal:
                 if part.kind == SegmentKind.HEADER:
                     self.about = self.about or part.payload
                 elif part.kind == SegmentKind.BEGIN and part.span_id not in ended:
-                    begun[part.span_id] = part, segment.number
+                    begun[part.span_id] = part
                 elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
                     ended.add(part.span_id)
             segment.rest()
             yield segment.found, damaged
-        self.unfinished = [part for part, _ in begun.values()]
-        self._kept_from = min((number for _, number in begun.values()), default=math.inf)
+        self.unfinished = list(begun.values())
 
     def open_segment(self) -> Pen:
         """Begin the next segment; what is written from now on goes there."""
@@ -191,13 +190,32 @@ class Journal:
                 return None, damaged
             damaged += segment.missing()
             self.segments.popleft()
-            if segment.number < self._kept_from:
+            if segment is not self._copied and self._copies():
                 segment.remove()
             else:
                 segment.rest()
                 self._kept.append(segment)
         unfinished, self.unfinished = self.unfinished, []
         return (Chunk(self, None, unfinished) if unfinished else None), damaged
+
+    def _copies(self) -> bool:
+        """Write what is unfinished once more, behind all else; return whether the segments before may be deleted."""
+        if not self.unfinished or self._copied is not None:
+            return True
+        pen = None
+        try:
+            pen = self.open_segment()
+            for part in self.unfinished:
+                pen.write(frame(SegmentKind.BEGIN, part.span_id, part.payload))
+            os.fsync(pen.descriptor.fd)
+        except OSError:
+            if pen is not None:
+                self.segments.pop().remove()
+            return False
+        self._copied = self.segments[-1]
+        while self._kept:
+            self._kept.pop(0).remove()
+        return True
 
     def is_complete(self) -> bool:
         """Return whether nobody is writing to it just now."""

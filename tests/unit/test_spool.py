@@ -71,6 +71,14 @@ def read(spool: Spool, settle: bool = True, most: int = 512) -> list[bytes]:
             chunk.settle(len(chunk.spans))
 
 
+def take(spool: Spool) -> list[bytes]:
+    """Take what is in one place, and have it delivered."""
+    chunk = spool.take(512, 1 << 20)
+    assert chunk is not None
+    chunk.settle(len(chunk.spans))
+    return chunk.spans
+
+
 def die(spool: Spool) -> None:
     """Lose the lock, as a process does that is killed."""
     assert spool._own is not None
@@ -342,7 +350,10 @@ def test_delivery_07_an_open_interaction_is_unfinished_only_without_its_finish(t
     assert b"begun 1" not in found
 
 
-def test_delivery_07_what_is_unfinished_stays_on_the_disk_until_it_is_delivered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("full", [None, "open", "write"])
+def test_delivery_07_what_is_unfinished_stays_on_the_disk_until_it_is_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str | None
+) -> None:
     dead = make(tmp_path)
     dead._segment_bytes = 4_000
     write(dead, range(10, 200))
@@ -352,16 +363,46 @@ def test_delivery_07_what_is_unfinished_stays_on_the_disk_until_it_is_delivered(
     dead._begun.clear()  # it is killed before it has copied the beginning
     write(dead, range(200, 400))
     die(dead)
+    files = len(list(tmp_path.glob("*.segment")))
     for found in Found(392), Found(1):  # an outage begins with the last one, and lasts when the next process ends
         other = make(tmp_path)
         assert other.adopt() == found
-        while (chunk := other.take(512, 1 << 20)) is not None and chunk.spans != [b"begun 2"]:
-            chunk.settle(len(chunk.spans))
+        with monkeypatch.context() as patch:
+            if full is not None:
+                patch.setattr(os, full, unwritable(getattr(os, full)))
+            while (chunk := other.take(512, 1 << 20)) is not None and chunk.spans != [b"begun 2"]:
+                chunk.settle(len(chunk.spans))
         assert chunk is not None
         other.close(delivered=False, last=False)
+        assert len(list(tmp_path.glob("*.segment"))) == (1 if full is None else files)
     last = make(tmp_path)
     assert last.adopt() == Found(1)
     assert read(last) == [b"begun 2"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_delivery_07_a_disk_that_was_full_holds_no_delivered_segment_for_what_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 4_000
+    dead.begin(ids(1), b"begun 1")
+    dead.begin(ids(2), b"begun 2")
+    spans = write(dead, range(10, 600))
+    assert dead.append(ids(1), b"finished 1")
+    die(dead)
+    other = make(tmp_path)
+    other.adopt()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", unwritable(os.write))
+        found = [span for _ in range(6) for span in take(other)]
+    before = len(list(tmp_path.glob("*.segment")))
+    found += [span for _ in range(2) for span in take(other)]
+    assert len(list(tmp_path.glob("*.segment"))) < before - 3
+    other.close(delivered=False, last=False)
+    last = make(tmp_path)
+    assert last.adopt() == Found(592 - len(found))
+    assert found + read(last) == [*spans, b"finished 1", b"begun 2"]
     assert not list(tmp_path.iterdir())
 
 
@@ -650,6 +691,17 @@ def broken(number: int) -> Callable[..., Any]:
         raise OSError(number, os.strerror(number))
 
     return write
+
+
+def unwritable(call: Callable[..., Any]) -> Callable[..., Any]:
+    """An `os.write` or `os.open` where the disk is full, and can still be read."""
+
+    def limited(where: Any, what: Any, *mode: Any) -> Any:
+        if isinstance(what, bytes) or what & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return call(where, what, *mode)
+
+    return limited
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
