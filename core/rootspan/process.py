@@ -77,9 +77,11 @@ def _outlive_multiprocessing(_: object = None) -> None:
     """Deliver as well where `multiprocessing` ends a child: it runs its own finalizers, then `os._exit`.
 
     Its children forget what their parent registered, so this is done in each: when it is forked, when a tracker is made
-    in it, and once it records.
+    in it, and once it records. Celery's pool runs no finalizers either, but sends a signal.
     """
     global _finalized
+    if (ends := getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)) is not None:
+        ends.connect(_at_exit, weak=False)
     for package in _MULTIPROCESSING:
         process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
         if _finalized == os.getpid() or process is None or util is None:
@@ -89,7 +91,7 @@ def _outlive_multiprocessing(_: object = None) -> None:
             _finalized = os.getpid()
 
 
-def _at_exit() -> None:
+def _at_exit(**_: object) -> None:
     global _exiting
     if not home[0]:  # a child that no fork hook saw: what is queued or on the disk is its parent's
         forked()  # pragma: no cover  (nor does coverage see that child)

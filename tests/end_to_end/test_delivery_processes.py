@@ -120,6 +120,23 @@ def test_delivery_02_celerys_processes(sink: Sink, tmp_path: Path) -> None:
     assert finish(code, sink, "memory", tmp_path, 41) == {"parent": 1, "task": 40}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("celery") is None, reason="celery is not installed")
+def test_delivery_02_a_child_of_celerys_pool_that_is_replaced(sink: Sink, tmp_path: Path) -> None:
+    """As `--max-tasks-per-child` has it: the child ends by `os._exit` right after its task."""
+    code = """
+        from billiard.pool import Pool
+        from celery.concurrency.prefork import process_destructor
+        def work(n): return rootspan.track_ai('task', input=n)
+        if __name__ == '__main__':
+            rootspan.track_ai('parent')
+            pool = Pool(1, maxtasksperchild=1, on_process_exit=process_destructor)
+            for n in range(3): pool.apply(work, (n,))
+            pool.close()
+            pool.join()
+    """
+    assert finish(code, sink, "memory", tmp_path, 4) == {"parent": 1, "task": 3}
+
+
 @modes
 def test_delivery_02_prefork(mode: str, sink: Sink, tmp_path: Path) -> None:
     """A master that records, forks workers that record and end gracefully, and replaces them."""
