@@ -34,7 +34,7 @@ class RootspanMiddleware:
             WebSocket its `HTTPConnection`.
 
     Raises:
-        ConfigurationError: an option is of the wrong type, or two of them contradict each other.
+        ConfigurationError: an option is unknown or of the wrong type, or two of them contradict each other.
 
     Example:
         >>> from starlette.applications import Starlette
