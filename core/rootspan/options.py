@@ -203,7 +203,6 @@ _FILE: Final = ("the path of a file that exists", _file, str)
 _LIMIT: Final = ("a whole number from 0", _number(0, whole=True), int)
 _WHO: Final = Option("a str, an int, a UUID or a function without arguments", _or_getter(_identifier), str)
 _WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
-_BYTES: Final = Option("a whole number from 1048576", _number(1 << 20, whole=True), int)  # less is not measured
 _SECONDS: Final = Option("a number of seconds above 0", _POSITIVE, float)
 _CALL: Final = Option("a function", _function)
 
@@ -244,9 +243,9 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "redact_keys": Option("a list of words with letters, such as 'customer number'", _key_words, _parse_words),
     "max_content_length": _WHOLE,
-    "max_queue_bytes": _BYTES,
+    "max_queue_bytes": _WHOLE,
     "spool": Option("True, False or a directory", _spool, _parse_flag_or(str)),
-    "spool_max_bytes": _BYTES,
+    "spool_max_bytes": Option("a whole number from 1048576", _number(1 << 20, whole=True), int),
     "fsync": _FLAG,
     "max_open_sessions": _WHOLE,
     "session_timeout": _SECONDS,

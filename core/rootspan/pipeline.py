@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rootspan.settings import Settings
     from rootspan.shortcut import Short
 
-__all__ = ["CROWDED", "EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
+__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
 
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
@@ -34,7 +34,7 @@ _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _WHOLE: Final = len(Record._fields)
 _UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
-CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
+_CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 
@@ -72,6 +72,7 @@ class Pipeline:
         self._short = shorten(sinks)
         self._on_start = on_start
         self._settings = settings
+        self.crowded = min(_CROWDED, settings.max_queue_bytes)
         self._sample_below = None if settings.sample_rate >= 1.0 else int(settings.sample_rate * 2**32)
         self.owner: object = None
         self.spools = False  # whether records go to the disk, and interactions are announced there when they begin
@@ -101,12 +102,12 @@ class Pipeline:
         self.count()
         self.records.append(record)
         self.size = size = self.size + size
-        if size > CROWDED or self.worker is None:
+        if size > self.crowded or self.worker is None:
             self.attend()
 
     def attend(self) -> None:
         """See to it that a worker runs, and wake it where the queue is crowded."""
-        if self.size > CROWDED:
+        if self.size > self.crowded:
             self._crowded()
         if self.worker is None:
             self._start()

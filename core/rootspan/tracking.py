@@ -14,7 +14,7 @@ from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
-from rootspan.pipeline import CROWDED, RECORD_BYTES
+from rootspan.pipeline import RECORD_BYTES
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope
@@ -174,7 +174,7 @@ class Tracking:
                 pipeline.count()
                 pipeline.records.append(record)
                 pipeline.size = size = pipeline.size + size
-                if size > CROWDED or pipeline.worker is None:
+                if size > pipeline.crowded or pipeline.worker is None:
                     pipeline.attend()
         except Exception:
             recorder.own_error()

@@ -158,7 +158,7 @@ def test_delivery_02_a_graceful_end_delivers_and_leaves_no_file(sink: Sink, dire
 
 
 def test_delivery_03_an_outage_is_waited_for_on_the_disk(sink: Sink, directory: Path) -> None:
-    with spooling(sink, directory, max_queue_bytes=1 << 20) as tracker:
+    with spooling(sink, directory, max_queue_bytes=100_000) as tracker:
         sink.stop()
         sent = track(tracker, 3_000, output="x" * 500)
         assert not tracker.flush(0.2)
