@@ -125,6 +125,8 @@ class Budget:
             return self.message(value, depth)
         if isinstance(value, PromptValue):
             return self.items(value.to_messages(), depth)
+        if isinstance(value, dict):  # what the chunks of one add up to is of LangChain's own class
+            return self.fields(dict.copy(value), depth)
         if is_command(value):
             parts = {"update": value.update, "goto": goto(value), "resume": value.resume}
             return self.fields({name: part for name, part in parts.items() if part}, depth)

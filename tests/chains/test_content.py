@@ -24,7 +24,7 @@ from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
@@ -687,6 +687,25 @@ def test_long_dicts_and_lists_say_what_was_cut(handler: RootspanCallbackHandler,
         deep = [deep]
     RunnableLambda(lambda _: "x").invoke(deep, config(handler))
     assert "cut: too large" in trees().roots[-1].attributes["input.value"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_streamed_dict_is_shown_as_an_invoked_one(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    """Its chunks add up to a dict of a class of LangChain's own."""
+    found = RunnableLambda(lambda _: [Document("Rust never sleeps", id="d1")])
+    both = RunnableParallel({"answer": ChatStreaming(script=["one two"]), "found": found})
+
+    async def consume() -> None:
+        async for _ in both.astream("x", config(handler)):
+            pass
+
+    both.invoke("x", config(handler))
+    asyncio.run(consume()) if is_async else list(both.stream("x", config(handler)))
+    invoked, streamed = (json.loads(root.attributes["output.value"]) for root in trees().roots)
+    said = {"role": "assistant", "content": "one two"}
+    assert invoked == streamed == {"answer": said, "found": [{"id": "d1", "content": "Rust never sleeps"}]}
 
 
 def test_a_completion_model_and_several_choices(handler: RootspanCallbackHandler, trees: Collect) -> None:
