@@ -136,8 +136,11 @@ class Budget:
         if isinstance(value, _MACHINERY):
             return named(value)
         found = thaw(freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500)))
-        self.nodes -= 50
-        self.left -= len(found) if isinstance(found, str) else 500
+        cost = 0
+        if isinstance(found, (dict, list)):
+            cost = SHORT - left_by(found) if left_by(found) >= 0 else 500
+        self.nodes -= 4 + cost // 10  # such a walk takes longer than a look at what is plain
+        self.left -= len(found) if isinstance(found, str) else cost
         return found
 
     def text(self, text: str, key: object = None) -> str:

@@ -37,6 +37,12 @@ Collect = Callable[[], Trees]
 CORE = tuple(map(int, version("langchain-core").split(".")[:2]))
 
 
+@dataclass
+class Thing:
+    name: str
+    count: int
+
+
 def config(handler: Any, **more: Any) -> Any:
     return {"callbacks": [handler], **more}
 
@@ -706,6 +712,18 @@ def test_a_streamed_dict_is_shown_as_an_invoked_one(
     invoked, streamed = (json.loads(root.attributes["output.value"]) for root in trees().roots)
     said = {"role": "assistant", "content": "one two"}
     assert invoked == streamed == {"answer": said, "found": [{"id": "d1", "content": "Rust never sleeps"}]}
+
+
+def test_rows_of_a_database_and_small_objects_are_shown_by_the_dozen(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    day, price = datetime.date(2024, 1, 2), Decimal("1.50")
+    rows = [{"id": uuid4(), "day": day, "price": price} for _ in range(30)]
+    things = [Thing("lamp", 3) for _ in range(40)]
+    RunnableLambda(lambda _: {"rows": rows, "things": things}).invoke("x", config(handler))
+    shown = json.loads(trees().root.attributes["output.value"])
+    assert shown["rows"] == [{"id": str(row["id"]), "day": "2024-01-02", "price": "1.50"} for row in rows]
+    assert shown["things"] == [{"name": "lamp", "count": 3}] * 40
 
 
 def test_a_completion_model_and_several_choices(handler: RootspanCallbackHandler, trees: Collect) -> None:
