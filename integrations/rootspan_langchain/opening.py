@@ -92,7 +92,9 @@ class Opening:
         graph.data.is_graph, span = True, graph.span
         if span is not None and not span.finished:
             span.set(operation=semconv.Operation.INVOKE_AGENT)
-            if "lc_agent_name" not in metadata and span.name != "LangGraph":
+            caller = None if graph.parent is None else graph.parent.data.told.agent_name
+            # A caller's configuration that is passed on names the caller.
+            if metadata.get("lc_agent_name") in (None, caller) and span.name != "LangGraph":
                 span.holder = holding(span.holder.identity._replace(agent_name=span.name))
                 if span.parent is not None:
                     span.parent.took(agent_name=span.name)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import ToolException, tool
 
 pytest.importorskip("langgraph", reason="these tests drive LangGraph")
@@ -430,6 +430,35 @@ def test_lc_33_approval_by_a_person_in_an_agent(tracker: Tracker, trees: Collect
     assert resumed.links == [(paused.trace_id, paused.span_id)]
     assert json.loads(resumed.attributes["rootspan.interrupt.answer"]) == answer
     assert resumed.attributes["output.value"] == "Booked."
+
+
+@needs_agents
+@either
+def test_lc_39_an_agent_that_is_given_its_callers_configuration_keeps_its_own_name(
+    handler: RootspanCallbackHandler, trees: Collect, is_async: bool
+) -> None:
+    """LangChain's metadata, copied with it, names the caller."""
+    from langchain.agents import create_agent
+
+    expert = create_agent(ChatScripted(script=["It depends."]), [], name="expert")
+
+    @tool
+    def ask_expert(question: str, config: RunnableConfig) -> str:
+        """Ask an expert."""
+        return str(expert.invoke({"messages": [("user", question)]}, config)["messages"][-1].content)
+
+    @tool("ask_expert")
+    async def aask_expert(question: str, config: RunnableConfig) -> str:
+        """Ask an expert."""
+        return str((await expert.ainvoke({"messages": [("user", question)]}, config))["messages"][-1].content)
+
+    script = [calls("ask_expert", question="why?"), "It depends, he says."]
+    boss = create_agent(ChatScripted(script=script), [aask_expert if is_async else ask_expert], name="boss")
+    given = {"messages": [("user", "why?")]}
+    asyncio.run(boss.ainvoke(given, config(handler))) if is_async else boss.invoke(given, config(handler))
+    found = trees()
+    named = {(span.attributes["gen_ai.agent.name"], "expert" in found.path(span)) for span in found.spans}
+    assert named == {("expert", True), ("boss", False)}
 
 
 @needs_agents
