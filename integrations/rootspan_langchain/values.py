@@ -20,7 +20,11 @@ __all__ = ["frozen_messages", "frozen_value", "is_placeholder", "last_said"]
 STATE: Final = 65_536
 """Characters kept of a chain's input or output: a graph passes its whole state through every node."""
 
-_ONLY_MESSAGES: Final = frozenset({"messages", "jump_to", "__interrupt__"})
+# Beside messages, what LangChain's agents keep in their state for themselves: a stream's end tells that as well.
+_ONLY_MESSAGES: Final = frozenset({
+    "messages", "jump_to", "__interrupt__", "hitl_edited_tool_calls", "run_model_call_count", "run_tool_call_count",
+    "thread_model_call_count", "thread_tool_call_count",
+})  # fmt: skip
 
 
 def frozen_value(value: Any, limit: int = STATE) -> Frozen:

@@ -433,6 +433,28 @@ def test_lc_33_approval_by_a_person_in_an_agent(tracker: Tracker, trees: Collect
 
 
 @needs_agents
+def test_a_streamed_agent_shows_its_answer_whatever_its_middleware_counts(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    """LangGraph tells the whole state of what is streamed, also what LangChain's middleware keeps in it for itself."""
+    from langchain.agents import middleware as parts
+
+    made = agent(
+        [calls("booking", city="Oslo"), "Booked."],
+        middleware=[
+            parts.ModelCallLimitMiddleware(run_limit=5),
+            parts.ToolCallLimitMiddleware(run_limit=5),
+            parts.HumanInTheLoopMiddleware(interrupt_on={"booking": True}),
+        ],
+        checkpointer=MemorySaver(),
+    )
+    answer: Any = {"decisions": [{"type": "approve"}]}
+    for given in ({"messages": [("user", "Book Oslo")]}, Command(resume=answer)):
+        list(made.stream(given, config(handler, "t1")))
+    assert trees().roots[-1].attributes["output.value"] == "Booked."
+
+
+@needs_agents
 @either
 def test_lc_39_an_agent_that_is_given_its_callers_configuration_keeps_its_own_name(
     handler: RootspanCallbackHandler, trees: Collect, is_async: bool
