@@ -37,7 +37,7 @@ _DEPTH: Final = 100
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_SUBCLASS
 _dumps = orjson.dumps
 # What orjson writes as the walk does, running none of the value's own code.
-_SCALARS: Final = frozenset({int, bool, type(None), datetime.date, uuid.UUID})
+_SCALARS: Final = frozenset({int, bool, type(None), datetime.date})
 _FLAT: Final = 1_000  # items, up to which a look at all of them is worth it
 _ENTRY: Final = 64  # bytes of an entry of a dict, and of a whole small one
 _OBJECT: Final = 250
@@ -165,8 +165,8 @@ def _container(value: Any, limit: int, nodes: int) -> Frozen:
     try:
         if room(value, limit) >= 0:
             return written(value, limit, nodes)
-    except (TypeError, ValueError, RecursionError, RuntimeError):
-        pass  # foreign, cyclic, too deep, or changed by another thread meanwhile
+    except RuntimeError:
+        pass  # cyclic, too deep, or changed by another thread meanwhile
     return _walked(value, limit, nodes)
 
 
@@ -176,8 +176,8 @@ def written(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
         text = _exact(_dumps(value, None, _OPTIONS))
         if len(text) <= 8 * limit + 1_000:  # else a key is huge: keys are not counted beforehand
             return text
-    except (TypeError, ValueError, RecursionError, RuntimeError):
-        pass  # what only the walk can write
+    except TypeError:  # of orjson: what only the walk can write
+        pass
     return _walked(value, limit, nodes)
 
 
@@ -233,6 +233,10 @@ def room(value: Any, budget: int) -> int:
             budget = room(item, budget)
         elif kind is float:
             if item - item != 0.0:  # NaN and infinities, which JSON writes as null
+                return -1
+        elif kind is uuid.UUID:
+            number = getattr(item, "int", None)
+            if type(number) is not int or number >> 128:  # half made, or nonsense: orjson would end the process
                 return -1
         elif kind not in _SCALARS and not (kind is datetime.datetime and type(item.tzinfo) in _ZONES):
             return -1

@@ -574,6 +574,17 @@ def test_another_thread_may_change_a_dict_meanwhile(size: int, plain: bool) -> N
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.parametrize("number", [None, -5, 1 << 200, 1.5])
+def test_a_uuid_that_is_none_costs_only_itself(number: object) -> None:
+    """delivery 11; orjson ends the process where one has no number yet"""
+    broken = uuid.UUID.__new__(uuid.UUID)
+    if number is not None:
+        object.__setattr__(broken, "int", number)
+    found = kept({"id": broken, "whole": ID, "n": [1]})
+    assert (found["whole"], found["n"]) == (str(ID), [1])
+    assert isinstance(found["id"], str)
+
+
 def test_a_dict_that_never_rests_costs_only_itself() -> None:
     """delivery 11"""
 
