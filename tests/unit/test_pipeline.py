@@ -229,10 +229,10 @@ def test_delivery_13_the_end_and_the_worker_report_a_loss_once_where_they_meet(m
     told: list[tuple[str, int]] = []
     accounts = Ledger([], lambda *loss: told.append(loss), unchosen=False)
     accounts.drop("shutdown")
-    worker = threading.Thread(target=accounts.report)
+    end, worker = threading.current_thread(), threading.Thread(target=accounts.report)
 
     def now() -> float:
-        if threading.current_thread() is not worker:
+        if threading.current_thread() is end:  # not the worker of a tracker that an earlier test left
             worker.start()
             worker.join(0.5)
         return time.monotonic()
