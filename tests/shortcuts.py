@@ -44,6 +44,7 @@ class Ways:
     def both(self) -> list[tuple[bytes | None, bytes]]:
         """What each record since the last call becomes on the short way and on the long one."""
         records = self.records
+        assert records, "nothing was recorded"
         self.pipeline.records.clear()
         self.pipeline.size = 0
         (sink,) = self.pipeline._sinks

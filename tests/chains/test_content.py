@@ -509,7 +509,9 @@ def test_lc_61_an_image_alone_keeps_size_and_digest(handler: RootspanCallbackHan
     for _ in range(2):
         ChatScripted(script=["ok"]).invoke([HumanMessage(content)], config(handler))
     digest = hashlib.sha256(image).hexdigest()[:16]
-    for root in trees().roots:
+    roots = trees().roots
+    assert len(roots) == 2
+    for root in roots:
         parts = messages(root)[0]["parts"]
         assert parts[1]["content"] == parts[2]["content"] == f"[{len(image)} bytes, sha256 {digest}]"
         assert parts[3]["content"] == f"[{len(data) * 9 // 4} bytes]"
@@ -762,7 +764,9 @@ def test_a_cost_that_the_provider_tells_beside_langchains_usage(
     meta = {"token_usage": {"prompt_tokens": 10, "completion_tokens": 4, "cost": cost}}
     told(handler, result(AIMessage("x", usage_metadata=USAGE, response_metadata=meta)))
     told(handler, result(AIMessage("x"), **meta))
-    for root in trees().roots:
+    roots = trees().roots
+    assert len(roots) == 2
+    for root in roots:
         assert root.attributes["gen_ai.usage.cost"] == cost
         assert root.attributes["gen_ai.usage.input_tokens"] == 10
         assert "rootspan.response.cached" not in root.attributes

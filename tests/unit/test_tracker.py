@@ -578,7 +578,9 @@ class TestFinishing:
         answer["a"].append(2)
         properties["plan"] = "free"
         turn.finish()
-        for span in arrived(tracker, sink).values():
+        spans = arrived(tracker, sink)
+        assert set(spans) == {"turn", "event"}
+        for span in spans.values():
             assert span.attributes["input.value"] == '{"q":[1]}'
             assert span.attributes["output.value"] == '{"a":[1]}'
             assert span.attributes["plan"] == "pro"
