@@ -140,6 +140,25 @@ def test_a_generator_has_no_output_where_it_yields_nothing_or_is_not_captured(tr
     assert [span.attributes.get("output.value") for span in sink.spans] == [None, None]
 
 
+def test_nothing_is_captured_of_what_is_awaited_where_nothing_is_to_be(tracker: Tracker, sink: Sink) -> None:
+    async def answer(question: str) -> str:
+        return "secret"
+
+    def later(question: str) -> Any:
+        return asyncio.get_running_loop().create_task(answer(question))
+
+    quiet = tracker.tool(name="quiet", capture_input=False, capture_output=False)
+
+    async def main() -> None:
+        for function in (answer, lambda question: answer(question), later):
+            assert await quiet(function)("secret") == "secret"
+
+    asyncio.run(main())
+    assert tracker.flush(5)
+    assert [span.name for span in sink.spans] == ["quiet"] * 3
+    assert not any("secret" in str(span.attributes) for span in sink.spans)
+
+
 def test_an_endless_stream_does_not_grow_its_step(tracker: Tracker, sink: Sink) -> None:
     @tracker.tool
     def beats() -> Iterator[str]:

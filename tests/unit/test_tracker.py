@@ -585,6 +585,22 @@ class TestFinishing:
             assert span.attributes["output.value"] == '{"a":[1]}'
             assert span.attributes["plan"] == "pro"
 
+    def test_the_output_that_finish_is_given_is_recorded_whatever_it_is(self, tracker: Tracker, sink: Sink) -> None:
+        output = {"a": [1]}
+        tracker.begin("turn").finish(output)
+        output["a"].append(2)
+        assert arrived(tracker, sink)["turn"].attributes["output.value"] == '{"a":[1]}'
+
+    def test_what_a_handle_is_told_is_cut_like_what_an_event_holds(self, sink: Sink) -> None:
+        tracker = Tracker(endpoint=sink.url, max_content_length=100)
+        tracker.track_ai("event", input="q" * 500, output="a" * 500)
+        tracker.begin("turn", input="q" * 500).finish("a" * 500)
+        spans = arrived(tracker, sink)
+        for name in ("input.value", "output.value"):
+            assert spans["turn"].attributes[name] == spans["event"].attributes[name]
+            assert len(str(spans["turn"].attributes[name])) < 200
+        tracker.shutdown()
+
     def test_unfinished_when_the_handle_is_collected(self, tracker: Tracker, sink: Sink) -> None:
         turn = tracker.begin("turn", input="Hi")
         step = tracker.tool_span("step")
@@ -757,6 +773,22 @@ class TestIdentity:
         }  # fmt: skip
         assert {span.attributes["session.id"] for span in spans.values()} == {"c1"}
 
+    def test_what_a_step_is_told_besides_leaves_it_its_interactions_identity(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        with tracker.begin("turn", user_id="u1", convo_id="c1") as turn, tracker.tool_span("tool") as step:
+            step.update(output="found")
+            turn.update(user_id="u2")
+        assert arrived(tracker, sink)["tool"].attributes["user.id"] == "u2"
+
+    def test_what_a_step_is_told_again_holds_for_what_is_open_below_it(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1"), tracker.tool_span("tool") as step:
+            step.update(user_id="u2")
+            with tracker.tool_span("below"):
+                step.update(user_id="u3")
+        users = {name: span.attributes["user.id"] for name, span in arrived(tracker, sink).items()}
+        assert users == {"turn": "u1", "tool": "u3", "below": "u3"}
+
     def test_update_current_reaches_the_contexts_in_between(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.context(tags=["service"]), tracker.begin("turn", input="Hi"):
             with tracker.context(tags=["beta"]):
@@ -768,6 +800,15 @@ class TestIdentity:
             tracker.track_ai("outside")
         users = {name: span.attributes.get("user.id") for name, span in arrived(tracker, sink).items()}
         assert users == {"turn": "u1", "login": "u1", "inside": "u1", "after": "u1", "outside": None}
+
+    def test_update_current_reaches_contexts_that_knew_another_user(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1"):
+            with tracker.context(tags=["beta"]):
+                with tracker.tool_span("login"):
+                    tracker.update_current(user_id="u2")
+                tracker.track_ai("inside")
+            tracker.track_ai("after")
+        assert {span.attributes["user.id"] for span in arrived(tracker, sink).values()} == {"u2"}
 
     def test_what_becomes_known_above_reaches_what_has_an_identity_of_its_own(
         self, tracker: Tracker, sink: Sink
@@ -938,6 +979,14 @@ class TestIdentity:
             "cleanup": (None, None, None),
             "late": ("alice", "c-alice", "own"),  # what starts after the root ended has the root's identity
         }
+
+    def test_a_root_adopts_what_was_named_first_of_each(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn"):
+            tracker.track_ai("first", convo_id="c1")
+            tracker.track_ai("second", user_id="u1", convo_id="c2")
+            tracker.track_ai("third", user_id="u2", convo_id="c3", agent_name="helper")
+        attributes = arrived(tracker, sink)["turn"].attributes
+        assert [attributes[name] for name in ("user.id", "session.id", "gen_ai.agent.name")] == ["u1", "c1", "helper"]
 
     def test_a_root_with_input_adopts_nothing(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", input="own"):
