@@ -243,6 +243,18 @@ def test_delivery_13_the_end_and_the_worker_report_a_loss_once_where_they_meet(m
     assert told == [("shutdown", 1)]
 
 
+def test_delivery_13_losses_are_told_at_once_and_then_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+    accounts = Ledger([], lambda *loss: told.append(loss), unchosen=False)
+    for seconds in (0, 1, 30, 61, 62):
+        monkeypatch.setattr(ledger, "time", SimpleNamespace(monotonic=lambda now=seconds: 1_000 + now))
+        accounts.drop("encoding")
+        accounts.report()
+    assert told == [("encoding", 1), ("encoding", 3)]
+    accounts.report(last=True)
+    assert told[2:] == [("encoding", 1)]
+
+
 def test_a_drop_that_reaches_the_end_of_the_stack_counts_nowhere(
     tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -547,6 +547,7 @@ def test_delivery_08_dead_processes_records_go_first(tmp_path: Path) -> None:
     assert spool.adopt() == Found(800)
     spans = write(spool, range(5_000, 5_800), size=1_000)
     assert {own for own, _ in lost} == {False}
+    assert room_taken(tmp_path) <= (1 << 20) + spool._segment_bytes
     found = read(spool)
     assert [span for span in found if span in set(spans)] == spans
     assert len(found) + sum(number for _, number in lost) == 1_600

@@ -247,6 +247,7 @@ def test_odd_redirects(sink: Sink, transport: Transport) -> None:
     ("content_type", "answer"),
     [
         ("text/html", b"<html>login</html>"),
+        ("text/html", b"\n<!doctype html>".ljust(62)),  # which happens to be whole fields
         ("application/x-protobuf", b" <!doctype html>"),
         ("text/plain", b"ok"),
         ("application/x-protobuf", b"\xff\xff\xff"),
@@ -273,6 +274,12 @@ def test_a_200_that_cannot_be_decoded_is_a_failure(
     found = transport.send(body())
     assert (found.outcome, found.status) == ("hold", 200)
     assert "endpoint=" in found.fix
+
+
+def test_nothing_of_an_answer_that_cannot_be_read_is_told(sink: Sink, transport: Transport) -> None:
+    sink.script([Reply(200, {}, b'{"partialSuccess": {"rejectedSpans": "hush"}}')])
+    said = "HTTP 200 whose body has an unreadable partialSuccess: this is no OTLP endpoint"
+    assert transport.send(body()).detail == said
 
 
 @pytest.mark.parametrize(
@@ -328,6 +335,14 @@ def test_an_answer_compressed_in_a_broken_way_is_a_failure(sink: Sink, transport
     """delivery 4"""
     sink.script([Reply(200, {**PROTOBUF, "Content-Encoding": encoding}, b"not compressed")])
     assert transport.send(body()).outcome == "hold"
+
+
+@pytest.mark.parametrize("size", [65_536, 65_538])
+def test_the_beginning_of_a_longer_answer_is_no_answer(sink: Sink, transport: Transport, size: int) -> None:
+    """delivery 17"""
+    packed = gzip.compress(b"\x0a\x00" * (size // 2))  # each two bytes are one
+    sink.script([Reply(200, {**PROTOBUF, "Content-Encoding": "gzip"}, packed)])
+    assert transport.send(body()).outcome == ("hold" if size > 65_536 else "delivered")
 
 
 def test_a_gzip_bomb_costs_no_memory(sink: Sink, transport: Transport) -> None:
