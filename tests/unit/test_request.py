@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import http
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -491,6 +493,43 @@ def test_the_callers_trace_is_looked_for_only_where_it_is_recorded(captured: Cap
     assert asked == ["traceparent"] * (looks + 1)
 
 
+def test_a_framework_may_tell_of_its_requests_beside_one_that_tells_of_its_runs(captured: Captured) -> None:
+    captured.tracker._recorder.look_up_with(lambda: None)
+    root = opened(captured)
+    root.look_up_with(lambda: root)
+    captured.tracker.track_ai("inside")
+    root.finish()
+    assert captured.one("inside").parent_id == captured.one("GET").span_id
+
+
+def test_it_may_be_activated_inside_a_context(captured: Captured) -> None:
+    with captured.tracker.context(user_id="u1"):
+        root = opened(captured)
+        with root.activate():
+            captured.tracker.track_ai("inside")
+        captured.tracker.track_ai("outside")
+    root.finish()
+    assert captured.one("inside").parent_id == captured.one("GET").span_id
+    assert captured.one("outside").parent_id is None
+
+
+def test_a_body_is_inside_though_the_request_was_left_in_another_context(captured: Captured) -> None:
+    root = opened(captured)
+    before, elsewhere = root.attach(), contextvars.Context()
+    elsewhere.run(root.detach, before)
+    root.detach(before)
+    elsewhere.run(list, root.stream(captured.tracker.track_ai("chunk") for _ in range(1)))
+    assert captured.one("chunk").parent_id == captured.one("GET").span_id
+
+
+def test_a_request_whose_id_was_handed_out_is_recorded(captured: Captured) -> None:
+    asked, other = opened(captured, record="tracked"), opened(captured, record="tracked")
+    trace_id = asked.trace_id
+    other.finish()
+    asked.finish()
+    assert captured.one().trace_id == trace_id
+
+
 def test_a_group_of_one_is_the_exception_in_it() -> None:
     group = type("ExceptionGroup", (Exception,), {"exceptions": ()})
     inner, outer, two = group(), group(), group()
@@ -521,6 +560,13 @@ def test_a_contract_without_an_app_says_so(captured: Captured) -> None:
 def test_type_checkers_know_the_options_that_there_are() -> None:
     said = {name: hint.__forward_arg__ for name, hint in WebOptions.__annotations__.items()}
     assert said == {field.name: field.type for field in fields(RequestOptions) if field.init}
+
+
+def test_one_trusted_proxy_may_be_given_alone() -> None:
+    for given in ("10.0.0.0/8", ["10.0.0.0/8"]):
+        trusted = RequestOptions(trusted_proxies=given).trusted
+        assert trusted is not None
+        assert [trusted(ip_address(peer)) for peer in ("10.1.2.3", "11.1.2.3")] == [True, False]
 
 
 def test_a_misspelt_option_is_named_with_the_right_one() -> None:
