@@ -652,16 +652,26 @@ def test_messages_keep_roles_tool_calls_names_and_thoughts(handler: RootspanCall
         ToolMessage("found", tool_call_id="c1"),
         ToolMessage("failed", tool_call_id="c2", status="error"),
         ChatMessage("noted", role="user"),
+        ChatMessage("told", role="developer"),
         AIMessage("done", additional_kwargs={"reasoning_content": "so be it"}),
     ]
     ChatScripted(script=["ok"]).invoke(conversation, config(handler))
     shown = messages(trees().root)
-    assert [one["role"] for one in shown] == ["system", "user", "assistant", "tool", "tool", "user", "assistant"]
+    assert [one["role"] for one in shown] == [
+        "system", "user", "assistant", "tool", "tool", "user", "system", "assistant"
+    ]  # fmt: skip
     assert shown[1]["name"] == "ada"
     assert [part["type"] for part in shown[2]["parts"]] == ["reasoning", "text", "tool_call"]
     assert shown[2]["parts"][2] == {"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": "x"}}
     assert shown[3]["parts"] == [{"type": "tool_call_response", "id": "c1", "response": "found"}]
-    assert [part["type"] for part in shown[6]["parts"]] == ["reasoning", "text"]
+    assert [part["type"] for part in shown[7]["parts"]] == ["reasoning", "text"]
+
+
+def test_calls_beside_a_content_in_parts_are_shown(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    said = AIMessage([{"type": "text", "text": "Let me look."}], tool_calls=calls("search", q="x").tool_calls)
+    ChatScripted(script=["ok"]).invoke([said], config(handler))
+    (shown,) = messages(trees().root)
+    assert [part["type"] for part in shown["parts"]] == ["text", "tool_call"]
 
 
 @pytest.mark.parametrize("kind", ["tool_use", "tool_call_chunk"])

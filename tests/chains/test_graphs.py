@@ -189,6 +189,21 @@ def test_a_goto_of_a_tool_outside_of_any_graph_is_a_decision_too(
     assert found.path(found.one("goto")) == ["hand_over", "goto"]
 
 
+def test_several_commands_are_one_decision_for_all_their_places(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    graph = StateGraph(State)
+    graph.add_node("start", lambda state: [Command(goto="a"), Command(goto=["b", "a"])])
+    graph.add_node("a", lambda state: {"seen": ["a"]})
+    graph.add_node("b", lambda state: {"seen": ["b"]})
+    graph.add_edge(START, "start")
+    graph.compile(name="router").invoke({"text": "x"}, config(handler))
+    found = trees()
+    goto = found.one("goto")
+    assert found.path(goto) == ["router", "start", "goto"]
+    assert json.loads(goto.attributes["output.value"]) == ["a", "b"]
+
+
 def test_a_goto_is_a_decision_of_its_node(handler: RootspanCallbackHandler, trees: Collect) -> None:
     def route(state: State) -> Any:
         return Command(goto="b", update={"seen": ["a"]})

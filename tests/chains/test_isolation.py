@@ -25,6 +25,7 @@ from langchain_core.language_models import FakeListLLM
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
+from langchain_core.tracers.context import _configure_hooks
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
@@ -713,6 +714,25 @@ def test_what_a_step_left_behind_stays_the_same_persons_work_when_all_has_ended(
     assert not handler._recording.tree._forest.left
 
 
+def test_a_tag_of_the_apps_own_that_ends_in_a_number_tells_of_no_attempt(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    RunnableLambda(str).invoke("x", config(handler, tags=["recommendation2"]))
+    assert "rootspan.run.attempt" not in trees().root.attributes
+
+
+def test_what_a_step_left_behind_is_the_work_of_its_runs_person(tracker: Tracker, trees: Collect) -> None:
+    handler = RootspanCallbackHandler(tracker=tracker)
+    left: list[contextvars.Context] = []
+    chain = RunnableLambda(lambda text: left.append(contextvars.copy_context()), name="root")
+    with tracker.begin("outer", user_id="u7"):
+        chain.invoke("x", config(handler, metadata={"user_id": "u8"}))
+        left.pop().run(tracker.track_ai, "late")
+    found = trees()
+    assert found.path(found.one("late")) == ["outer", "late"]
+    assert found.one("late").attributes["user.id"] == "u8"
+
+
 def test_a_run_that_is_over_keeps_nothing_of_what_was_said(tracker: Tracker) -> None:
     """Whoever keeps a run's id, to judge it later, keeps its place alive."""
     handler, kept, said = RootspanCallbackHandler(tracker=tracker), uuid.uuid4(), "q" * 100_000
@@ -866,6 +886,14 @@ def test_automatic_recording_that_changes_meanwhile_loses_nothing_that_is_open(
     assert {span.attributes["user.id"] for span in (found.one("outer"), found.one("inner"))} == {"first"}
     assert [span.attributes["user.id"] for span in found.find("next")] in (["later"], [])
     assert installed.stats()["kept"] == 0
+
+
+def test_automatic_recording_costs_an_invocation_the_same_however_often_it_is_installed(tracker: Tracker) -> None:
+    for _ in range(3):
+        install(tracker=tracker)
+        uninstall()
+    hooks = [handler for _, _, handler, _ in _configure_hooks if handler is RootspanCallbackHandler]
+    assert len(hooks) == 1
 
 
 def test_automatic_recording_that_has_a_wrong_option_goes_on_as_it_was(tracker: Tracker, trees: Collect) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from langchain_core.callbacks import CallbackManager
+from langchain_core.messages import ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import LLMResult
 from langchain_core.retrievers import BaseRetriever
@@ -242,6 +243,20 @@ def test_lc_08_an_async_stream_closed_by_the_collector_elsewhere(
         assert "one" in root.attributes["output.value"]
         assert root.status_code == 0
     assert all("one" in model.attributes["gen_ai.output.messages"] for model in found.models())
+
+
+def test_lc_08_a_stream_that_goes_on_in_another_task_than_it_began_in_is_complete(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    async def run() -> list[str]:
+        stream = ChatStreaming(script=["one two"]).astream("hi", config(handler))
+        first = await asyncio.create_task(stream.__anext__())  # type: ignore[arg-type]
+        return [first.content, *[chunk.content async for chunk in stream if chunk.content]]
+
+    assert asyncio.run(run()) == ["one ", "two"]
+    root = trees().root
+    assert (root.attributes["output.value"], root.attributes.get("rootspan.outcome")) == ("one two", None)
+    assert handler.stats() == {"open": 0, "kept": 0, **NOTHING}
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -474,6 +489,17 @@ def test_what_is_open_at_the_end_is_recorded_as_unfinished(sink: Sink) -> None:
     assert sink.one("open").attributes["rootspan.outcome"] == "unfinished"
 
 
+def test_a_tool_that_tells_only_a_text_and_its_call_at_its_end_is_recorded_with_both(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    run = uuid.uuid4()
+    handler.on_tool_start({"name": "search"}, "the weather", run_id=run)
+    handler.on_tool_end(ToolMessage("sunny", tool_call_id="call_1"), run_id=run)
+    attributes = trees().root.attributes
+    assert attributes["gen_ai.tool.call.arguments"] == '"the weather"'
+    assert (attributes["gen_ai.tool.call.id"], attributes["gen_ai.tool.call.result"]) == ("call_1", '"sunny"')
+
+
 def test_a_retriever_is_recorded_with_its_documents(handler: RootspanCallbackHandler, trees: Collect) -> None:
     from langchain_core.documents import Document
 
@@ -589,6 +615,7 @@ def test_what_a_broken_stream_had_cost_so_far_is_kept(handler: RootspanCallbackH
     found = trees()
     model = found.one("m")
     assert model.attributes["gen_ai.usage.input_tokens"] == 9
+    assert model.attributes["gen_ai.response.time_to_first_chunk"] > 0
     assert found.root.attributes["output.value"] == "a b"
     assert found.root.attributes["rootspan.outcome"] == model.attributes["rootspan.outcome"] == "abandoned"
 
