@@ -538,6 +538,21 @@ def test_web_19_an_exception_passes_with_identity_context_and_traceback(captured
     assert [name for name, _ in root.events] == ["exception"]
 
 
+@pytest.mark.parametrize(("gone", "error"), [(False, ConnectionResetError), (True, LookupError)])
+def test_what_is_no_client_that_left_is_a_failure(captured: Captured, gone: bool, error: type[Exception]) -> None:
+    """Neither a database that hangs up, nor a mistake of the app's after the client has left."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if gone:
+            await receive()
+        raise error
+
+    with pytest.raises(error):
+        run(wrapped(captured, app), HTTP, [{"type": "http.disconnect"}])
+    root = captured.one()
+    assert (root.attributes["rootspan.outcome"], root.attributes["error.type"]) == ("failure", error.__name__)
+
+
 def test_web_20_an_exception_before_routing_is_named_by_the_method(captured: Captured) -> None:
     async def broken(request: Request, call_next: Any) -> Any:
         raise OwnError("before routing")

@@ -26,7 +26,7 @@ import pytest
 pytest.importorskip("django_site", reason="the adapter's framework is not in this environment")
 
 import django
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.models import AnonymousUser, User
@@ -957,6 +957,26 @@ def test_web_14_15_an_abandoned_async_stream_logs_nothing(captured: Captured, ca
     assert root.attributes["http.response.status_code"] == 200
     assert captured.one("the end")  # wherever it was collected: Django's server would have closed it
     assert not [record for record in caplog.records if record.name in ("rootspan", "asyncio")]
+
+
+def test_an_async_body_that_fails_when_the_server_closes_it_fails_nobody(captured: Captured) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            yield b"one"
+        finally:
+            raise LookupError
+
+    async def view(request: HttpRequest) -> StreamingHttpResponse:
+        return StreamingHttpResponse(body())
+
+    async def leave() -> None:
+        response = await aget("/x")
+        assert await response.streaming_content.__aiter__().__anext__() == b"one"
+        await sync_to_async(response.close)()
+
+    with project(captured, path("x", view)):
+        asyncio.run(leave())
+    assert captured.one().attributes["rootspan.outcome"] == "cancelled"
 
 
 class Wrapper:

@@ -522,6 +522,20 @@ def test_a_body_is_inside_though_the_request_was_left_in_another_context(capture
     assert captured.one("chunk").parent_id == captured.one("GET").span_id
 
 
+def test_an_async_body_that_is_closed_early_is_a_client_that_left(captured: Captured) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    async def read() -> None:
+        body = opened(captured).astream(chunks())
+        assert await body.__anext__() == b"one"
+        await body.aclose()
+
+    asyncio.run(read())
+    assert captured.one().attributes["rootspan.outcome"] == "cancelled"
+
+
 def test_a_request_whose_id_was_handed_out_is_recorded(captured: Captured) -> None:
     asked, other = opened(captured, record="tracked"), opened(captured, record="tracked")
     trace_id = asked.trace_id

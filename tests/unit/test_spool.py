@@ -847,6 +847,17 @@ def test_the_disk_is_waited_for_only_when_asked(tmp_path: Path, monkeypatch: pyt
     assert len(synced) > 4  # each record, and the directory for each new segment
 
 
+def test_waiting_for_the_disk_leaves_nothing_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    spool = make(tmp_path, fsync=True)
+    spool._segment_bytes = 200
+    write(spool, range(80))
+    assert len(segments(tmp_path)) > 20
+    read(spool)
+    spool.close(delivered=True, last=False)
+    assert len(os.listdir("/dev/fd")) < before + 10  # other tests' trackers may open something meanwhile
+
+
 def test_dead_letters_are_kept_for_people_and_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     write(spool, range(1))
     spool.bury(b"\x12\x01poison", "HTTP 400 Bad Request")
