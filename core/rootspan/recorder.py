@@ -118,10 +118,10 @@ class Recorder(Arguments):
             elif scope.span is None or not scope.span.bare:
                 break
             elif scope.own is not None:  # a `context` inside it: keep whose work it is
-                parent = scope.span.parent
-                while parent is not None and parent.bare:
-                    parent = parent.parent
-                return inside(parent, scope.own, scope.outer)
+                base = scope.base
+                while base is not None and base.span is not None and base.span.bare:
+                    base = base.base
+                return inside(None if base is None else base.span, scope.own, scope.outer)
             else:
                 scope = scope.base
         return self.enclosing.named(scope) if self.enclosing.look_ups else scope

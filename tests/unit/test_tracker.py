@@ -895,6 +895,19 @@ class TestIdentity:
         spans = arrived(tracker, sink)
         assert (spans["second"].parent_id, spans["second"].attributes["user.id"]) == (None, "u2")
 
+    def test_a_begin_in_a_context_inside_a_bare_one_is_a_child_of_the_block_around_both(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        with tracker.begin("turn", input="Hi") as turn, tracker.tool_span("tool"):
+            plain = turn.begin("plain")  # a child of the turn by its handle, current inside the tool's block
+            with tracker.context(user_id="u2"):
+                tracker.begin("in a context").finish()
+            tracker.begin("without").finish()
+            plain.finish()
+        spans = arrived(tracker, sink)
+        assert spans["in a context"].parent_id == spans["without"].parent_id == spans["tool"].span_id
+        assert spans["in a context"].attributes["user.id"] == "u2"
+
     def test_empty_properties_inside_others_change_nothing(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.context(properties={"plan": "pro"}), tracker.context(properties={}):
             tracker.track_ai("event")
