@@ -258,7 +258,7 @@ class Recorder(Arguments):
         """Set what has become known of an open span."""
         if input is not None:
             span.input = self.kept(input)
-            if span.kind in ASKED:
+            if span.kind in ASKED and not span.finished:
                 span.took_call(span.input, None)
         if output is not None:
             span.output = self.kept(output)

@@ -1009,6 +1009,13 @@ class TestIdentity:
         assert "output.value" not in attributes
         assert "user.id" not in attributes
 
+    def test_a_root_does_not_adopt_what_was_set_after_the_end(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn"):
+            with tracker.begin("sub") as sub:
+                pass
+            sub.update(input="too late")
+        assert all("input.value" not in span.attributes for span in arrived(tracker, sink).values())
+
     def test_adoption_does_not_overrule_what_the_root_was_given(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="own") as turn:
             tracker.track_ai("event", input="question", output="draft", user_id="u1", convo_id="c1")
