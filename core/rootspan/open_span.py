@@ -210,9 +210,8 @@ def known_since(identity: Identity, span: OpenSpan | None) -> Identity:
     """
     user, convo, agent = identity.user_id, identity.convo_id, identity.agent_name
     while span is not None:
-        if not span.finished:
-            above = span.holder.identity
-            user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
+        above = span.holder.identity
+        user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
         span = span.parent
     if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
         return identity

@@ -72,11 +72,14 @@ class Recorder(Arguments):
         span = scope.span
         if span is None:
             return None, scope.holder.identity, host_span()
-        root = span if span.parent is None else span.root
+        parent = span.parent
+        root = span if parent is None else span.root
         if root.ask is not None:  # before the identity is read: the first child has it, too
             root.ask()
         holder = scope.own or span.holder
-        identity = holder.identity if holder is root.holder else known_since(holder.identity, span)
+        identity = holder.identity
+        if holder is not root.holder or (parent is not None and parent is not root):  # else none above can know better
+            identity = known_since(identity, span)
         if not span.finished:
             return span, identity, None
         if self.enclosing.is_left(scope):
@@ -177,15 +180,16 @@ class Recorder(Arguments):
         except KeyError:
             return False
         parent = span.parent
-        if parent is None:
-            if span.ask is not None:
-                span.ask()
-        elif span.holder is not parent.holder:
-            span.holder.identity = known_since(span.holder.identity, parent)
+        if parent is None and span.ask is not None:
+            span.ask()
         span.finished = True
         if parent is not None or span.has_children:
             span.settle()
         fields, identity = span.fields, span.holder.identity
+        if parent is not None and (parent.parent is not None or span.holder is not parent.holder):
+            identity = known_since(identity, parent)
+            if span.kind == Kind.SESSION:  # its late steps ask for it; another's holder may be shared with those above
+                span.holder.identity = identity
         if end is None:
             end = time_ns()
         input, output, tokens = span.input, span.output, span.tokens

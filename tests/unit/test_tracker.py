@@ -832,6 +832,33 @@ class TestIdentity:
             "of another": ("u2", "c1"),
         }  # fmt: skip
 
+    def test_who_became_known_for_one_step_is_not_known_to_its_siblings(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("batch", input="Hi"):
+            with tracker.begin("first", input="a") as first, tracker.tool_span("look-up"):
+                first.update(user_id="u1")
+                tracker.track_ai("of the first")
+            with tracker.begin("second", input="b"):
+                tracker.track_ai("of the second")
+        users = {name: span.attributes.get("user.id") for name, span in arrived(tracker, sink).items()}
+        assert users == {
+            "first": "u1", "look-up": "u1", "of the first": "u1", "second": None, "of the second": None, "batch": None,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("own", [{}, {"tags": ["t"]}, {"agent_name": "a"}])
+    def test_what_becomes_known_above_reaches_every_open_span_below(
+        self, tracker: Tracker, sink: Sink, own: dict[str, Any]
+    ) -> None:
+        with tracker.begin("turn", input="Hi") as turn, tracker.begin("sub", input="x", **own) as sub:
+            with tracker.tool_span("tool") as step:
+                turn.update(user_id="u1")
+                assert (step.user_id, sub.user_id) == ("u1", "u1")
+            turn.update(convo_id="c1")
+            turn.finish()
+            tracker.track_ai("after it")
+        for name, span in arrived(tracker, sink).items():
+            convo = None if name == "tool" else "c1"
+            assert (span.attributes.get("user.id"), span.attributes.get("session.id")) == ("u1", convo), name
+
     def test_update_current_outside_of_any_interaction_warns_once(
         self, tracker: Tracker, caplog: pytest.LogCaptureFixture
     ) -> None:
