@@ -48,8 +48,9 @@ class Sessions(Opening):
         recorder = self._recorder
         try:
             identity = recorder.identity(user_id, convo_id, agent_name, tags)
-            span_name = f"invoke_agent {identity.agent_name}" if identity.agent_name else "invoke_agent"
-            span = recorder.start(Kind.SESSION, span_name, recorder.scope(), identity)
+            span = recorder.start(Kind.SESSION, "invoke_agent", recorder.scope(), identity)
+            if agent := span.holder.identity.agent_name:
+                span.name = f"invoke_agent {agent}"
             recorder.set_apart(span)  # what becomes known of it is not the enclosing interaction's
             if span.holder.identity.convo_id is None:
                 span.holder.identity = span.holder.identity._replace(convo_id=span.ids)

@@ -161,11 +161,19 @@ def test_a_user_who_becomes_known_around_a_session_is_known_in_it(tracker: Track
         tracker.track_tool_call("step", session_id=session)
         tracker.track_feedback(session, score=1)
         tracker.complete_session(session)
+        tracker.track_tool_call("late step", session_id=session)
     tracker.flush(5)
     told = {span.name: (span.attributes.get("user.id"), span.attributes.get("session.id")) for span in sink.spans}
     assert told.pop("turn") == ("u1", None)
     assert set(told.values()) == {("u1", session)}
-    assert len(told) == 3
+    assert len(told) == 4
+
+
+def test_a_session_is_named_after_the_agent_it_inherits(tracker: Tracker, sink: Sink) -> None:
+    with tracker.context(agent_name="helper"):
+        tracker.complete_session(tracker.create_session("Request: Hi"))
+    span = arrived(tracker, sink)["invoke_agent helper"]
+    assert span.attributes["gen_ai.agent.name"] == "helper"
 
 
 def test_feedback_on_an_open_turn_knows_what_the_turn_will_adopt(tracker: Tracker, sink: Sink) -> None:
