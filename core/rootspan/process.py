@@ -102,6 +102,7 @@ def _at_exit(**_: object) -> None:
 
 
 def _before_fork() -> None:
+    _fork.held = False  # a signal's handler may raise in what follows; Python prints that, and forks
     _fork.held = SETTING_UP.acquire(timeout=_FORK_SECONDS)
     for package in _MULTIPROCESSING - _told:
         if (util := sys.modules.get(f"{package}.util")) is not None:

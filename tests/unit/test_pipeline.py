@@ -131,6 +131,19 @@ def test_a_fork_does_not_wait_for_an_import_for_ever(monkeypatch: pytest.MonkeyP
     thread.join()
 
 
+def test_a_fork_releases_nothing_where_a_signal_ended_the_wait_for_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(timeout: float) -> bool:
+        raise SystemExit
+
+    process._before_fork()
+    process._after_fork()
+    lock = SimpleNamespace(acquire=leave, release=lambda: pytest.fail("it was never taken"))
+    monkeypatch.setattr(process, "SETTING_UP", lock)
+    with pytest.raises(SystemExit):
+        process._before_fork()
+    process._after_fork()
+
+
 def test_a_record_while_another_one_starts_the_worker_is_left_to_that(tracker: Tracker, sink: Sink) -> None:
     with pipeline_of(tracker)._lock:  # a signal's handler may record while this very thread is in there
         tracker.track_ai("in the midst")
