@@ -181,10 +181,12 @@ class Enclosing:
                 interaction's, which may end anywhere; `is_left` finds out where it was begun.
 
         Returns:
-            Whether it was entered in another context, where those who are in it are not left in it.
+            Whether it is still entered, in another context or around a generator's step that ended it.
         """
         variable, token = self.variable, scope.token
         after = before = current = variable.get()
+        if not block and current is not scope and (current is None or not current.like(scope)):
+            return True
         elsewhere = False
         if token is not None:
             if block:
@@ -201,7 +203,7 @@ class Enclosing:
                 after = current.outer
                 if after is not None and (after.lost or (after.span is not None and after.span.finished)):
                     after = current.around()
-            elif block and token is not None:
+            elif token is not None:
                 after = _without(scope, current)
         if after is not before:
             variable.set(after)

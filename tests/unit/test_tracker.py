@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -940,7 +940,7 @@ class TestIdentity:
             tracker.track_ai("event")
         assert arrived(tracker, sink)["event"].attributes["plan"] == "pro"
 
-    @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "collected"])
+    @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "in a generator", "collected"])
     def test_a_bare_interaction_that_ends_elsewhere_is_over_where_it_began(
         self, tracker: Tracker, sink: Sink, ends: str
     ) -> None:
@@ -950,6 +950,14 @@ class TestIdentity:
             del turn
         elif ends == "in a copy":
             contextvars.copy_context().run(turn.finish)
+        elif ends == "in a generator":
+
+            @tracker.tool("stream")
+            def stream() -> Iterator[str]:
+                yield "a"
+                turn.finish("a")
+
+            assert list(stream()) == ["a"]
         else:
             thread = threading.Thread(target=turn.finish)
             thread.start()
@@ -967,6 +975,8 @@ class TestIdentity:
         spans = arrived(tracker, sink)
         users = {name: span.attributes.get("user.id") for name, span in spans.items()}
         known = {"turn": "alice", "background": "alice", "by its handle": "alice"}
+        if ends == "in a generator":
+            known["stream"] = "alice"
         if ends == "collected":
             del known["by its handle"]
         others = dict.fromkeys(("in a context", "next", "next turn", "inside", "bare"))
