@@ -146,6 +146,7 @@ class OpenSpan:
                 self.output = self.last_output
             self.first_input = self.last_output = None
             self.holder.identity = self.whose
+            self.adopts = False
         if self.parent is not None:
             if (self.model is not None or self.kind in ASKED) and not (self.input is self.output is None):
                 self.took_call(self.input, self.output)

@@ -246,6 +246,18 @@ def test_feedback_on_a_session_that_is_over_still_knows_whose_it_was(tracker: Tr
     assert (feedback.attributes["user.id"], feedback.attributes["session.id"]) == ("u1", session)
 
 
+def test_feedback_on_a_turn_that_is_over_tells_the_user_that_its_span_tells(tracker: Tracker, sink: Sink) -> None:
+    with tracker.begin("turn") as turn:
+        step = tracker.tool_span("slow")
+    step.track_ai("late", user_id="u2", input="q")
+    assert turn.user_id is None
+    turn.track_feedback(score=1)
+    step.finish()
+    tracker.flush(5)
+    users = {span.name: span.attributes.get("user.id") for span in sink.spans}
+    assert users == {"turn": None, "late": "u2", "slow": None, "gen_ai.evaluation.result": None}
+
+
 def test_a_handle_judges_its_own_span_where_no_target_is_given(tracker: Tracker, sink: Sink) -> None:
     with tracker.begin("turn", user_id="u1", convo_id="c1") as turn:
         step = turn.tool_span("search")
