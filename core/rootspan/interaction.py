@@ -244,7 +244,8 @@ class Step(Opening):
             input: what was asked.
             output: what was answered.
             properties: custom dimensions, added to those given before.
-            user_id: who; holds for this span and for what is recorded below it from now on.
+            user_id: who; holds for this span and for what is recorded below it from now on. What is open below and was
+                given an identity or tags of its own keeps the user that it knows; `update_current` reaches that, too.
             convo_id: which conversation, likewise.
             tags: labels, added.
             agent_name: the agent.
