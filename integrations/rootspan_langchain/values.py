@@ -25,6 +25,7 @@ _ONLY_MESSAGES: Final = frozenset({
     "messages", "jump_to", "__interrupt__", "hitl_edited_tool_calls", "run_model_call_count", "run_tool_call_count",
     "thread_model_call_count", "thread_tool_call_count",
 })  # fmt: skip
+_THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
 
 
 def frozen_value(value: Any, limit: int = STATE) -> Frozen:
@@ -67,6 +68,19 @@ def last_said(value: Any, role: str) -> Any:
         who, text = last.get("role"), last.get("content")
     else:
         who, text = last if isinstance(last, tuple) and len(last) == 2 else (None, None)
+    text = _text_in(text) if type(text) is list else text
     if type(who) is str and ROLES.get(who, who) == role and type(text) is str and text:
         return text
     return [last] if role == "assistant" else None
+
+
+def _text_in(blocks: list[Any]) -> str | None:
+    """Return the text of a message in blocks, without what was thought; None where there is anything else in it."""
+    said: list[str] = []
+    for block in blocks:
+        kind = block.get("type") if type(block) is dict else None
+        if kind == "text" and type(block.get("text")) is str:
+            said.append(block["text"])
+        elif type(kind) is not str or kind not in _THOUGHTS:
+            return None
+    return "".join(said)

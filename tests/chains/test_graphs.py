@@ -582,6 +582,20 @@ def test_the_state_of_a_chat_is_shown_as_what_was_said(handler: RootspanCallback
     assert [root.attributes["output.value"] for root in found] == ["hello"] * 4
 
 
+def test_what_was_said_in_blocks_of_text_is_shown_as_text(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    thought = {"type": "reasoning", "reasoning": "a greeting"}
+    said: Any = [thought, {"type": "text", "text": "good "}, {"type": "text", "text": "day", "index": 1}]
+    seen = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    hi: Any = {"type": "text", "text": "hi"}
+    for asked, answer in (([hi], said), ([hi, seen], [seen])):
+        chat = RunnableLambda(lambda _, answer=answer: {"messages": [AIMessage(answer)]})
+        chat.invoke({"messages": [HumanMessage(asked)]}, config(handler))
+    text, picture = trees().roots
+    assert (text.attributes["input.value"], text.attributes["output.value"]) == ("hi", "good day")
+    assert "image_url" in picture.attributes["input.value"]
+    assert "image_url" in picture.attributes["output.value"]
+
+
 def test_an_interrupt_without_content_and_of_an_unknown_run(tracker: Tracker, trees: Collect) -> None:
     from types import SimpleNamespace
 
