@@ -126,7 +126,7 @@ class Budget:
         if isinstance(value, PromptValue):
             return self.items(value.to_messages(), depth)
         if isinstance(value, dict):  # what the chunks of one add up to is of LangChain's own class
-            return self.fields(dict.copy(value), depth)
+            return self.fields(value, depth)
         if is_command(value):
             parts = {"update": value.update, "goto": goto(value), "resume": value.resume}
             return self.fields({name: part for name, part in parts.items() if part}, depth)
@@ -165,7 +165,7 @@ class Budget:
             return "<RunnableConfig>"
         result: dict[Any, Any] = {}
         left, nodes = self.left, self.nodes
-        for key, item in list(islice(fields.items(), max(nodes, 0) + 1)):
+        for key, item in list(islice(dict.items(fields), max(nodes, 0) + 1)):
             if nodes < 0 or left < 0:
                 break
             if type(item) is str and len(item) <= SHORT and 2 * len(item) <= left:

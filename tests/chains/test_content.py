@@ -8,6 +8,8 @@ import datetime
 import enum
 import hashlib
 import json
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -736,6 +738,20 @@ def test_rows_of_a_database_and_small_objects_are_shown_by_the_dozen(
     shown = json.loads(trees().root.attributes["output.value"])
     assert shown["rows"] == [{"id": str(row["id"]), "day": "2024-01-02", "price": "1.50"} for row in rows]
     assert shown["things"] == [{"name": "lamp", "count": 3}] * 40
+
+
+def test_a_large_dict_of_a_class_of_its_own_is_looked_at_without_a_copy(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    counted = Counter(range(200_000))
+    tracemalloc.start()
+    try:
+        RunnableLambda(len).invoke(counted, config(handler))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000  # a copy takes 10 MB
+    assert "more]" in trees().root.attributes["input.value"]
 
 
 def test_a_completion_model_and_several_choices(handler: RootspanCallbackHandler, trees: Collect) -> None:
