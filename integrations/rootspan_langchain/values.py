@@ -23,7 +23,7 @@ STATE: Final = 65_536
 # Beside messages, what LangChain's agents keep in their state for themselves: a stream's end tells that as well.
 _ONLY_MESSAGES: Final = frozenset({
     "messages", "jump_to", "__interrupt__", "hitl_edited_tool_calls", "run_model_call_count", "run_tool_call_count",
-    "thread_model_call_count", "thread_tool_call_count",
+    "shell_session_resources", "thread_model_call_count", "thread_tool_call_count",
 })  # fmt: skip
 _THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
 

@@ -453,6 +453,15 @@ def test_a_streamed_agent_shows_its_answer_whatever_its_middleware_counts(
 ) -> None:
     """LangGraph tells the whole state of what is streamed, also what LangChain's middleware keeps in it for itself."""
     from langchain.agents import middleware as parts
+    from langchain.agents.middleware.shell_tool import ShellToolState
+
+    class Shell(parts.AgentMiddleware[ShellToolState]):
+        """What `ShellToolMiddleware` keeps, without a shell, which that one leaves open."""
+
+        state_schema = ShellToolState
+
+        def before_model(self, state: Any, runtime: Any) -> dict[str, Any]:
+            return {"shell_session_resources": "a shell"}
 
     made = agent(
         [calls("booking", city="Oslo"), "Booked."],
@@ -460,6 +469,7 @@ def test_a_streamed_agent_shows_its_answer_whatever_its_middleware_counts(
             parts.ModelCallLimitMiddleware(run_limit=5),
             parts.ToolCallLimitMiddleware(run_limit=5),
             parts.HumanInTheLoopMiddleware(interrupt_on={"booking": True}),
+            Shell(),
         ],
         checkpointer=MemorySaver(),
     )
