@@ -408,7 +408,7 @@ def test_delivery_14_what_an_endpoint_that_hangs_was_sent_stays_where_the_proces
         rootspan.track_ai('event')
         time.sleep(0.6)  # it is being sent when the end comes
     """
-    later = "import atexit, time\natexit.register(time.sleep, 2.5)"  # runs behind rootspan's own handler
+    later = "import atexit, time\natexit.register(time.sleep, 1.5)"  # runs behind rootspan's own handler
     run(code, sink, tmp_path, later, ROOTSPAN_SPOOL=str(directory), ROOTSPAN_TIMEOUT="2").communicate(timeout=60)
     sink.script([])
     with spooling(sink, directory) as tracker:
