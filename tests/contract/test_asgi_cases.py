@@ -133,11 +133,10 @@ def test_web_02_a_response_header_is_added_where_there_were_none(captured: Captu
     assert start["headers"] == [(b"x-trace", captured.one().trace_id.encode())]
 
 
-@pytest.mark.parametrize("headers", [((b"x-trace", b"mine"),), iter([(b"a", b"b"), (b"x-trace", b"mine")])])
-def test_a_response_header_of_the_app_stays(captured: Captured, headers: Any) -> None:
-    app = scripted({**START, "headers": headers}, END)
+def test_a_response_header_of_the_app_stays_among_headers_that_can_be_read_only_once(captured: Captured) -> None:
+    app = scripted({**START, "headers": iter([(b"a", b"b"), (b"x-trace", b"mine")])}, END)
     start = run(wrapped(captured, app, response_header="x-trace"))[0]
-    assert [value for name, value in start["headers"] if name == b"x-trace"] == [b"mine"]
+    assert start["headers"] == [(b"a", b"b"), (b"x-trace", b"mine")]
 
 
 def test_web_02_headers_that_can_be_read_only_once_reach_the_server(captured: Captured) -> None:
