@@ -24,7 +24,7 @@ __all__ = ["from_environment", "record_with", "tell"]
 _ALL_THE_REST: Final = 0.5  # seconds that the interpreter may take to end; each tracker has that long in any case
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
 _MULTIPROCESSING: Final = frozenset({"multiprocessing", "billiard"})  # the latter is celery's
-_told: Final[set[str]] = set()  # of those: what calls us in each child that it forks
+_told: Final[set[str]] = set()  # of those, and celery: what calls us in each child that it forks
 _fork = threading.local()
 _exiting = False  # the exit handler ran: nobody would close what is made now
 _finalized = 0  # the child of multiprocessing that has been seen to
@@ -80,7 +80,9 @@ def _outlive_multiprocessing(_: object = None) -> None:
     in it, and once it records. Celery's pool runs no finalizers either, but sends a signal.
     """
     global _finalized
-    if (ends := getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)) is not None:
+    ends = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
+    if ends is not None and "celery" not in _told:  # once: it takes a lock, which a child may find held for good
+        _told.add("celery")
         ends.connect(_at_exit, weak=False)
     for package in _MULTIPROCESSING:
         process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
