@@ -104,7 +104,8 @@ async def asteps(iterable: AsyncIterable[Any], follower: Follower) -> AsyncGener
     """Yield from an async iterable or generator, each step of it inside the follower's scope."""
     active = follower.start()
     try:
-        inner: Any = aiter(iterable)
+        with active:
+            inner: Any = aiter(iterable)
         advance: Callable[[], Any] = inner.__anext__
         while True:
             try:

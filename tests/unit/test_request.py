@@ -159,6 +159,20 @@ def test_an_async_body_may_be_any_async_iterable(captured: Captured) -> None:
     assert [root.failed for root in captured.roots] == [False, True]
 
 
+def test_an_async_body_is_begun_inside_its_request(captured: Captured) -> None:
+    class Search:
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            captured.tracker.track_ai("search")
+            return chunks()
+
+    async def main() -> list[bytes]:
+        return [chunk async for chunk in opened(captured).astream(Search())]
+
+    assert asyncio.run(main()) == [b"ab", b"c"]
+    [root] = captured.roots
+    assert [child.name for child in captured.children(root)] == ["search"]
+
+
 @pytest.mark.parametrize("chunk", [5, None, object()])
 def test_a_body_may_be_made_of_anything(captured: Captured, chunk: Any) -> None:
     root = opened(captured, capture_body=True)
