@@ -190,7 +190,7 @@ class Journal:
                 return None, damaged
             damaged += segment.missing()
             self.segments.popleft()
-            if segment is not self._copied and self._copies():
+            if (segment is not self._copied or segment.dropped) and self._copies():
                 segment.remove()
             else:
                 segment.rest()
@@ -200,7 +200,7 @@ class Journal:
 
     def _copies(self) -> bool:
         """Write what is unfinished once more, behind all else; return whether the segments before may be deleted."""
-        if not self.unfinished or self._copied is not None:
+        if not self.unfinished or (self._copied is not None and not self._copied.dropped):
             return True
         pen = None
         try:

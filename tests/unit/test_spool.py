@@ -406,6 +406,26 @@ def test_delivery_07_a_disk_that_was_full_holds_no_delivered_segment_for_what_is
     assert not list(tmp_path.iterdir())
 
 
+def test_delivery_07_what_is_unfinished_stays_on_the_disk_where_the_bound_takes_all_else(tmp_path: Path) -> None:
+    dead = make(tmp_path)
+    dead._segment_bytes = 4_000
+    dead.begin(ids(1), b"begun 1")
+    dead._begun.clear()  # it is killed before it has copied the beginning
+    write(dead, range(10, 400))
+    die(dead)
+    other = make(tmp_path, most=60_000)
+    other.adopt()
+    for _ in range(3):
+        take(other)
+    write(other, range(1_000, 3_000))
+    spans = [chunk.spans for _ in range(2) if (chunk := other.take(512, 1 << 20)) is not None]
+    assert [b"begun 1"] in spans
+    other.close(delivered=False, last=False)
+    last = make(tmp_path)
+    last.adopt()
+    assert b"begun 1" in read(last)
+
+
 def test_many_open_interactions_do_not_make_every_record_begin_a_segment(tmp_path: Path) -> None:
     lost = Lost()
     spool = make(tmp_path, on_lost=lost)
