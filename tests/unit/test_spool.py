@@ -350,7 +350,7 @@ def test_delivery_07_an_open_interaction_is_unfinished_only_without_its_finish(t
     assert b"begun 1" not in found
 
 
-@pytest.mark.parametrize("full", [None, "open", "write"])
+@pytest.mark.parametrize("full", [None, "open", "write", "fsync"])
 def test_delivery_07_what_is_unfinished_stays_on_the_disk_until_it_is_delivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str | None
 ) -> None:
@@ -715,9 +715,9 @@ def broken(number: int) -> Callable[..., Any]:
 
 
 def unwritable(call: Callable[..., Any]) -> Callable[..., Any]:
-    """An `os.write` or `os.open` where the disk is full, and can still be read."""
+    """An `os.open`, `os.write` or `os.fsync` where the disk is full, and can still be read."""
 
-    def limited(where: Any, what: Any, *mode: Any) -> Any:
+    def limited(where: Any, what: Any = b"", *mode: Any) -> Any:
         if isinstance(what, bytes) or what & os.O_CREAT:
             raise OSError(errno.ENOSPC, "No space left on device")
         return call(where, what, *mode)
