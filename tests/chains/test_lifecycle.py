@@ -250,7 +250,7 @@ def test_lc_08_a_stream_that_goes_on_in_another_task_than_it_began_in_is_complet
 ) -> None:
     async def run() -> list[str]:
         stream = ChatStreaming(script=["one two"]).astream("hi", config(handler))
-        first = await asyncio.create_task(stream.__anext__())  # type: ignore[arg-type]
+        first = await asyncio.create_task(stream.__anext__())
         return [first.content, *[chunk.content async for chunk in stream if chunk.content]]
 
     assert asyncio.run(run()) == ["one ", "two"]
