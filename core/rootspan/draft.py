@@ -49,8 +49,7 @@ class Plan:
             hook=settings.redact,
             secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
         )
-        service = settings.resource_attributes.get("service.name") if settings.service_name_chosen else None
-        named = settings.agent_name if isinstance(settings.agent_name, str) else service
+        named = settings.agent_name if isinstance(settings.agent_name, str) else settings.service_name
         self.agent_name = valid(self.redactor.word(named)) if isinstance(named, str) else None
         self.capture = settings.capture_content
         self.extras = settings.extras

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from rootspan import default_tracker
 from rootspan.errors import ConfigurationError, fail, meant
-from rootspan.options import OPTIONS
 from rootspan.request_options import RequestOptions, WebOptions
-from rootspan.settings import Settings, resolve
+from rootspan.settings import OPTIONS, Settings, resolve
 
 __all__ = ["GroupedSettings"]
 

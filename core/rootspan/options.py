@@ -1,10 +1,10 @@
-"""How each option is read from an argument or an environment variable, and what it has to be."""
+"""The kinds of options: what an argument or an environment variable of each has to be, and how it is read."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -13,17 +13,14 @@ from uuid import UUID
 from rootspan.errors import ConfigurationError, fail
 from rootspan.secret import Headers, SecretKey
 
-__all__ = ["OPTIONS", "PAIRS", "Option", "Sources", "checked"]
-
 EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
 PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
-_OTLP: Final = "OTEL_EXPORTER_OTLP_"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 
 
 class Option(NamedTuple):
-    """How to read one option.
+    """How to read an option.
 
     A parser and a checker raise ValueError or TypeError; `expected` then says what they want.
     """
@@ -37,10 +34,6 @@ class Option(NamedTuple):
     def read(self, text: str) -> Any:
         """Return the checked value of an environment variable's text."""
         return self.check(text if self.parse is None else self.parse(text))
-
-
-def _otlp(name: str) -> tuple[str, str]:
-    return f"{_OTLP}TRACES_{name}", f"{_OTLP}{name}"
 
 
 def _require(fine: object) -> None:
@@ -196,69 +189,35 @@ def _exporters(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-_POSITIVE: Final = _number(0.001, 86_400 * 365)
-_FLAG: Final = Option("True or False", _flag, _parse_flag)
-_NAME: Final = Option("a text that is not empty", _text, str)
-_FILE: Final = ("the path of a file that exists", _file, str)
-_LIMIT: Final = ("a whole number from 0", _number(0, whole=True), int)
-_WHO: Final = Option("a str, an int, a UUID or a function without arguments", _or_getter(_identifier), str)
-_WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
-_SECONDS: Final = Option("a number of seconds above 0", _POSITIVE, float)
-_CALL: Final = Option("a function", _function)
-
+FLAG: Final = Option("True or False", _flag, _parse_flag)
+NAME: Final = Option("a text that is not empty", _text, str)
+FILE: Final = Option("the path of a file that exists", _file, str)
+FUNCTION: Final = Option("a function", _function)
+LIMIT: Final = Option("a whole number from 0", _number(0, whole=True), int)
+WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
+SHARE: Final = Option("a number from 0 to 1", _number(0, 1), float)
+SECONDS: Final = Option("a number of seconds above 0", _number(0.001, 86_400 * 365), float)
+TIMEOUT: Final = SECONDS._replace(parse=_parse_timeout)
+URL: Final = Option("a URL", _text, str, secret=True)
+KEY: Final = Option("a text", _secret_key, str)
+HEADERS: Final = Option('a dict such as {"x-team": "shop"}', _headers, _parse_pairs, secret=True)
 PAIRS: Final = Option("a list such as key=value,key=value", _mapping, _parse_pairs)
-
-OPTIONS: Final[Mapping[str, Option]] = {
-    "endpoint": Option("a URL", _text, str, _otlp("ENDPOINT"), secret=True),
-    "api_key": Option("a text", _secret_key, SecretKey),
-    "headers": Option('a dict such as {"x-team": "shop"}', _headers, _parse_pairs, _otlp("HEADERS"), secret=True),
-    "insecure": _FLAG,
-    "protocol": Option(
-        "'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str, _otlp("PROTOCOL")
-    ),
-    "compression": Option("'gzip' or 'none'", _choice("gzip", "none"), _parse_compression, _otlp("COMPRESSION")),
-    "timeout": Option("a number of seconds above 0", _POSITIVE, _parse_timeout, _otlp("TIMEOUT")),
-    "certificate": Option(*_FILE, _otlp("CERTIFICATE")),
-    "client_certificate": Option(*_FILE, _otlp("CLIENT_CERTIFICATE")),
-    "client_key": Option(*_FILE, _otlp("CLIENT_KEY")),
-    "exporters": Option("a list of opentelemetry.sdk.trace.export.SpanExporter objects", _exporters),
-    "service_name": _NAME._replace(otel=("OTEL_SERVICE_NAME",)),
-    "service_version": _NAME,
-    "environment": _NAME,
-    "user_id": _WHO,
-    "convo_id": _WHO,
-    "agent_name": Option("a str or a function without arguments", _or_getter(_text), str),
-    "tags": Option("a list of str or a function without arguments", _or_getter(_words), _parse_words),
-    "properties": Option("a dict or a function without arguments", _or_getter(_mapping)),
-    "sample_rate": Option("a number from 0 to 1", _number(0, 1), float),
-    "disabled": _FLAG,
-    "extras": Option(f"a list of some of {', '.join(EXTRAS)}", _some(*EXTRAS), _parse_words),
-    "capture_content": _FLAG,
-    "redact": _CALL,
-    "redact_text": _FLAG,
-    "redact_pii": Option(
-        f"True, False or a list of some of {', '.join(PII)}",
-        _some(*PII, all_when_true=True),
-        _parse_flag_or(_parse_words),
-    ),
-    "redact_keys": Option("a list of words with letters, such as 'customer number'", _key_words, _parse_words),
-    "max_content_length": _WHOLE,
-    "max_queue_bytes": _WHOLE,
-    "spool": Option("True, False or a directory", _spool, _parse_flag_or(str)),
-    "spool_max_bytes": Option("a whole number from 1048576", _number(1 << 20, whole=True), int),
-    "fsync": _FLAG,
-    "max_open_sessions": _WHOLE,
-    "session_timeout": _SECONDS,
-    "attribute_length_limit": Option(
-        *_LIMIT, ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
-    ),
-    "attribute_count_limit": Option(*_LIMIT, ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")),
-    "event_count_limit": Option(*_LIMIT, ("OTEL_SPAN_EVENT_COUNT_LIMIT",)),
-    "link_count_limit": Option(*_LIMIT, ("OTEL_SPAN_LINK_COUNT_LIMIT",)),
-    "on_loss": _CALL,
-    "flush_interval": _SECONDS,
-    "batch_size": _WHOLE,
-}
+PROTOCOL: Final = Option("'http/protobuf' or 'http/json'", _choice("http/protobuf", "http/json", "grpc"), str)
+COMPRESSION: Final = Option("'gzip' or 'none'", _choice("gzip", "none"), _parse_compression)
+EXPORTERS: Final = Option("a list of opentelemetry.sdk.trace.export.SpanExporter objects", _exporters)
+WHO: Final = Option("a str, an int, a UUID or a function without arguments", _or_getter(_identifier), str)
+AGENT: Final = Option("a str or a function without arguments", _or_getter(_text), str)
+TAGS: Final = Option("a list of str or a function without arguments", _or_getter(_words), _parse_words)
+PROPERTIES: Final = Option("a dict or a function without arguments", _or_getter(_mapping))
+SOME_EXTRAS: Final = Option(f"a list of some of {', '.join(EXTRAS)}", _some(*EXTRAS), _parse_words)
+SOME_PII: Final = Option(
+    f"True, False or a list of some of {', '.join(PII)}",
+    _some(*PII, all_when_true=True),
+    _parse_flag_or(_parse_words),
+)
+KEY_WORDS: Final = Option("a list of words with letters, such as 'customer number'", _key_words, _parse_words)
+SPOOL: Final = Option("True, False or a directory", _spool, _parse_flag_or(str))
+SPOOL_BYTES: Final = Option("a whole number from 1048576", _number(1 << 20, whole=True), int)
 
 
 def checked(source: str, option: Option, make: Callable[[Any], Any], value: Any) -> Any:
@@ -274,31 +233,3 @@ def checked(source: str, option: Option, make: Callable[[Any], Any], value: Any)
     legible = type(value) in (str, float) or (type(value) is int and value.bit_length() <= 64)
     shown = f" {value!r}"[:200] if legible and not option.secret else ""
     fail(f"{source} cannot be{shown} ({type(value).__name__}).", f"set {source} to {option.expected}")
-
-
-class Sources:
-    """Where values come from, in order: arguments, `ROOTSPAN_*`, and the OTLP group unless an endpoint is our own."""
-
-    def __init__(self, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-        self.arguments = arguments
-        self.environ = environ
-        self.own_endpoint = arguments.get("endpoint") is not None or bool(self.text("ROOTSPAN_ENDPOINT"))
-
-    def text(self, variable: str) -> str:
-        return self.environ.get(variable, "").strip()
-
-    def find(self, name: str) -> tuple[Any, str]:
-        """Return the value of an option and what to call its source; (None, "") when nobody gave one."""
-        option = OPTIONS[name]
-        if (value := self.arguments.get(name)) is not None:
-            return checked(f"{name}=", option, option.check, value), f"{name}="
-        for variable in self._variables(name, option):
-            # A key is taken as it stands: a line break at its end is a mistake to name, not to hide.
-            if text := self.environ.get(variable, "") if name == "api_key" else self.text(variable):
-                return checked(variable, option, option.read, text), variable
-        return None, ""
-
-    def _variables(self, name: str, option: Option) -> Iterator[str]:
-        if option.parse is not None:
-            yield f"ROOTSPAN_{name.upper()}"
-        yield from (name for name in option.otel if not (self.own_endpoint and name.startswith(_OTLP)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from rootspan import options
 from rootspan.errors import fail, meant
-from rootspan.options import OPTIONS, PAIRS, Sources, checked
+from rootspan.options import Option, checked
 from rootspan.secret import SECRET_HEADER, Headers, SecretKey
 
 if TYPE_CHECKING:
@@ -18,59 +19,83 @@ if TYPE_CHECKING:
 
     from rootspan.record import AttributeValue
 
-__all__ = ["DEFAULT_ENDPOINT", "Settings", "is_loopback", "resolve"]
+__all__ = ["DEFAULT_ENDPOINT", "OPTIONS", "Settings", "Sources", "is_loopback", "resolve"]
 
 DEFAULT_ENDPOINT: Final = "http://localhost:4318/v1/traces"
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
 Getter: TypeAlias = "Callable[[], Any]"
+
+
+def _option(default: Any, kind: Option, *otel: str) -> Any:
+    """Return a field of `Settings` that arguments and the environment set.
+
+    Args:
+        default: what holds where nobody sets it.
+        kind: what it has to be.
+        *otel: OpenTelemetry's own variables for it, the one that wins first.
+    """
+    return field(default_factory=lambda: default, metadata={"option": kind._replace(otel=otel)})
+
+
+def _otlp(name: str) -> tuple[str, str]:
+    return f"{_OTLP}TRACES_{name}", f"{_OTLP}{name}"
+
+
+def _limit(name: str) -> tuple[str, str]:
+    return f"OTEL_SPAN_ATTRIBUTE_{name}_LIMIT", f"OTEL_ATTRIBUTE_{name}_LIMIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything one tracker is configured with, checked; made by `resolve`."""
 
-    endpoint: str = DEFAULT_ENDPOINT  # the full URL that traces are posted to
+    endpoint: str = _option(DEFAULT_ENDPOINT, options.URL, *_otlp("ENDPOINT"))  # the full URL that traces go to
+    api_key: SecretKey | None = _option(None, options.KEY)
+    headers: Headers = _option(Headers(), options.HEADERS, *_otlp("HEADERS"))  # without that of `api_key`
+    insecure: bool = _option(False, options.FLAG)
+    protocol: str = _option("http/protobuf", options.PROTOCOL, *_otlp("PROTOCOL"))
+    compression: str = _option("gzip", options.COMPRESSION, *_otlp("COMPRESSION"))
+    timeout: float = _option(10.0, options.TIMEOUT, *_otlp("TIMEOUT"))  # for one whole request
+    certificate: str | None = _option(None, options.FILE, *_otlp("CERTIFICATE"))  # of the CA
+    client_certificate: str | None = _option(None, options.FILE, *_otlp("CLIENT_CERTIFICATE"))
+    client_key: str | None = _option(None, options.FILE, *_otlp("CLIENT_KEY"))
+    exporters: tuple[SpanExporter, ...] = _option((), options.EXPORTERS)
+    service_name: str | None = _option(None, options.NAME, "OTEL_SERVICE_NAME")  # the resource may name it, too
+    service_version: str | None = _option(None, options.NAME)
+    environment: str | None = _option(None, options.NAME)
+    user_id: str | Getter | None = _option(None, options.WHO)
+    convo_id: str | Getter | None = _option(None, options.WHO)
+    agent_name: str | Getter | None = _option(None, options.AGENT)
+    tags: tuple[str, ...] | Getter = _option((), options.TAGS)
+    properties: Mapping[str, Any] | Getter | None = _option(None, options.PROPERTIES)
+    sample_rate: float = _option(1.0, options.SHARE)
+    disabled: bool = _option(False, options.FLAG)
+    extras: frozenset[str] = _option(frozenset(), options.SOME_EXTRAS)
+    capture_content: bool = _option(True, options.FLAG)
+    redact: Callable[[str, Any], Any] | None = _option(None, options.FUNCTION)
+    redact_text: bool = _option(True, options.FLAG)
+    redact_pii: frozenset[str] = _option(frozenset(), options.SOME_PII)
+    redact_keys: frozenset[str] = _option(frozenset(), options.KEY_WORDS)
+    max_content_length: int = _option(1_048_576, options.WHOLE)  # characters of one value
+    max_queue_bytes: int = _option(32 << 20, options.WHOLE)
+    spool: bool | str | None = _option(None, options.SPOOL)  # True for the default directory
+    spool_max_bytes: int = _option(512 << 20, options.SPOOL_BYTES)
+    fsync: bool = _option(False, options.FLAG)  # wait for the disk after each record
+    max_open_sessions: int = _option(10_000, options.WHOLE)
+    session_timeout: float = _option(3600.0, options.SECONDS)
+    attribute_length_limit: int | None = _option(None, options.LIMIT, *_limit("VALUE_LENGTH"))
+    attribute_count_limit: int | None = _option(None, options.LIMIT, *_limit("COUNT"))
+    event_count_limit: int | None = _option(None, options.LIMIT, "OTEL_SPAN_EVENT_COUNT_LIMIT")
+    link_count_limit: int | None = _option(None, options.LIMIT, "OTEL_SPAN_LINK_COUNT_LIMIT")
+    on_loss: Callable[[str, int], object] | None = _option(None, options.FUNCTION)
+    flush_interval: float = _option(0.2, options.SECONDS)
+    batch_size: int = _option(512, options.WHOLE)
+
+    # What `resolve` makes of several of them
     endpoint_chosen: bool = False
     otlp: bool = True  # False when `exporters` replace it
     hold: str | None = None  # why nothing may be sent, with the line that fixes it; the data are kept
-    api_key: SecretKey | None = None
-    headers: Headers = field(default_factory=Headers)  # without the authorization made of `api_key`
-    insecure: bool = False
-    protocol: str = "http/protobuf"  # or "http/json"
-    compression: str = "gzip"  # or "none"
-    timeout: float = 10.0  # seconds, for one whole request
-    certificate: str | None = None  # path of the CA bundle
-    client_certificate: str | None = None
-    client_key: str | None = None
-    exporters: tuple[SpanExporter, ...] = ()
     resource_attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, "AttributeValue"])
-    service_name_chosen: bool = False
-    user_id: str | Getter | None = None
-    convo_id: str | Getter | None = None
-    agent_name: str | Getter | None = None
-    tags: tuple[str, ...] | Getter = ()
-    properties: Mapping[str, Any] | Getter | None = None
-    sample_rate: float = 1.0
-    disabled: bool = False
-    extras: frozenset[str] = frozenset()
-    capture_content: bool = True
-    redact: Callable[[str, Any], Any] | None = None
-    redact_text: bool = True
-    redact_pii: frozenset[str] = frozenset()  # of PII
-    redact_keys: frozenset[str] = frozenset()
-    max_content_length: int = 1_048_576  # characters of one value
-    max_queue_bytes: int = 32 << 20
-    spool: bool | str | None = None  # a directory, or True for the default one
-    spool_max_bytes: int = 512 << 20
-    fsync: bool = False  # wait for the disk after each record
-    max_open_sessions: int = 10_000
-    session_timeout: float = 3600.0  # seconds
-    attribute_length_limit: int | None = None  # characters
-    attribute_count_limit: int | None = None  # of one span
-    event_count_limit: int | None = None
-    link_count_limit: int | None = None
-    on_loss: Callable[[str, int], object] | None = None
-    flush_interval: float = 0.2  # seconds
-    batch_size: int = 512
 
     @property
     def fingerprint(self) -> str:
@@ -105,6 +130,47 @@ class Settings:
         return headers
 
 
+OPTIONS: Final[Mapping[str, Option]] = {
+    setting.name: setting.metadata["option"] for setting in fields(Settings) if "option" in setting.metadata
+}
+"""What there is to set, by name."""
+
+
+class Found(NamedTuple):
+    """The value of an option and what to call its source; None and empty where nobody gave one."""
+
+    value: Any = None
+    source: str = ""
+
+
+class Sources:
+    """Where values come from, in order: arguments, `ROOTSPAN_*`, and the OTLP group unless an endpoint is our own."""
+
+    def __init__(self, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        self._environ = environ
+        self._own_endpoint = arguments.get("endpoint") is not None or bool(self.text("ROOTSPAN_ENDPOINT"))
+
+    def text(self, variable: str) -> str:
+        return self._environ.get(variable, "").strip()
+
+    def find(self, name: str) -> Found:
+        """Look an option up."""
+        option = OPTIONS[name]
+        if (value := self._arguments.get(name)) is not None:
+            return Found(checked(f"{name}=", option, option.check, value), f"{name}=")
+        for variable in self._variables(name, option):
+            # A key is taken as it stands: a line break at its end is a mistake to name, not to hide.
+            if text := self._environ.get(variable, "") if name == "api_key" else self.text(variable):
+                return Found(checked(variable, option, option.read, text), variable)
+        return Found()
+
+    def _variables(self, name: str, option: Option) -> Iterator[str]:
+        if option.parse is not None:
+            yield f"ROOTSPAN_{name.upper()}"
+        yield from (name for name in option.otel if not (self._own_endpoint and name.startswith(_OTLP)))
+
+
 def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
     """Return the settings that the arguments and the environment describe.
 
@@ -129,72 +195,68 @@ def resolve(environ: Mapping[str, str], **arguments: Any) -> Settings:
         if name not in OPTIONS:
             fail(f"There is no option {name}=.", meant(name, OPTIONS, "{}="))
     sources = Sources(arguments, environ)
-    values = _plain_values(sources)
-    values |= _connection(sources, values)
-    values |= _resource(sources)
+    found = {name: sources.find(name) for name in OPTIONS}
+    values = {name: value for name, (value, _) in found.items()}
+    values |= _connection(found)
+    values |= _resource(sources, found)
     if values["spool"] and values["exporters"]:
         fail(
             "spool= keeps OTLP requests, which exporters= do not take.",
             "leave out spool= (or ROOTSPAN_SPOOL), or send with endpoint= in place of exporters=",
         )
-    if values.get("capture_content") is None and _genai_content_off(sources):
+    if values["capture_content"] is None and _genai_content_off(sources):
         values["capture_content"] = False
     return Settings(**{name: value for name, value in values.items() if value is not None})
 
 
-def _plain_values(sources: Sources) -> dict[str, Any]:
-    special = {"endpoint", "protocol", "service_name", "service_version", "environment"}
-    return {name: sources.find(name)[0] for name in OPTIONS if name not in special}
-
-
-def _connection(sources: Sources, values: Mapping[str, Any]) -> dict[str, Any]:
-    protocol, protocol_source = sources.find("protocol")
-    if values["exporters"] and sources.arguments.get("endpoint") is None:
-        return {"otlp": False}
-    if protocol == "grpc" and not protocol_source.startswith("OTEL_"):
+def _connection(found: Mapping[str, Found]) -> dict[str, Any]:
+    if found["exporters"].value and found["endpoint"].source != "endpoint=":
+        return {"otlp": False, "endpoint": None, "protocol": None}
+    protocol, source = found["protocol"]
+    if protocol == "grpc" and not source.startswith("OTEL_"):
         fail(
-            f"{protocol_source} is 'grpc', which rootspan does not speak by itself.",
+            f"{source} is 'grpc', which rootspan does not speak by itself.",
             "use protocol='http/protobuf', or exporters=[OTLPSpanExporter()] of opentelemetry-exporter-otlp-proto-grpc",
         )
-    if protocol is None and "bentolabs" in (values["extras"] or ()):
-        protocol = "http/json"  # the only one that its receiver takes
     if protocol == "grpc":
         hold = (
-            f"{protocol_source}=grpc: rootspan sends OTLP over HTTP, so nothing is sent and the data are held.\n"
+            f"{source}=grpc: rootspan sends OTLP over HTTP, so nothing is sent and the data are held.\n"
             "Fix: set ROOTSPAN_ENDPOINT to the collector's HTTP address, for example http://localhost:4318."
         )
-        return {"hold": hold, "endpoint_chosen": True}
-    _one_authorization(sources)
-    _, key = sources.find("client_key")
-    if key and not values["client_certificate"] and not key.startswith("OTEL_"):
+        return {"hold": hold, "endpoint": None, "endpoint_chosen": True, "protocol": None}
+    if protocol is None and "bentolabs" in (found["extras"].value or ()):
+        protocol = "http/json"  # the only one that its receiver takes
+    _one_authorization(found)
+    key = found["client_key"].source
+    if key and not found["client_certificate"].value and not key.startswith("OTEL_"):
         fail(f"{key} says nothing without the certificate that it belongs to.", "set client_certificate= as well")
-    endpoint, source = _endpoint(sources)
+    endpoint = _endpoint(found["endpoint"])
     return {
         "protocol": protocol,
         "endpoint": endpoint,
-        "endpoint_chosen": bool(source),
-        "hold": _insecure(sources, endpoint, values),
+        "endpoint_chosen": bool(found["endpoint"].source),
+        "hold": _insecure(found, endpoint),
     }
 
 
-def _one_authorization(sources: Sources) -> None:
-    _, key = sources.find("api_key")
-    headers, source = sources.find("headers")
+def _one_authorization(found: Mapping[str, Found]) -> None:
+    key = found["api_key"].source
+    headers, source = found["headers"]
     # A header of the OTLP group gives way to the key, as all of that group does.
     if key and headers and "authorization" in headers and not source.startswith("OTEL_"):
         fail(f"{key} and the authorization header in {source} exclude each other.", "leave out one of the two")
 
 
-def _endpoint(sources: Sources) -> tuple[str, str]:
-    """Return the full URL and the name of its source, which is empty for the default."""
-    endpoint, source = sources.find("endpoint")
+def _endpoint(given: Found) -> str:
+    """Return the full URL."""
+    endpoint, source = given
     if endpoint is None:
-        return DEFAULT_ENDPOINT, ""
+        return DEFAULT_ENDPOINT
     url = _split(endpoint, source)
     if source != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":  # which is used as it is
         path = url.path.rstrip("/")
         url = url._replace(path=path if path.endswith("/v1/traces") else f"{path}/v1/traces")
-    return urlunsplit(url), source
+    return urlunsplit(url)
 
 
 def _split(text: str, source: str) -> SplitResult:
@@ -227,13 +289,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _insecure(sources: Sources, endpoint: str, values: Mapping[str, Any]) -> str | None:
+def _insecure(found: Mapping[str, Found], endpoint: str) -> str | None:
     """Return why data must be held; raise when the host itself asked for a key over plain http."""
     url = urlsplit(endpoint)
-    if url.scheme == "https" or is_loopback(url.hostname or "") or values["insecure"]:
+    if url.scheme == "https" or is_loopback(url.hostname or "") or found["insecure"].value:
         return None
     for name in ("api_key", "headers"):
-        value, source = sources.find(name)
+        value, source = found[name]
         if value is None or (name == "headers" and not any(map(SECRET_HEADER.search, value))):
             continue
         what = f"{source} would travel unencrypted to {url.hostname}"
@@ -255,7 +317,7 @@ def _detected() -> Mapping[str, Any]:
         return {}
 
 
-def _resource(sources: Sources) -> dict[str, Any]:
+def _resource(sources: Sources, found: Mapping[str, Found]) -> dict[str, Any]:
     from opentelemetry.sdk.version import __version__
 
     given = sources.text("OTEL_RESOURCE_ATTRIBUTES")
@@ -264,16 +326,15 @@ def _resource(sources: Sources) -> dict[str, Any]:
         "telemetry.sdk.name": "opentelemetry",
         "telemetry.sdk.version": __version__,
         **(_detected() if sources.text("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS") else {}),
-        **checked("OTEL_RESOURCE_ATTRIBUTES", PAIRS, PAIRS.read, given),
+        **checked("OTEL_RESOURCE_ATTRIBUTES", options.PAIRS, options.PAIRS.read, given),
     }
     names = {"service_name": "service.name", "service_version": "service.version"}
     for option, key in {**names, "environment": "deployment.environment.name"}.items():
-        if (value := sources.find(option)[0]) is not None:
+        if (value := found[option].value) is not None:
             attributes[key] = value
-    chosen = bool(attributes.get("service.name"))
-    if not chosen:
-        attributes["service.name"] = "unknown_service:python"
-    return {"resource_attributes": MappingProxyType(attributes), "service_name_chosen": chosen}
+    name = attributes.get("service.name") or None
+    attributes["service.name"] = name or "unknown_service:python"
+    return {"resource_attributes": MappingProxyType(attributes), "service_name": name}
 
 
 def _genai_content_off(sources: Sources) -> bool:

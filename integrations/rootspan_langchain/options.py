@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from rootspan.options import OPTIONS, Option, checked
+from rootspan.options import Option, checked
+from rootspan.settings import OPTIONS
 
 __all__ = ["check"]
 

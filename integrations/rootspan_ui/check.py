@@ -18,10 +18,9 @@ from rootspan import semconv
 from rootspan.answer import Answer, Outcome
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
-from rootspan.options import OPTIONS, Sources
 from rootspan.record import SpanData
 from rootspan.secret import SECRET_HEADER
-from rootspan.settings import Settings, is_loopback, resolve
+from rootspan.settings import OPTIONS, Settings, Sources, is_loopback, resolve
 from rootspan.spool import default_directory
 from rootspan.transport import Transport
 from rootspan.version import __version__
@@ -30,7 +29,6 @@ from rootspan_ui.text import clean
 
 __all__ = ["check"]
 
-_ENDPOINTS: Final = ("ROOTSPAN_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _FLAGS: Final = {"ROOTSPAN_ENDPOINT": "--endpoint", "ROOTSPAN_API_KEY": "--api-key"}
 _IN_CODE: Final = "the app's own configuration"
 _EVENT: Final = "rootspan_check"
@@ -109,7 +107,7 @@ def check(
 def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:
     settings = resolve(environ)
     sources = Sources({}, environ)
-    endpoint, key = next(filter(sources.text, _ENDPOINTS), ""), sources.find("api_key")[1]
+    endpoint, key = sources.find("endpoint").source, sources.find("api_key").source
     return _Way(settings, *(_FLAGS[name] if name in given else name for name in (endpoint, key)))
 
 
@@ -136,8 +134,7 @@ def _introduce(screen: Screen, way: _Way) -> None:
     if settings.headers:
         screen.say(f"headers   {', '.join(sorted(settings.headers))}  (values not shown)")
     screen.say(f"protocol  {settings.protocol}, {settings.compression}")
-    service = str(settings.resource_attributes.get("service.name")) if settings.service_name_chosen else "not named"
-    screen.say(f"service   {clean(service, screen.unicode)}")
+    screen.say(f"service   {clean(settings.service_name or 'not named', screen.unicode)}")
     screen.say()
 
 

@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 from rootspan import Tracker
 from rootspan.errors import ConfigurationError
 from rootspan.journal import Journal, names
-from rootspan.options import OPTIONS
-from rootspan.settings import resolve
+from rootspan.settings import OPTIONS, resolve
 from rootspan.spool import default_directory, read_about
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean, counted

@@ -270,7 +270,7 @@ def test_the_changelog_has_an_entry_for_the_version() -> None:
 
 
 def test_the_readme_names_the_options_that_there_are() -> None:
-    options = importlib.import_module("rootspan.options").OPTIONS
+    options = importlib.import_module("rootspan.settings").OPTIONS
     section = (ROOT / "README.md").read_text("utf-8").partition("## Configuration")[2].partition("\n## ")[0]
     assert not {name for name in options if f"`{name}`" not in section}
     table = section.partition("| argument |")[2].partition("\n\n")[0]

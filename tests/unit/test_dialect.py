@@ -236,7 +236,7 @@ def test_time_grows_no_faster_than_the_names(field: str) -> None:
 
 def test_the_agent_has_both_names() -> None:
     """dialect 10"""
-    named = Settings(resource_attributes={"service.name": "shop"}, service_name_chosen=True)
+    named = Settings(service_name="shop")
     for fields, settings, agent in (
         ({"more": {"agent_name": "own"}, "inherited": Identity(agent_name="outer")}, named, "own"),
         ({"inherited": Identity(agent_name="outer")}, named, "outer"),

@@ -15,9 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from rootspan.errors import ConfigurationError
-from rootspan.options import OPTIONS
 from rootspan.secret import Headers, SecretKey
-from rootspan.settings import Settings, is_loopback, resolve
+from rootspan.settings import OPTIONS, Settings, is_loopback, resolve
 
 KEY = "rs-secret-0123456789abcd"
 
@@ -390,12 +389,12 @@ def test_the_resource_is_the_sdks_with_our_names() -> None:
     for name in ("telemetry.sdk.name", "telemetry.sdk.language", "telemetry.sdk.version"):
         assert settings.resource_attributes[name] == sdk[name]
     assert str(settings.resource_attributes["service.name"]).startswith("unknown_service")
-    assert not settings.service_name_chosen
+    assert settings.service_name is None
 
 
 def test_the_services_name_has_an_order_too() -> None:
     environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=one,team=a%20b, deployment.environment.name=dev"}
-    assert resolve(environ).resource_attributes["service.name"] == "one"
+    assert resolve(environ).resource_attributes["service.name"] == resolve(environ).service_name == "one"
     environ["OTEL_SERVICE_NAME"] = "two"
     assert resolve(environ).resource_attributes["service.name"] == "two"
     environ["ROOTSPAN_SERVICE_NAME"] = "three"
@@ -404,7 +403,7 @@ def test_the_services_name_has_an_order_too() -> None:
     wanted = {"service.name": "four", "service.version": "1.2", "deployment.environment.name": "production"}
     assert wanted.items() <= settings.resource_attributes.items()
     assert settings.resource_attributes["team"] == "a b"
-    assert settings.service_name_chosen
+    assert settings.service_name == "four"
 
 
 def test_resource_attributes_that_cannot_be_read_are_named() -> None:
@@ -604,7 +603,6 @@ def test_opentelemetrys_switch_for_content_is_honoured(said: str, captured: bool
     assert not resolve({**environ, "ROOTSPAN_CAPTURE_CONTENT": "0"}).capture_content
 
 
-def test_every_option_has_a_setting_or_a_place_in_the_resource() -> None:
+def test_every_setting_is_an_option_or_made_of_several() -> None:
     names = {setting.name for setting in dataclasses.fields(Settings)}
-    assert set(OPTIONS) - names == {"service_name", "service_version", "environment"}
-    assert names - set(OPTIONS) == {"endpoint_chosen", "otlp", "hold", "resource_attributes", "service_name_chosen"}
+    assert names - set(OPTIONS) == {"endpoint_chosen", "otlp", "hold", "resource_attributes"}
