@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootspan.delivery import Attempt
     from rootspan.ledger import Account
     from rootspan.record import SpanData
+    from rootspan.sink import Sink
 
-__all__ = ["Batch", "Sink"]
-
-
-class Sink(Protocol):
-    """Where spans go; `attempt` does not raise."""
-
-    def encode(self, data: SpanData, /) -> Any: ...
-    def attempt(self, items: Any, until: float, /) -> Attempt[Any]: ...
-    def release(self) -> None:
-        """Let go of idle connections; more spans may come."""
-
-    def close(self) -> None: ...
-    def forget(self) -> None:
-        """Let go of a parent's connections after a fork, without closing them."""
+__all__ = ["Batch"]
 
 
 class Batch:

@@ -5,65 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from random import SystemRandom
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rootspan.answer import Answer, Outcome
 from rootspan.log import Seldom
+from rootspan.sink import Attempt, Backoff, in_parts
 
 if TYPE_CHECKING:
     from rootspan.encode import JsonEncoder, ProtobufEncoder
     from rootspan.record import SpanData
     from rootspan.transport import Transport
 
-__all__ = ["Attempt", "Backoff", "Delivery", "flat", "halves"]
-
-_random: Final = SystemRandom()  # the host's own generator, and whoever seeded it, must not notice us
-
-
-class Backoff:
-    """Waits with full jitter that double up to 30 s.
-
-    A `Retry-After` is honoured up to 25 s, with up to 5 s of jitter on top, so that no wait is longer than the cap; the
-    jitter doubles as well, for a server may ask for no wait at all and still be in trouble.
-    """
-
-    CAP: Final = 30.0  # seconds
-    FIRST: Final = 1.0
-    ASKED: Final = 25.0
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def reset(self) -> None:
-        """Begin again at one second."""
-        self._failures = 0
-
-    def wait(self, retry_after: float | None = None, *, slowly: bool = False) -> float:
-        """Return how many seconds to wait after one more failure."""
-        doubled = 2.0 ** min(self._failures, 10)
-        longest = self.CAP if slowly else min(self.CAP, self.FIRST * doubled)
-        self._failures += 1
-        if retry_after is None:
-            return _random.uniform(0, longest)
-        asked = min(retry_after, self.ASKED)
-        return asked + _random.uniform(0, min(self.CAP - self.ASKED, max(asked, 0.1 * doubled)))
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt(Generic[T]):
-    """What became of a batch: all is delivered that is neither dropped nor left."""
-
-    dropped: Mapping[str, int]  # by reason
-    rest: list[T]  # not sent, or not taken for now, in order
-    wait: float = 0.0  # seconds before the rest is worth another attempt
-    later: bool = False  # a server answered that it takes no more for now, so it may do so soon
+__all__ = ["Delivery"]
 
 
 class Delivery:
@@ -106,27 +60,7 @@ class Delivery:
         Returns:
             What became of them.
         """
-        dropped = Counter[str]()
-        groups = [list(spans)] if spans else []
-        while groups:
-            group = groups.pop()
-            if len(group) > 1 and sum(map(len, group)) >= self._too_large:
-                groups += halves(group)
-                continue
-            if time.monotonic() >= until:
-                return Attempt(+dropped, flat([*groups, group]))
-            answer = self._send(group, until)
-            if answer.outcome == Outcome.DELIVERED:
-                dropped["rejected"] += self._rejected(answer, len(group))
-            elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
-                wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
-                later = answer.outcome == Outcome.RETRY and answer.status is not None
-                return Attempt(+dropped, flat([*groups, group]), wait, later)
-            elif len(group) > 1:
-                groups += halves(group)
-            else:
-                dropped[self._give_up(group[0], answer)] += 1
-        return Attempt(+dropped, [])
+        return in_parts(spans, lambda part: self._attempt(part, until))
 
     def close(self) -> None:
         """Close idle connections; another attempt would open a new one."""
@@ -138,20 +72,28 @@ class Delivery:
         """Leave the parent's connection alone, after a fork, in the child."""
         self._transport.forget()
 
-    def _send(self, group: list[bytes], until: float) -> Answer:
-        answer = self._post(group, until)
-        if answer.outcome == Outcome.TOO_LARGE and len(group) > 1:
-            self._too_large = min(self._too_large, sum(map(len, group)))
+    def _attempt(self, part: list[bytes], until: float) -> Attempt[bytes] | None:
+        alone, size = len(part) == 1, sum(map(len, part))
+        if not alone and size >= self._too_large:
+            return None
+        if time.monotonic() >= until:
+            return Attempt({}, part)
+        answer = self._post(part, until)
+        if answer.outcome == Outcome.TOO_LARGE and alone:
+            answer = self._post_shrunk(part[0], answer, until)
         elif answer.outcome == Outcome.TOO_LARGE:
-            answer = self._send_shrunk(group[0], answer, until)
+            self._too_large = min(self._too_large, size)
         if answer.outcome == Outcome.DELIVERED:
             self._backoff.reset()
             self._seldom.forget("trouble")
-        elif answer.outcome in (Outcome.RETRY, Outcome.HOLD):
+            return Attempt({"rejected": self._rejected(answer, len(part))}, [])
+        if answer.outcome in (Outcome.RETRY, Outcome.HOLD):
             self._say_trouble(answer)
-        return answer
+            wait = self._backoff.wait(answer.retry_after, slowly=answer.outcome == Outcome.HOLD)
+            return Attempt({}, part, wait, later=answer.outcome == Outcome.RETRY and answer.status is not None)
+        return Attempt({self._give_up(part[0], answer): 1}, []) if alone else None
 
-    def _send_shrunk(self, span: bytes, answer: Answer, until: float) -> Answer:
+    def _post_shrunk(self, span: bytes, answer: Answer, until: float) -> Answer:
         for longest in (262_144, 65_536, 8_192, 1_024):
             shrunk = self.encoder.shrink(span, longest)
             if len(shrunk) == len(span):
@@ -193,14 +135,3 @@ class Delivery:
         fix = f"\nFix: {answer.fix}." if answer.fix else ""
         line = f"Events for {host} are kept and tried again: {answer.detail}{fix}"
         self._seldom.say("trouble", level, line, again=True)
-
-
-def halves(group: list[T]) -> list[list[T]]:
-    """Return the second half, then the first, which is the order of a stack."""
-    middle = len(group) // 2
-    return [group[middle:], group[:middle]]
-
-
-def flat(groups: Sequence[list[T]]) -> list[T]:
-    """Return what is in the groups of a stack, in order."""
-    return [span for group in reversed(groups) for span in group]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rootspan.delivery import Attempt, Backoff, flat, halves
 from rootspan.encode import readable_span
 from rootspan.log import Seldom, log
+from rootspan.sink import Attempt, Backoff, in_parts, unseen
 from rootspan.version import __version__
 
 if TYPE_CHECKING:
@@ -20,29 +18,7 @@ if TYPE_CHECKING:
 
     from rootspan.record import AttributeValue, SpanData
 
-__all__ = ["ExporterSink", "unseen"]
-
-T = TypeVar("T")
-
-
-def unseen(call: Callable[..., T], *arguments: Any) -> T:
-    """Call something in a context of its own, of which nothing stays, and in which no instrumentation records."""
-    return contextvars.Context().run(_suppressed, call, *arguments)
-
-
-def _suppressed(call: Callable[..., T], *arguments: Any) -> T:
-    from opentelemetry import context
-
-    # The keys have no public names; the plain word is what they were before 1.12 and what some still look up.
-    current = context.set_value("suppress_instrumentation", True)
-    for name in ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY"):
-        if key := getattr(context, name, None):
-            current = context.set_value(key, True, current)
-    token = context.attach(current)
-    try:
-        return call(*arguments)
-    finally:
-        context.detach(token)
+__all__ = ["ExporterSink"]
 
 
 class ExporterSink:
@@ -77,26 +53,21 @@ class ExporterSink:
             items: what `encode` returned.
             until: a time of `time.monotonic()`; what it means to an exporter is the exporter's own business.
         """
+        return in_parts(items, self._attempt)
+
+    def _attempt(self, part: list[ReadableSpan]) -> Attempt[ReadableSpan] | None:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        dropped = Counter[str]()
-        groups = [list(items)] if items else []
-        while groups:
-            group = groups.pop()
-            try:
-                result = unseen(self._exporter.export, group)
-            except Exception as error:
-                self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
-                if len(group) > 1:
-                    groups += halves(group)
-                else:
-                    dropped["export_failed"] += 1
-                continue
-            if result is not SpanExportResult.SUCCESS:
-                self._say("failed; its spans are kept and tried again")
-                return Attempt(dropped, flat([*groups, group]), self._backoff.wait())
+        try:
+            result = unseen(self._exporter.export, part)
+        except Exception as error:
+            self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
+            return Attempt({"export_failed": 1}, []) if len(part) == 1 else None
+        if result is SpanExportResult.SUCCESS:
             self._backoff.reset()
-        return Attempt(dropped, [])
+            return Attempt({}, [])
+        self._say("failed; its spans are kept and tried again")
+        return Attempt({}, part, self._backoff.wait())
 
     def close(self) -> None:
         """Shut the exporter down."""

@@ -12,13 +12,14 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from rootspan.batch import Batch, Sink
+from rootspan.batch import Batch
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.ledger import Ledger
 from rootspan.log import log
 from rootspan.record import Record, SpanData
+from rootspan.sink import Sink
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from rootspan.batch import Batch, Sink
+from rootspan.batch import Batch
 from rootspan.delivery import Delivery
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
@@ -18,6 +18,7 @@ from rootspan.log import log
 from rootspan.pipeline import Pipeline
 from rootspan.record import Record, SpanData
 from rootspan.settings import Settings
+from rootspan.sink import Sink
 from rootspan.spool import Found, Spool, default_directory
 from rootspan.transport import circumstances, delivery
 

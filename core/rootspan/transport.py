@@ -13,8 +13,9 @@ from rootspan.answer import Answer, Outcome
 from rootspan.delivery import Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
-from rootspan.exporting import ExporterSink, unseen
+from rootspan.exporting import ExporterSink
 from rootspan.forks import SETTING_UP
+from rootspan.sink import unseen
 from rootspan.version import __version__
 
 if TYPE_CHECKING:

@@ -379,7 +379,7 @@ def test_delivery_06_nothing_of_the_delivery_runs_on_the_callers_thread(
     mode: str, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attempts and waits are the worker's, also while it is crowded and the endpoint fails."""
-    from rootspan.delivery import Backoff
+    from rootspan.sink import Backoff
     from rootspan.transport import Transport
 
     threads: set[str] = set()

@@ -70,6 +70,7 @@ PARTS = {
     "connection": "transport",
     "delivery": "transport",
     "exporting": "transport",
+    "sink": "transport",
     "forest": "runs",
     "body": "adapter",
     "callers": "adapter",

@@ -22,11 +22,12 @@ from opentelemetry import context as otel_context
 import rootspan
 from rootspan.answer import Answer, read_answer
 from rootspan.connection import Line
-from rootspan.delivery import Attempt, Backoff, Delivery
+from rootspan.delivery import Delivery
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.exporting import ExporterSink
 from rootspan.record import SpanData
 from rootspan.settings import Settings, resolve
+from rootspan.sink import Attempt, Backoff
 from rootspan.transport import Transport, sinks
 from sinks import PROTOBUF, Reply, Sink, bomb, close, cut, drip, hang, html, partial, redirect, reset
 
