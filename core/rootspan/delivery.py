@@ -5,42 +5,52 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rootspan.answer import Answer, Outcome
+from rootspan.encode import JsonEncoder, ProtobufEncoder
+from rootspan.exporting import ExporterSink
 from rootspan.log import Seldom
-from rootspan.sink import Attempt, Backoff, in_parts
+from rootspan.sink import Attempt, Backoff, Sink, in_parts
+from rootspan.transport import Transport
+from rootspan.version import __version__
 
 if TYPE_CHECKING:
-    from rootspan.encode import JsonEncoder, ProtobufEncoder
     from rootspan.record import SpanData
-    from rootspan.transport import Transport
+    from rootspan.settings import Settings
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "circumstances", "sinks"]
+
+
+def circumstances(settings: Settings) -> dict[str, Any]:
+    """Return what tells how spans that are encoded now have to be sent, as it can be kept beside them."""
+    return {"protocol": settings.protocol, "resource": dict(settings.resource_attributes), "version": __version__}
 
 
 class Delivery:
     """Brings encoded spans to a collector, and keeps one that it will never take from blocking the others.
 
     Args:
-        encoder: makes request bodies; the one that fits the transport's protocol.
-        transport: what sends them.
+        settings: endpoint, key, headers, certificates and timeout.
+        about: the `circumstances` under which the spans were encoded, perhaps in the past; those of now if None.
         on_poison: called with a span that was refused for good, and why, before it is counted as dropped.
 
     Attributes:
-        encoder: what was given.
+        encoder: makes spans and request bodies.
     """
 
     def __init__(
         self,
-        encoder: ProtobufEncoder | JsonEncoder,
-        transport: Transport,
-        *,
+        settings: Settings,
+        about: Mapping[str, Any] | None = None,
         on_poison: Callable[[bytes, str], object] | None = None,
     ) -> None:
-        self.encoder = encoder
-        self._transport = transport
+        about = about or circumstances(settings)
+        encoder_type = JsonEncoder if about["protocol"] == "http/json" else ProtobufEncoder
+        self.encoder = encoder_type(about["resource"], about["version"])
+        self._transport = Transport(replace(settings, protocol=about["protocol"]))
         self._on_poison = on_poison
         self._backoff = Backoff()
         self._too_large = 4 << 20  # bytes: the smallest batch that is known, or presumed, to be too large
@@ -135,3 +145,12 @@ class Delivery:
         fix = f"\nFix: {answer.fix}." if answer.fix else ""
         line = f"Events for {host} are kept and tried again: {answer.detail}{fix}"
         self._seldom.say("trouble", level, line, again=True)
+
+
+def sinks(settings: Settings) -> tuple[Sink, ...]:
+    """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
+    found: list[Sink] = []
+    if settings.otlp:
+        found.append(Delivery(settings))
+    found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
+    return tuple(found)

@@ -35,10 +35,10 @@ _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
+        from rootspan.delivery import sinks
         from rootspan.dialect import to_span
         from rootspan.draft import Plan
         from rootspan.shortcut import shortcut
-        from rootspan.transport import sinks
 
     plan = Plan(settings)
     shape = partial(to_span, plan=plan)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from rootspan.batch import Batch
-from rootspan.delivery import Delivery
+from rootspan.delivery import Delivery, circumstances
 from rootspan.ids import new_trace_id
 from rootspan.journal import Chunk, Journal
 from rootspan.ledger import Account
@@ -20,7 +20,6 @@ from rootspan.record import Record, SpanData
 from rootspan.settings import Settings
 from rootspan.sink import Sink
 from rootspan.spool import Found, Spool, default_directory
-from rootspan.transport import circumstances, delivery
 
 __all__ = ["SpoolingPipeline"]
 
@@ -227,5 +226,5 @@ class SpoolingPipeline(Pipeline):
         """Return the way out for records that were written under a header."""
         found = self._deliveries.get(about)
         if found is None:
-            found = self._deliveries[about] = delivery(self._settings, json.loads(about), self._spool.bury)
+            found = self._deliveries[about] = Delivery(self._settings, json.loads(about), self._spool.bury)
         return found

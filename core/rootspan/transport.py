@@ -1,19 +1,14 @@
-"""Sends request bodies over HTTP and tells what became of them; `sinks` puts a tracker's way out together."""
+"""Sends request bodies over HTTP and tells what became of them."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from rootspan.answer import Answer, Outcome
-from rootspan.delivery import Delivery
-from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
-from rootspan.exporting import ExporterSink
 from rootspan.forks import SETTING_UP
 from rootspan.sink import unseen
 from rootspan.version import __version__
@@ -22,7 +17,7 @@ if TYPE_CHECKING:
     from rootspan.connection import Line
     from rootspan.settings import Settings
 
-__all__ = ["Transport", "circumstances", "delivery", "sinks"]
+__all__ = ["Transport"]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
 
@@ -103,36 +98,6 @@ class Transport:
         lines, self._lines, self._idle = self._lines, [], []
         for line in lines:
             line.abandon()
-
-
-def circumstances(settings: Settings) -> dict[str, Any]:
-    """Return what tells how spans that are encoded now have to be sent, as it can be kept beside them."""
-    return {"protocol": settings.protocol, "resource": dict(settings.resource_attributes), "version": __version__}
-
-
-def delivery(
-    settings: Settings, about: Mapping[str, Any], on_poison: Callable[[bytes, str], object] | None = None
-) -> Delivery:
-    """Return the way to the collector for spans that were encoded under some circumstances, perhaps in the past.
-
-    Args:
-        settings: endpoint, key, headers, certificates and timeout.
-        about: the `circumstances` of then.
-        on_poison: called with a span that was refused for good, and why.
-    """
-    protocol = about["protocol"]
-    encoder_type = JsonEncoder if protocol == "http/json" else ProtobufEncoder
-    encoder = encoder_type(about["resource"], about["version"])
-    return Delivery(encoder, Transport(replace(settings, protocol=protocol)), on_poison=on_poison)
-
-
-def sinks(settings: Settings) -> tuple[Delivery | ExporterSink, ...]:
-    """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
-    found: list[Delivery | ExporterSink] = []
-    if settings.otlp:
-        found.append(delivery(settings, circumstances(settings)))
-    found += [ExporterSink(exporter, settings.resource_attributes) for exporter in settings.exporters]
-    return tuple(found)
 
 
 def _no_answer(error: BaseException, timeout: float) -> Answer:

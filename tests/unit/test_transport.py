@@ -22,13 +22,13 @@ from opentelemetry import context as otel_context
 import rootspan
 from rootspan.answer import Answer, read_answer
 from rootspan.connection import Line
-from rootspan.delivery import Delivery
-from rootspan.encode import JsonEncoder, ProtobufEncoder
+from rootspan.delivery import Delivery, sinks
+from rootspan.encode import ProtobufEncoder
 from rootspan.exporting import ExporterSink
 from rootspan.record import SpanData
 from rootspan.settings import Settings, resolve
 from rootspan.sink import Attempt, Backoff
-from rootspan.transport import Transport, sinks
+from rootspan.transport import Transport
 from sinks import PROTOBUF, Reply, Sink, bomb, close, cut, drip, hang, html, partial, redirect, reset
 
 KEY = "rs-secret-0123456789abcd"
@@ -42,12 +42,8 @@ def settings_for(sink: Sink, **options: Any) -> Settings:
     return resolve({}, endpoint=sink.url, api_key=KEY, **options)
 
 
-def encoder(json: bool = False) -> Any:
-    return (JsonEncoder if json else ProtobufEncoder)({"service.name": "shop"}, "1")
-
-
 def body(count: int = 1, start: int = 1, **attributes: Any) -> bytes:
-    made = encoder()
+    made = ProtobufEncoder({"service.name": "shop"}, "1")
     return made.batch([made.span(span(number, **attributes)) for number in range(start, start + count)])
 
 
@@ -58,8 +54,7 @@ class Lab:
         caplog.set_level(logging.INFO, "rootspan")
         self._caplog = caplog
         self.poison: list[bytes] = []
-        self.transport = Transport(settings_for(sink))
-        self.delivery = Delivery(encoder(), self.transport, on_poison=lambda item, answer: self.poison.append(item))
+        self.delivery = Delivery(settings_for(sink), on_poison=lambda item, answer: self.poison.append(item))
 
     @property
     def log(self) -> list[tuple[int, str]]:
@@ -619,8 +614,8 @@ def test_keyboard_interrupt_passes_and_leaves_no_half_used_connection(
     assert sink.connections == 2
 
 
-def test_importing_the_transport_does_not_import_urllib3() -> None:
-    code = "import sys, rootspan.transport; sys.exit('urllib3' in sys.modules)"
+def test_importing_the_way_out_does_not_import_urllib3() -> None:
+    code = "import sys, rootspan.delivery; sys.exit('urllib3' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
@@ -701,7 +696,7 @@ def test_the_poison_event_is_dropped_and_its_neighbours_delivered(sink: Sink, la
 def test_poison_without_a_taker(sink: Sink) -> None:
     """delivery 5"""
     sink.script(lambda request: 400)
-    delivery = Delivery(encoder(), Transport(settings_for(sink)))
+    delivery = Delivery(settings_for(sink))
     assert delivery.attempt([delivery.encode(span(1))]).dropped == {"refused": 1}
     delivery.close()
 
@@ -838,7 +833,7 @@ def test_the_default_endpoint_that_nobody_chose_is_named_once(
         free = server.getsockname()[1]
     monkeypatch.setattr("rootspan.settings.DEFAULT_ENDPOINT", f"http://127.0.0.1:{free}/v1/traces")
     caplog.set_level(logging.INFO, "rootspan")
-    delivery = Delivery(encoder(), Transport(resolve({})))
+    delivery = Delivery(resolve({}))
     spans = [delivery.encode(span(1))]
     assert [delivery.attempt(spans).rest for _ in range(3)] == [spans] * 3
     ((name, level, line),) = caplog.record_tuples
