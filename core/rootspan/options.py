@@ -15,6 +15,10 @@ from rootspan.secret import Headers, SecretKey
 
 EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
 PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
+_FLAGS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 
@@ -22,7 +26,7 @@ _LETTER: Final = re.compile(r"[^\W\d_]")
 class Option(NamedTuple):
     """How to read an option.
 
-    A parser and a checker raise ValueError or TypeError; `expected` then says what they want.
+    A parser and a checker raise for what is wrong; `expected` then says what they want.
     """
 
     expected: str
@@ -46,18 +50,11 @@ def _require_type(value: object, *kinds: type) -> None:
 
 
 def _parse_flag(text: str) -> bool:
-    _require(text.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"))
-    return text.lower() in ("1", "true", "yes", "on")
+    return _FLAGS[text.lower()]
 
 
 def _parse_flag_or(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    def either(text: str) -> Any:
-        try:
-            return _parse_flag(text)
-        except ValueError:
-            return parse(text)
-
-    return either
+    return lambda text: _FLAGS[text.lower()] if text.lower() in _FLAGS else parse(text)
 
 
 def _flag(value: Any) -> bool:
