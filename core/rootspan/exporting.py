@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from rootspan.encode import readable_span
 from rootspan.log import Seldom, log
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rootspan.record import AttributeValue, SpanData
 
 __all__ = ["ExporterSink"]
+
+_open: Final[WeakSet[ExporterSink]] = WeakSet()  # several trackers may share an exporter
 
 
 class ExporterSink:
@@ -39,6 +42,7 @@ class ExporterSink:
         self._exporter = exporter
         self._resource = Resource(resource_attributes)
         self._scope = InstrumentationScope("rootspan", __version__)
+        _open.add(self)
         self._backoff = Backoff()
         self._seldom = Seldom()
 
@@ -70,7 +74,10 @@ class ExporterSink:
         return Attempt({}, part, self._backoff.wait())
 
     def close(self) -> None:
-        """Shut the exporter down."""
+        """Shut the exporter down, unless another tracker still sends through it."""
+        _open.discard(self)
+        if any(other._exporter is self._exporter for other in list(_open)):
+            return
         try:
             unseen(self._exporter.shutdown)
         except Exception as error:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import rootspan
 from rootspan.answer import Answer, read_answer
@@ -928,8 +929,6 @@ class Picky:
 
 
 def test_any_exporter_takes_the_spans() -> None:
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
     exporter = InMemorySpanExporter()
     (found,) = sinks(resolve({}, exporters=[exporter], service_name="shop"))
     assert found.attempt([found.encode(span(1, plan="pro"))]) == Attempt({}, [])
@@ -944,8 +943,6 @@ def test_any_exporter_takes_the_spans() -> None:
 
 
 def test_an_endpoint_beside_exporters_uses_both(sink: Sink) -> None:
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
     found = sinks(resolve({}, exporters=[InMemorySpanExporter()], endpoint=sink.url))
     assert [type(item) for item in found] == [Delivery, ExporterSink]
 
@@ -969,3 +966,14 @@ def test_a_failing_exporter_keeps_the_spans_and_a_raising_one_loses_only_its_poi
     found.close()
     assert ["failed" in record.message for record in caplog.records] == [True, False]
     assert "shutdown" in caplog.records[1].message
+
+
+def test_an_exporter_of_two_trackers_is_shut_down_with_the_last_one() -> None:
+    """delivery 2: otherwise the first to end takes from the other what it still has to send"""
+    exporter: Any = InMemorySpanExporter()
+    first, second = (rootspan.Tracker(exporters=[exporter]) for _ in range(2))
+    assert first.shutdown(5)
+    second.track_ai("late")
+    assert second.shutdown(5)
+    assert [item.name for item in exporter.get_finished_spans()] == ["late"]
+    assert exporter._stopped
