@@ -76,7 +76,7 @@ def _success(status: int, headers: Mapping[str, str], body: bytes, whole: bool) 
         reason = str(error) if type(error) is ValueError else "cannot be decoded"
         detail = f"HTTP {status} whose body {reason}: this is no OTLP endpoint"
         return Answer(Outcome.HOLD, status, detail, "check endpoint=")
-    return Answer(Outcome.DELIVERED, status, message[:200], rejected=rejected)
+    return Answer(Outcome.DELIVERED, status, message, rejected=rejected)
 
 
 def _inflate(headers: Mapping[str, str], body: bytes) -> bytes:

@@ -11,9 +11,9 @@ from typing import Final
 
 from rootspan.errors import fail
 
-__all__ = ["SECRET_HEADER", "Headers", "SecretKey"]
+__all__ = ["Headers", "SecretKey"]
 
-SECRET_HEADER: Final = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_SECRET: Final = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 class SecretKey:
@@ -96,6 +96,11 @@ class Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self.__values)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Those whose name tells of a secret."""
+        return {name: value for name, value in self.items() if _SECRET.search(name)}
 
     def __repr__(self) -> str:
         return repr(dict.fromkeys(self.__values, "***"))

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from rootspan import options
 from rootspan.errors import fail, meant
 from rootspan.options import Option, checked
-from rootspan.secret import SECRET_HEADER, Headers, SecretKey
+from rootspan.secret import Headers, SecretKey
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -102,9 +102,9 @@ class Settings:
         """64 hex characters that stand for key and endpoint, from which neither can be read."""
         import hashlib  # not with `import rootspan`: it loads OpenSSL
 
-        secrets = {name: value for name, value in self.headers.items() if SECRET_HEADER.search(name)}
         key = self.api_key.reveal() if self.api_key else ""
-        parts = ["rootspan", self.endpoint, key, *(part for pair in sorted(secrets.items()) for part in pair)]
+        secrets = sorted(self.headers.secrets.items())
+        parts = ["rootspan", self.endpoint, key, *(part for pair in secrets for part in pair)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -119,7 +119,7 @@ class Settings:
             return
         if not self.endpoint_chosen:
             yield "No endpoint is set; events go to this machine.", "set endpoint= or ROOTSPAN_ENDPOINT"
-        elif not (self.api_key or any(map(SECRET_HEADER.search, self.headers)) or is_loopback(host)):
+        elif not (self.api_key or self.headers.secrets or is_loopback(host)):
             yield f"No key is set for {host}.", "set ROOTSPAN_API_KEY, unless that receiver takes everything"
 
     def request_headers(self) -> dict[str, str]:
@@ -128,6 +128,14 @@ class Settings:
         if self.api_key is not None and self.hold is None:
             headers["authorization"] = f"Bearer {self.api_key.reveal()}"
         return headers
+
+    def masked(self, words: str) -> str:
+        """Return words in which a server may repeat what it was sent, without key and secret headers."""
+        if self.api_key is not None:
+            words = words.replace(self.api_key.reveal(), repr(self.api_key))
+        for value in filter(None, self.headers.secrets.values()):
+            words = words.replace(value, "***").replace(value.partition(" ")[2] or value, "***")
+        return words
 
 
 OPTIONS: Final[Mapping[str, Option]] = {
@@ -296,7 +304,7 @@ def _insecure(found: Mapping[str, Found], endpoint: str) -> str | None:
         return None
     for name in ("api_key", "headers"):
         value, source = found[name]
-        if value is None or (name == "headers" and not any(map(SECRET_HEADER.search, value))):
+        if value is None or (name == "headers" and not value.secrets):
             continue
         what = f"{source} would travel unencrypted to {url.hostname}"
         if source.endswith("="):

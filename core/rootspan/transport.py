@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Transport"]
 
 _WORTH_COMPRESSING: Final = 1_024  # bytes
+_WORDS: Final = 300  # characters kept of what a server or an error says, cut when no secret is in them any more
 
 
 class Transport:
@@ -59,8 +60,7 @@ class Transport:
             answer = Answer(Outcome.HOLD, detail=str(error))
         except Exception as error:
             answer = _no_answer(error, timeout)
-        key = self._settings.api_key
-        return answer._replace(detail=answer.detail.replace(key.reveal(), repr(key))) if key else answer
+        return answer._replace(detail=self._settings.masked(answer.detail)[:_WORDS])
 
     def _post(self, body: bytes, timeout: float) -> Answer:
         with SETTING_UP:  # urllib3 takes long to import; many processes never send
@@ -112,4 +112,4 @@ def _no_answer(error: BaseException, timeout: float) -> Answer:
     cause = known[0] if known else error.__cause__ or error
     slow = isinstance(cause, TimeoutError)
     detail = f"no complete answer within {timeout:g} s" if slow else f"{type(cause).__name__}: {cause}"
-    return Answer(Outcome.RETRY, detail=detail[:300], cause=type(cause))
+    return Answer(Outcome.RETRY, detail=detail, cause=type(cause))

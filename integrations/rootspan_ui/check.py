@@ -19,7 +19,6 @@ from rootspan.answer import Answer, Outcome
 from rootspan.encode import JsonEncoder, ProtobufEncoder
 from rootspan.errors import ConfigurationError
 from rootspan.record import SpanData
-from rootspan.secret import SECRET_HEADER
 from rootspan.settings import OPTIONS, Settings, Sources, is_loopback, resolve
 from rootspan.spool import default_directory
 from rootspan.transport import Transport
@@ -185,7 +184,6 @@ def _sent(way: _Way) -> _Verdict:
     body, trace_id = _test_event(settings)
     answer = transport.send(body)
     transport.close()
-    answer = answer._replace(detail=_masked(answer.detail, settings))
     if answer.outcome == Outcome.DELIVERED:
         return _accepted(way, answer, trace_id, (time.perf_counter() - started) * 1_000)
     return _unanswered(way, answer) if answer.status is None else _answered(way, answer, answer.status)
@@ -199,14 +197,6 @@ def _test_event(settings: Settings) -> tuple[bytes, str]:
     encoder = encoder_type(settings.resource_attributes, __version__)
     span = SpanData(trace_id, secrets.token_hex(8), None, _EVENT, 1, now, now, attributes)
     return encoder.batch([encoder.span(span)]), trace_id
-
-
-def _masked(words: str, settings: Settings) -> str:
-    """A server may repeat what it was sent."""
-    for name, value in settings.headers.items():
-        if SECRET_HEADER.search(name) and value:
-            words = words.replace(value, "***").replace(value.partition(" ")[2] or value, "***")
-    return words
 
 
 def _accepted(way: _Way, answer: Answer, trace_id: str, milliseconds: float) -> _Verdict:
@@ -290,6 +280,6 @@ def _not_let_in(way: _Way, said: str) -> _Verdict:
     if settings.api_key is not None:
         said = f"{way.host} does not accept the key {settings.api_key!r} from {way.key_source} ({said})."
         return _Verdict(said, f"export ROOTSPAN_API_KEY=... with a key that belongs to {way.name}")
-    if names := ", ".join(filter(SECRET_HEADER.search, settings.headers)):
+    if names := ", ".join(settings.headers.secrets):
         return _Verdict(f"{way.host} does not accept the header {names} ({said}).", "check its value, or its scheme")
     return _Verdict(f"{way.host} wants a key, and none is set ({said}).", "export ROOTSPAN_API_KEY=...")

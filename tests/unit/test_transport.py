@@ -492,6 +492,23 @@ def test_a_key_in_an_error_is_masked(sink: Sink, transport: Transport) -> None:
     assert transport.send(body()).detail == "unknown key ***abcd"
 
 
+@pytest.mark.parametrize("size", range(175, 305, 8))
+def test_a_key_is_masked_where_long_words_are_cut(sink: Sink, transport: Transport, size: int) -> None:
+    sink.script([partial(1, f"{'x' * size}{KEY}")])
+    assert "rs-s" not in transport.send(body()).detail
+
+
+def test_a_header_with_a_secret_in_an_error_is_masked(sink: Sink) -> None:
+    sink.script(
+        [partial(1, "no token in 'Basic cHVibGljOnNlY3JldA==', shop"), partial(1, "unknown: cHVibGljOnNlY3JldA==")]
+    )
+    headers = {"Authorization": "Basic cHVibGljOnNlY3JldA==", "X-Team": "shop", "X-Token": ""}
+    transport = Transport(resolve({}, endpoint=sink.url, headers=headers))
+    assert transport.send(body()).detail == "no token in '***', shop"
+    assert transport.send(body()).detail == "unknown: ***"
+    transport.close()
+
+
 # Proxies
 
 
