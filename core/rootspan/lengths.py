@@ -126,7 +126,7 @@ def digest(data: str) -> str:
     if _ELIDED.match(data):
         return data
     try:
-        raw = base64.b64decode(data)
+        raw = base64.urlsafe_b64decode(data + "==")  # which takes both alphabets; padding may be left out
     except ValueError:
         raw = data.encode("utf-8", "replace")
     return f"[{len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()[:16]}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sys
@@ -622,6 +623,16 @@ def test_encoded_bytes_travel_nowhere() -> None:
         assert "AAAA" not in found[name]
         assert found[name].count("[3000 bytes, sha256 ") == 2
     assert "base64 is" in attributes(input={"data": "base64 is a word; it has no ;base64, here"})["input.value"]
+
+
+@pytest.mark.parametrize("size", [3000, 2999, 2998])
+def test_the_size_and_digest_of_encoded_bytes_are_those_of_the_bytes(size: int) -> None:
+    """langchain 61"""
+    image = (b"\xfb\xff" * size)[:size]  # written with + and /, or with - and _
+    told = f"[{size} bytes, sha256 {hashlib.sha256(image).hexdigest()[:16]}]"
+    for encoded in (base64.b64encode(image), base64.urlsafe_b64encode(image)):
+        for data in (encoded.decode(), encoded.decode().rstrip("=")):
+            assert json.loads(attributes(input={"data": data})["input.value"]) == {"data": told}
 
 
 # Limits --------------------------------------------------------------------------------------------------------------
