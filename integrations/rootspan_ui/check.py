@@ -16,13 +16,12 @@ from urllib.parse import urlsplit
 
 from rootspan import semconv
 from rootspan.answer import Answer, Outcome
-from rootspan.encode import JsonEncoder, ProtobufEncoder
+from rootspan.delivery import Delivery
 from rootspan.errors import ConfigurationError
 from rootspan.record import SpanData
 from rootspan.settings import OPTIONS, Settings, Sources, is_loopback, resolve
 from rootspan.spool import default_directory
 from rootspan.transport import Transport
-from rootspan.version import __version__
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
 
@@ -193,8 +192,7 @@ def _test_event(settings: Settings) -> tuple[bytes, str]:
     """Return a request body with one span, and the id of its trace."""
     trace_id, now = secrets.token_hex(16), time.time_ns()
     attributes = {semconv.INPUT_VALUE: "a test event", semconv.OUTPUT_VALUE: "sent by `rootspan check`"}
-    encoder_type = JsonEncoder if settings.protocol == "http/json" else ProtobufEncoder
-    encoder = encoder_type(settings.resource_attributes, __version__)
+    encoder = Delivery(settings).encoder
     span = SpanData(trace_id, secrets.token_hex(8), None, _EVENT, 1, now, now, attributes)
     return encoder.batch([encoder.span(span)]), trace_id
 
