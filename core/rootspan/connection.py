@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rootspan.settings import Settings
 
-__all__ = ["Line", "quiet"]
+__all__ = ["Connection", "quiet"]
 
 codecs.lookup("idna")  # looking up a name wants it: imported here, and not while the host may fork
 _SLICE: Final = 16_384  # bytes handed to the socket at a time, so that a slow reader cannot stretch the deadline
@@ -127,8 +127,8 @@ class _Secure(_Timed, urllib3.connection.HTTPSConnection):
     pass
 
 
-class Line:
-    """The way to one endpoint: directly or through a proxy, over one kept connection.
+class Connection:
+    """One kept connection to an endpoint, directly or through a proxy.
 
     It uses urllib3's connections without its pool, whose lock and finalizer could hang a forked child.
 
@@ -154,7 +154,7 @@ class Line:
             host, port, self._proxy_headers = _proxy_address(proxy)
             if not secure:
                 self._target = f"http://{url.netloc}{self._target}"
-        self._connection = self._open(settings, host, port, secure)
+        self._timed = self._open(settings, host, port, secure)
 
     @staticmethod
     def _open(settings: Settings, host: str, port: int, secure: bool) -> _Plain | _Secure:
@@ -172,11 +172,11 @@ class Line:
 
     def post(self, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         """Send one request and read its answer; raises whatever goes wrong, `TimeoutError` after `seconds`."""
-        connection = self._connection
-        connection.deadline = time.monotonic() + seconds
-        if not connection.is_connected:
-            connection.close()
-        kept = not connection.is_closed
+        timed = self._timed
+        timed.deadline = time.monotonic() + seconds
+        if not timed.is_connected:
+            timed.close()
+        kept = not timed.is_closed
         try:
             try:
                 return self._exchange(body, headers)
@@ -184,41 +184,41 @@ class Line:
                 if not kept:
                     raise
                 # The server closed an idle connection just as we used it: that says nothing about this request.
-                connection.close()
+                timed.close()
                 return self._exchange(body, headers)
         except BaseException:
-            connection.close()
+            timed.close()
             raise
 
     def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        connection = self._connection
-        if connection.is_closed and self._tunnel:
-            connection.set_tunnel(self._host, self._port, self._proxy_headers)
+        timed = self._timed
+        if timed.is_closed and self._tunnel:
+            timed.set_tunnel(self._host, self._port, self._proxy_headers)
         elif self._proxy_headers and not self._tunnel:
             headers = {**headers, **self._proxy_headers}
-        if connection.is_closed:
-            connection.connect()  # here, so that its errors are not taken for a server's early answer
+        if timed.is_closed:
+            timed.connect()  # here, so that its errors are not taken for a server's early answer
         # A server may answer, for instance 413, before it has read everything; its answer is still there to read.
         with suppress(BrokenPipeError, ConnectionResetError):
-            connection.request("POST", self._target, body=body, headers=headers, preload_content=False)
-        response = connection.getresponse()
-        if connection.reader.ended:  # before the blank line: http.client takes that for the end of the headers
+            timed.request("POST", self._target, body=body, headers=headers, preload_content=False)
+        response = timed.getresponse()
+        if timed.reader.ended:  # before the blank line: http.client takes that for the end of the headers
             raise http.client.IncompleteRead(b"")
         taken = b""
         while len(taken) <= BODY_LIMIT and (part := response.read(BODY_LIMIT + 1 - len(taken), decode_content=False)):
             taken += part
         whole = len(taken) <= BODY_LIMIT
         if not whole:
-            connection.close()
+            timed.close()
         return read_answer(response.status, response.headers, taken, whole=whole)
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._timed.close()
 
     def abandon(self) -> None:
         """In a forked child: give back the inherited descriptor, without a byte to the peer or a wait for a lock."""
-        if (sock := self._connection.sock) is not None:
+        if (sock := self._timed.sock) is not None:
             with suppress(OSError):
                 os.close(socket.socket.detach(sock))
 

@@ -14,7 +14,7 @@ from rootspan.sink import unseen
 from rootspan.version import __version__
 
 if TYPE_CHECKING:
-    from rootspan.connection import Line
+    from rootspan.connection import Connection
     from rootspan.settings import Settings
 
 __all__ = ["Transport"]
@@ -34,8 +34,8 @@ class Transport:
         self.unchosen = settings.unchosen
         self.host = urlsplit(settings.endpoint).netloc
         self._settings = settings
-        self._idle: list[Line] = []  # a list's pop and append need no lock, which a fork could leave locked
-        self._lines: list[Line] = []  # every open one, for a forked child
+        self._idle: list[Connection] = []  # a list's pop and append need no lock, which a fork could leave locked
+        self._connections: list[Connection] = []  # every open one, for a forked child
         self._headers: dict[str, str] = {
             "content-type": "application/json" if settings.protocol == "http/json" else "application/x-protobuf",
             "accept-encoding": "identity",
@@ -64,7 +64,7 @@ class Transport:
 
     def _post(self, body: bytes, timeout: float) -> Answer:
         with SETTING_UP:  # urllib3 takes long to import; many processes never send
-            from rootspan.connection import Line, quiet
+            from rootspan.connection import Connection, quiet
 
         quiet.set(True)
         headers = {"user-agent": f"rootspan/{__version__}", **self._settings.request_headers(), **self._headers}
@@ -73,19 +73,19 @@ class Transport:
             body = packer.compress(body) + packer.flush()
             headers["content-encoding"] = "gzip"
         try:
-            line = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            line = Line(self._settings)
-            self._lines.append(line)
+            connection = Connection(self._settings)
+            self._connections.append(connection)
         try:
-            return line.post(body, headers, timeout)
+            return connection.post(body, headers, timeout)
         finally:
-            self._idle.append(line)
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Close idle connections; a later `send` opens a new one."""
-        for line in list(self._idle):
-            line.close()
+        for connection in list(self._idle):
+            connection.close()
 
     def __del__(self) -> None:
         try:
@@ -95,9 +95,9 @@ class Transport:
 
     def forget(self) -> None:
         """Leave the parent's connections alone, after a fork, in the child."""
-        lines, self._lines, self._idle = self._lines, [], []
-        for line in lines:
-            line.abandon()
+        connections, self._connections, self._idle = self._connections, [], []
+        for connection in connections:
+            connection.abandon()
 
 
 def _no_answer(error: BaseException, timeout: float) -> Answer:

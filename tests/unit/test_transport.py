@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import rootspan
 from rootspan.answer import Answer, read_answer
-from rootspan.connection import Line
+from rootspan.connection import Connection
 from rootspan.delivery import Delivery, sinks
 from rootspan.encode import ProtobufEncoder
 from rootspan.exporting import ExporterSink
@@ -569,13 +569,13 @@ def test_no_instrumentation_sees_our_request(sink: Sink, transport: Transport, m
     from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, is_instrumentation_enabled
 
     seen: list[Any] = []
-    real = Line.post
+    real = Connection.post
 
-    def post(self: Line, *args: Any) -> Any:
+    def post(self: Connection, *args: Any) -> Any:
         seen.extend([is_instrumentation_enabled(), is_http_instrumentation_enabled(), host.get("nothing")])
         return real(self, *args)
 
-    monkeypatch.setattr(Line, "post", post)
+    monkeypatch.setattr(Connection, "post", post)
     host: contextvars.ContextVar[str] = contextvars.ContextVar("host")
     host.set("of the host")
     before = otel_context.get_current()
@@ -598,15 +598,15 @@ def test_our_log_records_reach_no_handler_and_the_hosts_do(
     """delivery 16"""
     import urllib3
 
-    real = Line.post
+    real = Connection.post
 
-    def post(self: Line, *args: Any) -> Any:
+    def post(self: Connection, *args: Any) -> Any:
         for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
             logging.getLogger(name).error("ours")
         return real(self, *args)
 
     with caplog.at_level(logging.DEBUG):
-        monkeypatch.setattr(Line, "post", post)
+        monkeypatch.setattr(Connection, "post", post)
         transport.send(body())
         assert caplog.records == []
         with urllib3.PoolManager() as pool:
@@ -618,16 +618,16 @@ def test_keyboard_interrupt_passes_and_leaves_no_half_used_connection(
     sink: Sink, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """delivery 10"""
-    real = Line._exchange
+    real = Connection._exchange
 
-    def interrupted(self: Line, *args: Any) -> Any:
+    def interrupted(self: Connection, *args: Any) -> Any:
         real(self, *args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Line, "_exchange", interrupted)
+    monkeypatch.setattr(Connection, "_exchange", interrupted)
     with pytest.raises(KeyboardInterrupt):
         transport.send(body())
-    monkeypatch.setattr(Line, "_exchange", real)
+    monkeypatch.setattr(Connection, "_exchange", real)
     assert transport.send(body(1, 2)).outcome == "delivered"
     assert sink.connections == 2
 
