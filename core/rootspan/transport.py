@@ -110,6 +110,9 @@ def _no_answer(error: BaseException, timeout: float) -> Answer:
         chain.append(cause)
     known = [one for one in chain if isinstance(one, (TimeoutError, ConnectionRefusedError))]
     cause = known[0] if known else error.__cause__ or error
-    slow = isinstance(cause, TimeoutError)
-    detail = f"no complete answer within {timeout:g} s" if slow else f"{type(cause).__name__}: {cause}"
-    return Answer(Outcome.RETRY, detail=detail, cause=type(cause))
+    said = f"{type(cause).__name__}: {cause}"
+    if isinstance(cause, TimeoutError):
+        said = f"no complete answer within {timeout:g} s"
+    # It may hold a server's own words, which are to be no line of the log's.
+    detail = "".join(char if char.isprintable() else " " for char in said)
+    return Answer(Outcome.RETRY, detail=detail.rstrip(), cause=type(cause))

@@ -419,6 +419,12 @@ def test_broken_connections_are_retried(sink: Sink, transport: Transport, fault:
     assert transport.send(body()).outcome == "delivered"
 
 
+def test_what_is_no_http_stays_on_its_line_of_the_log(sink: Sink, transport: Transport) -> None:
+    raw = b"SSH-2.0-\x1b[31mOpenSSH\r\nCRITICAL all is lost\r\n\r\n"
+    sink.script([Reply(0, act=lambda handler: handler.wfile.write(raw))])
+    assert transport.send(body()).detail == "BadStatusLine: SSH-2.0- [31mOpenSSH"
+
+
 @pytest.mark.parametrize("fault", [hang(), drip(), drip(in_header=True)])
 def test_a_server_that_never_ends_is_left_at_the_deadline(sink: Sink, transport: Transport, fault: Reply) -> None:
     """delivery 3: accept-then-hang and slow drip"""
