@@ -41,19 +41,18 @@ _GROUP = re.compile(  # a dict, a list, a tuple or a call, and whether a string 
     rf"""([A-Za-z_][\w.]{{0,64}})?[{{\[(](?:(?:[\s{{\[(]|\w{{1,64}}=){{0,32}}[bBrRuUfF]{{0,2}}({_OPEN}))?"""
 )
 _ELEMENT = re.compile(rf"(?:\s{{0,32}}<!\[CDATA\[)?([^<]+)</(?:{_IN_WORD}{{1,64}}:)?({_IN_WORD}{{1,64}})>")
-_BARE = re.compile(r"""(?:[^\s"'`<>&;\\]|\\(?![nrtu"'`\\]))*""")
-_COOKIES = re.compile(r"""[^\s;="'\\]+=[^\s;"'\\]*(?:;[ ]?[^\s;="'\\]+(?:=[^\s;"'\\]*)?)*""")
+_BARE = re.compile(r"""[^\s"'`<>&;\\]*(?:\\(?![nrtu"'`\\])[^\s"'`<>&;\\]*)*""")
+_LOOK: Final = 1_024  # characters that tell whether something looks like a secret
+_COOKIES = re.compile(rf"""[^\s;="'\\]{{1,{_LOOK}}}=[^\s;"'\\]*(?:;[ ]?[^\s;="'\\]+(?:=[^\s;"'\\]*)?)*""")
 _SCHEME = re.compile(r"(?:basic|bearer|token|apikey|negotiate)(?:[ \t]|%20|\+)+(?=\S)", re.IGNORECASE)
 _SCHEME_LINE = re.compile(r"""(?:digest|hawk|oauth|aws4-hmac-sha256)[ \t][^\r\n'`\\]+""", re.IGNORECASE)
-_NO_VALUE = re.compile(  # nothing, or a reference to where the secret is
-    r"(?:none|null|nil|true|false|undefined|\(\)|\[\]|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z"
-    r"|(?:os|self|cls|settings|config|process\.env)\.|(?:os\.)?getenv\(",
-    re.IGNORECASE,
+_NO_VALUE = re.compile(
+    r"(?:none|null|nil|true|false|undefined|\(\)|\[\]|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z", re.IGNORECASE
 )
+_ELSEWHERE = re.compile(r"(?:os|self|cls|settings|config|process\.env)\.|getenv\(", re.IGNORECASE)
 _EXPRESSION = re.compile(r"[A-Za-z_][\w.]*[(\[]")
 _PLAIN = re.compile(r"[$€£]?\d{0,3}(?:[.,]\d+)?%?|[^\d@#$%^&*+~=]*")
 _words = lru_cache(maxsize=1024)(words)
-_LOOK: Final = 1_024  # characters that tell whether something looks like a secret
 _ABOUT: Final = word_set(
     "policy policies rule rules requirement requirements length strength hint manager format field"
 )
@@ -114,6 +113,8 @@ def _bare_end(text: str, begin: int, words: list[str], *, strict: bool) -> int:
         if scheme:
             end = _bare_end(text, scheme.end(), ["token"], strict=True)
             return end if end > scheme.end() else begin
+    if _ELSEWHERE.match(text, begin):  # asked first: the run behind it may be the rest of the text
+        return begin
     run = _run(text, begin, len(text) if strict else begin + _LOOK)
     if _NO_VALUE.match(run) or not (strict or _is_opaque(run[: _value_length(run)], words)):
         return begin

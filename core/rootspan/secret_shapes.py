@@ -79,8 +79,8 @@ def _shape(name: str, literals: str, body: str, *, starts: bool = False, judge: 
 
 
 _PEM_EDGE = r"(?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
-_PEM_BEGIN = re.compile("-----BEGIN " + _PEM_EDGE)
-_PEM_END = re.compile("-----END " + _PEM_EDGE)
+_PEM_BEGIN = re.compile(f"(-----BEGIN {_PEM_EDGE})")
+_PEM_END = re.compile(f"-----END {_PEM_EDGE}")
 _PEM_CUT = re.compile(  # a key without its END: lines of base64, the last of them perhaps short
     r"(?:(?:\s|\\+[nr])*(?:(?:Proc-Type|DEK-Info|Version|Comment): ?[^\r\n\\]*|[A-Za-z0-9+/=]{12,}))+"
     r"(?:(?:\s|\\+[nr])*[A-Za-z0-9+/=]{1,11}(?=[\r\n\\]|\W*\Z))?"
@@ -88,25 +88,12 @@ _PEM_CUT = re.compile(  # a key without its END: lines of base64, the last of th
 
 
 def _private_keys(text: str) -> str:
-    out: list[str] = []
-    done = 0
-    begin = _PEM_BEGIN.search(text)
-    end: re.Match[str] | None = None
-    searched = False
-    while begin:
-        following = _PEM_BEGIN.search(text, begin.end())
-        if not searched or (end and end.start() < begin.end()):
-            end, searched = _PEM_END.search(text, begin.end()), True
-        if end and not (following and following.start() < end.start()):
-            stop = end.end()
-        else:
-            cut = _PEM_CUT.match(text, begin.end())
-            stop = cut.end() if cut else 0
-        if stop:
-            out += text[done : begin.start()], mark("private_key")
-            done = stop
-        begin = following
-    return "".join(out) + text[done:]
+    before, *begun = _PEM_BEGIN.split(text)
+    out = [before]
+    for begin, rest in zip(begun[::2], begun[1::2], strict=True):
+        key = _PEM_END.search(rest) or _PEM_CUT.match(rest)
+        out += (mark("private_key"), rest[key.end() :]) if key else (begin, rest)
+    return "".join(out)
 
 
 _RUN = r"[A-Za-z0-9_-]"

@@ -564,7 +564,8 @@ HOSTILE = """
     password password= password:_ password=" "token":{ token=\\" AKIA AIza SG. xoxb- hooks.slack.com/ ://a: ://a@ ://
     DE89_3704_ :: 1:2:3_ ::1_ 1.1.1.1_ --token_ cookie:_a=b; authorization:_basic_ = \\\\ ' %3D %40 a- - . _ ya29. key:'
     auth=( auth=('x auth=f(x='_ auth:_( auth:_[' auth:_[a1 auth:_(('it's auth=((((( auth_=_f('x "auth":('
-    auth=[] auth=[], Pod(id=1,auth=[],env={}), auth:[], auth:(x), token:x1y2z3,
+    auth=[] auth=[], Pod(id=1,auth=[],env={}), auth:[], auth:(x), token:x1y2z3, auth=os.x, auth=getenv( cookie:
+    -----BEGIN_PRIVATE_KEY-----Comment:
 """
 
 
