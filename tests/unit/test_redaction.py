@@ -108,7 +108,7 @@ ORDINARY = [
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "What does -----BEGIN PRIVATE KEY----- mean?",
     "ASIA and AKIA are prefixes; ASIAN markets; AIza too; ghp_ is one, hf_hub, npm_config_registry, xoxo-love",
-    "monkeyJumping.somewhereElseEntirely and keyJsonSerializationSettings.defaultValueProvider and eyJ",
+    "monkeyJumping.somewhereElseEntirely and keyJsonSerializationSettings.defaultValueProvider and eyJ and eyJ.defaults",
     "MSG.someLongIdentifierName.anotherLongIdentifierName",
     "task_test_initialization, risk_live_assessment, hooks.slack.com",
     "550e8400-e29b-41d4-a716-446655440000 d41d8cd98f00b204e9800998ecf8427e "
