@@ -25,9 +25,8 @@ _REVERSED_KEYS = (
     (":", re.compile(":" + _REVERSED_KEY)),
     ("=", re.compile("=[=:]{0,2}" + _REVERSED_KEY)),
     ("%", re.compile("[Dd]3%" + _REVERSED_KEY)),
+    (">", re.compile(rf">({_IN_WORD}{{1,64}})(?=(?::{_IN_WORD}{{1,64}})?<)")),  # a tag
 )
-_CLOSING_TAG = re.compile(rf"</(?:{_IN_WORD}{{1,64}}:)?({_IN_WORD}{{1,64}})>")
-_OPENING_TAG = re.compile(rf"<(?:{_IN_WORD}{{1,64}}:)?({_IN_WORD}{{1,64}})>")
 _SEPARATOR = re.compile(
     rf"({_OPEN})?\]?([ \t]{{0,32}})(=>|:=|={{1,3}}|:|%3[Dd])"
     rf"(\s{{0,32}}(?=[\\\"'`{{\[])|[ \t]{{0,32}})(?:[bBrRuUfF]{{0,2}}({_OPEN}))?"
@@ -172,10 +171,6 @@ def _denied_keys(text: str, denied: DeniedKeys) -> list[tuple[int, int]]:
             if keys:
                 ends = ((size - m.start(1), m[1]) for m in pattern.finditer(backwards) if m[1] in keys)
                 found += [(end - len(keys[run]), end) for end, run in ends]
-    if "<" in text:
-        names = denied.among(name[::-1] for name in _CLOSING_TAG.findall(text))
-        if names:
-            found += [match.span(1) for match in _OPENING_TAG.finditer(text) if match[1][::-1] in names]
     if "-" in text and "--" in text:
         found += [match.span(1) for match in _FLAG.finditer(text) if denied.has(match[1])]
     return sorted(found, key=itemgetter(1))  # `--token a:x` ends two keys: the flag is the first
