@@ -68,17 +68,15 @@ def _with_numbers(key: str) -> list[str]:
 
 
 def _is_secret_token(words: list[str]) -> bool:
-    for index, word in enumerate(words):
-        if word == "token":
-            after = words[index + 1] if index + 1 < len(words) else ""
-            before = words[index - 1] if index else ""
-            if after not in _COUNTED_AFTER and before not in _COUNTED_BEFORE:
-                return True
-    return False
+    around = zip(["", *words], words, [*words[1:], ""], strict=False)
+    return any(
+        word == "token" and before not in _COUNTED_BEFORE and after not in _COUNTED_AFTER
+        for before, word, after in around
+    )
 
 
 def _is_denied(key: str, extra: frozenset[str]) -> bool:
-    parts = words(key[:512])
+    parts = words(key)
     phrase = " ".join(parts)
     if phrase in _WHOLE or not _WORDS.isdisjoint(parts) or _is_secret_token(parts):
         return True
@@ -86,7 +84,7 @@ def _is_denied(key: str, extra: frozenset[str]) -> bool:
         return True
     if not extra:
         return False
-    spellings = f" {phrase} ", f" {' '.join(_with_numbers(key[:512]))} "
+    spellings = f" {phrase} ", f" {' '.join(_with_numbers(key))} "
     return any(f" {entry} " in spelling for entry in extra for spelling in spellings)
 
 
@@ -108,15 +106,13 @@ class DeniedKeys:
 
     def __init__(self, keys: Collection[str] = ()) -> None:
         extra = _phrases(keys)
-        self.decided = partial(_is_denied, extra=extra)
-        self.has = lru_cache(maxsize=_CACHED)(self.decided)
-        self.key_of = lru_cache(maxsize=_CACHED)(self._key_of)
+        self.has = lru_cache(maxsize=_CACHED)(partial(_is_denied, extra=extra))
         first_words = {phrase.partition(" ")[0] for phrase in extra}
         # letters beyond ASCII may change with their neighbours in small print; "" is in every text
         self._roots = (*_ROOTS, *(word if word.isascii() else "" for word in first_words))
         self._harmless: set[str] = set()
 
-    def _key_of(self, reversed_run: str) -> str:
+    def _key_in(self, reversed_run: str) -> str:
         """Return the denied key in a reversed run, which may begin with the escape in front of it; else nothing."""
         run = reversed_run[::-1]
         whole = run.lstrip("\\%")  # `C:\token`
@@ -136,7 +132,7 @@ class DeniedKeys:
             return denied
         joined = "\n".join(runs)[::-1].lower()
         if any(root in joined for root in self._roots):
-            denied = {run: key for run in runs if (key := self.key_of(run))}
+            denied = {run: key for run in runs if (key := self._key_in(run))}
         if len(self._harmless) >= _CACHED:
             self._harmless.clear()
         self._harmless |= runs - denied.keys()

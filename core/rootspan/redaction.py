@@ -26,6 +26,7 @@ __all__ = ["DROPPED", "REDACTED", "TOO_DEEP", "Redactor"]
 
 _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack may be the host's
 _LONGEST_KEY: Final = 256  # characters
+_LOOKED_AT: Final = 512  # characters of a longer one; what was looked at is kept
 _UNMISTAKABLE: Final = 12  # characters of a secret that stands in no other word
 _STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither changed nor denied
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
@@ -207,7 +208,7 @@ class Redactor:
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
         name = self._scrub(key)
-        denied = self._denied.decided(key)  # which keeps no answer: `_key` does, but for a long key
+        denied = self._denied.has(key[:_LOOKED_AT])
         return (None if name == key else name, denied) if denied or name != key else _STAYS
 
     def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
