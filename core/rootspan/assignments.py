@@ -203,9 +203,10 @@ def _unsigned_span(text: str, key_start: int, key_end: int, words: list[str]) ->
     """Where the value of `<password>x</password>` or `--password x` starts and ends."""
     if text.startswith(">", key_end):
         return _element_span(text, key_start, key_end)
-    if text[key_start - 2 : key_start] != "--":
+    flag = _FLAG.match(text, key_start - 2)
+    if not flag:
         return key_end, key_end
-    begin = key_end + len(text[key_end : key_end + 9]) - len(text[key_end : key_end + 9].lstrip(" \t"))
+    begin = flag.end()
     stop = _bare_end(text, begin, words, strict=True)
     is_key = text[stop - 1] in ":=" and _QUOTED_NEXT.match(text, stop)  # `--auth token="x"`
     return (begin, begin) if is_key else (begin, stop)
