@@ -1,7 +1,17 @@
-"""Redaction: what must not leave the process is replaced, in values by their key and in text by its shape."""
+"""Redaction: what must not leave the process is replaced, in values by their key and in text by its shape.
+
+Of a value, what is under a denied key goes whole (`denied_keys`). The texts that are left, and the keys, are scrubbed:
+
+1. of our own secrets, such as the API key;
+2. of secrets that are known by their shape, and of the user and password in URLs (`secret_shapes`);
+3. of what stands behind denied keys in text (`assignments`);
+4. of personal data, if it is asked for (`personal_data`); where there was some, 2 and 3 come again.
+
+What is not replaced whole by then is shown to the host's own rule, if there is one.
+"""
 
 # Host values are told apart at run time, so what they hold is unknown by nature:
-# pyright: reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -10,8 +20,7 @@ import re
 import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
-from operator import is_
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
@@ -28,17 +37,10 @@ _DEEPEST: Final = 100  # levels; one Python frame each, on a thread whose stack 
 _LONGEST_KEY: Final = 256  # characters
 _LOOKED_AT: Final = 512  # characters of a longer one; what was looked at is kept
 _UNMISTAKABLE: Final = 12  # characters of a secret that stands in no other word
+_NO_TEXT: Final = frozenset({int, float, bool, type(None)})
 _STAYS: Final[tuple[str | None, bool]] = (None, False)  # a key that is neither changed nor denied
 _SHORT: Final = 14  # characters: a shorter secret shows in its signs, or in the word `Basic`
 _SIGN: Final = re.compile(r"[:=%<@]|--|[bB][aA][sS][iI][cC]")
-
-
-class _Pass(NamedTuple):
-    """What one pass over a value does at its leaves."""
-
-    leaf: Callable[[str, Any], Any]
-    untouched: frozenset[Any]  # their types
-    with_paths: bool
 
 
 class Redactor:
@@ -75,17 +77,13 @@ class Redactor:
         self._secrets = tuple((secret, _exactly(secret)) for secret in longest_first)
         self._only_shapes = not (self._secrets or self._pii)
         self._hook = hook
-        self._only_text = hook is None and not self._pii
-        untouched = () if hook else (float, bool, type(None)) if self._pii else (int, float, bool, type(None))
-        self._guarded = _Pass(self._leaf, frozenset(untouched), hook is not None)
-        self._answered = _Pass(self._exact, frozenset(), False)
         self._key = lru_cache(maxsize=4096)(self._decide)
         self._word = lru_cache(maxsize=1024)(self._scrub)
         self._logged = float("-inf")
         self._unlogged = 0
 
     def value(self, path: str, value: Any) -> Any:
-        """Redact a JSON-like value; what did not change is the same object, and nothing is changed in place.
+        """Redact a JSON-like value; nothing is changed in place.
 
         Args:
             path: Where the value belongs, such as `properties` or `input`; the hook sees it.
@@ -95,9 +93,9 @@ class Redactor:
             The redacted value.
         """
         try:
-            if self._only_text and self._is_clean(value, 0):
-                return value
-            return self._walk(path, value, 0, self._guarded)
+            if self._pii or not self._is_clean(value, 0):  # personal data is common, and looked for only once
+                value = self._walk(value, 0, self._leaf)
+            return self._asked(path, value) if self._hook else value
         except RecursionError:  # the caller's own stack was almost used up
             return TOO_DEEP
 
@@ -140,7 +138,7 @@ class Redactor:
 
     def _is_clean(self, value: Any, depth: int) -> bool:
         """Return whether a walk would leave a value as it is; asked first, because it is so almost always."""
-        scrub, decide, untouched = self._scrub, self._key, self._guarded.untouched
+        scrub, decide = self._scrub, self._key
         if depth >= _DEEPEST:
             return False
         kind: Any = type(value)
@@ -160,50 +158,31 @@ class Redactor:
             elif kind is dict or kind is list:
                 if not self._is_clean(item, depth + 1):
                     return False
-            elif kind not in untouched:
+            elif kind not in _NO_TEXT:
                 return False
         return True
 
-    def _walk(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
-        kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything
-        if kind in how.untouched:
-            return value
+    def _walk(self, value: Any, depth: int, leaf: Callable[[Any], Any]) -> Any:
+        """Return a value without what is under denied keys, and with what `leaf` makes of the rest."""
         if not isinstance(value, (dict, list)):
-            return how.leaf(path, value)
+            return leaf(value)
         if depth >= _DEEPEST:
             return TOO_DEEP
-        return self._dict(path, value, depth, how) if isinstance(value, dict) else self._list(path, value, depth, how)
-
-    def _dict(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
+        if isinstance(value, list):
+            return [self._walk(item, depth + 1, leaf) for item in value]
         out: dict[Any, Any] = {}
-        changed = False
-        leaf, untouched, with_paths = how
-        decide = self._key
         for key, item in value.items():
             text = key if type(key) is str else str(key)
             # a long key is data; it must not stay in the cache
-            name, denied = decide(text) if len(text) <= _LONGEST_KEY else self._decide(text)
+            name, denied = self._key(text) if len(text) <= _LONGEST_KEY else self._decide(text)
             if name is None:
                 name = key
-            else:
-                changed = True
-            if changed and name in out:
+            if name in out:
                 name = f"{name}'"
                 while name in out:
                     name += str(len(out))
-            kind = type(item)
-            if denied:
-                new = item if item == REDACTED else REDACTED
-            elif kind in untouched:
-                out[name] = item
-                continue
-            else:
-                below = f"{path}.{text}" if with_paths else path
-                new = leaf(below, item) if kind is str else self._walk(below, item, depth + 1, how)
-            out[name] = new
-            if new is not item:
-                changed = True
-        return out if changed else value
+            out[name] = REDACTED if denied else self._walk(item, depth + 1, leaf)
+        return out
 
     def _decide(self, key: str) -> tuple[str | None, bool]:
         """What a key becomes, None when it stays, and whether it is denied."""
@@ -211,29 +190,27 @@ class Redactor:
         denied = self._denied.has(key[:_LOOKED_AT])
         return (None if name == key else name, denied) if denied or name != key else _STAYS
 
-    def _list(self, path: str, value: Any, depth: int, how: _Pass) -> Any:
-        walk = self._walk
-        if how.with_paths:
-            out = [walk(f"{path}[{index}]", item, depth + 1, how) for index, item in enumerate(value)]
-        else:
-            out = [walk(path, item, depth + 1, how) for item in value]
-        return value if all(map(is_, out, value)) else out
-
-    def _leaf(self, path: str, value: Any) -> Any:
+    def _leaf(self, value: Any) -> Any:
         if isinstance(value, str):
-            value = self._scrub(value)
-        elif self._pii and type(value) is int and 10**9 <= abs(value) < 10**40:
+            return self._scrub(value)
+        if self._pii and type(value) is int and 10**9 <= abs(value) < 10**40:
             text = self._scrub(str(value))
-            value = text if "[" in text else value
-        return value if self._hook is None else self._hooked(path, value)
+            return text if "[" in text else value
+        return value
 
-    def _hooked(self, path: str, value: Any) -> Any:
-        assert self._hook is not None
+    def _asked(self, path: str, value: Any) -> Any:
+        """Return what the host's own rule makes of what the masks left."""
+        if isinstance(value, dict):
+            return {key: self._asked(f"{path}.{key}", item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._asked(f"{path}[{index}]", item) for index, item in enumerate(value)]
+        if self._hook is None or value in (REDACTED, TOO_DEEP):
+            return value
         try:
             answer = self._hook(path, value)
             if answer is value or answer is None or type(answer) in (bool, int, float):
                 return answer
-            return self._walk(path, _json_like(answer), 0, self._answered)
+            return self._walk(_json_like(answer), 0, self._exact)
         except BaseException as error:
             # What a cancelled task came to, asked for by the hook, cancels nobody; by name: asyncio costs its import.
             name = type(error).__name__
@@ -256,7 +233,7 @@ class Redactor:
                 count,
             )
 
-    def _exact(self, path: str, value: Any) -> Any:
+    def _exact(self, value: Any) -> Any:
         return self._without_secrets(value) if isinstance(value, str) else value
 
     def _without_secrets(self, text: str) -> str:

@@ -133,7 +133,6 @@ def test_a_value_keeps_its_shape(value: Any) -> None:
     before = json.dumps(value)
     out = ALL.value("p", value)
     assert json.dumps(value) == before
-    assert out is value or out != value
     assert type(out) is type(value) or isinstance(out, str)
     if isinstance(value, str):
         assert isinstance(out, str)
@@ -151,6 +150,6 @@ HOLDING = st.recursive(
 
 @given(st.sampled_from([REDACTOR, PLAIN, Redactor(secrets=["q7R-our-own-key-W4z"])]), HOLDING)
 def test_what_looks_clean_is_what_the_walk_leaves_as_it_is(redactor: Redactor, value: Any) -> None:
-    walked = redactor._walk("input", value, 0, redactor._guarded)
-    assert walked is value or not redactor._is_clean(value, 0)
+    walked = redactor._walk(value, 0, redactor._leaf)
+    assert walked == value or not redactor._is_clean(value, 0)
     assert redactor.value("input", value) == walked

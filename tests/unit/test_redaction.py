@@ -108,7 +108,7 @@ ORDINARY = [
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     "What does -----BEGIN PRIVATE KEY----- mean?",
     "ASIA and AKIA are prefixes; ASIAN markets; AIza too; ghp_ is one, hf_hub, npm_config_registry, xoxo-love",
-    "monkeyJumping.somewhereElseEntirely and keyJsonSerializationSettings.defaultValueProvider and eyJ and eyJ.defaults",
+    "monkeyJumping.somewhereElseEntirely and keyJsonSerializationSettings.defaultValueProvider, eyJ, eyJ.defaults",
     "MSG.someLongIdentifierName.anotherLongIdentifierName",
     "task_test_initialization, risk_live_assessment, hooks.slack.com",
     "550e8400-e29b-41d4-a716-446655440000 d41d8cd98f00b204e9800998ecf8427e "
@@ -390,7 +390,7 @@ def test_exact_secrets_never_leave() -> None:
         "a [redacted] b [redacted]",
         {"[redacted]": "1 [redacted]"},
     ]
-    assert redactor.text("p", "key-12345678") == "[redacted] [redacted]"
+    assert redactor.text("p", "a key-12345678") == "a [redacted] [redacted]"
     assert Redactor(secrets=["key-12345678-9"]).text("p", "key-12345678-9 y") == "[redacted] y"
 
 
@@ -408,13 +408,12 @@ def test_a_key_that_is_a_word_is_not_looked_for() -> None:
     assert redactor.text("p", "test: api_key=test") == "test: api_key=[redacted]"
 
 
-def test_what_did_not_change_is_the_same_object() -> None:
-    value = {"a": [1, 2.5, None, True, "x", {"b": "y"}], "token": REDACTED, 5: "five"}
-    redactor = Redactor()
-    assert redactor.value("p", value) is value
-    changed = {"same": value, "password": "x"}
-    assert redactor.value("p", changed)["same"] is value
-    assert changed["password"] == "x"
+def test_nothing_is_changed_in_place_and_what_is_clean_is_not_copied() -> None:
+    value = {"a": [1, 2.5, None, True, "x", {"b": "y"}], "c": {}}
+    assert Redactor().value("p", value) is value
+    unclean = {"same": value, "password": "x", "token": REDACTED, 5: "five"}
+    assert Redactor().value("p", unclean) == {"same": value, "password": REDACTED, "token": REDACTED, 5: "five"}
+    assert unclean["password"] == "x"
 
 
 def test_the_hook_sees_every_leaf_that_is_left() -> None:
@@ -426,6 +425,7 @@ def test_the_hook_sees_every_leaf_that_is_left() -> None:
 
     redactor = Redactor(hook=hook)
     value = {"plan": "pro", "n": 1, "none": None, "password": "x", "list": [{"c": "Bearer abc123def456"}, 2.5, False]}
+    value[f"use {SHAPES['aws']}"] = "yes"
     out = redactor.value("properties", value)
     assert out["plan"] == "pro!"
     assert seen == [
@@ -435,6 +435,7 @@ def test_the_hook_sees_every_leaf_that_is_left() -> None:
         ("properties.list[0].c", "Bearer [redacted:bearer]"),
         ("properties.list[1]", 2.5),
         ("properties.list[2]", False),
+        ("properties.use [redacted:aws_key_id]", "yes"),
     ]
     seen.clear()
     redactor.value("input", [{"content": "hi"}])
@@ -499,10 +500,11 @@ def test_a_hook_that_raises_drops_the_value_and_says_so_once_a_minute(
         assert redactor.text("p\ud800", "x") == DROPPED
         assert len(caplog.records) == 1
         now += 60
-        redactor.text("p\ud800", "x")
+        redactor.value("p\ud800", {SHAPES["openai"]: "x"})
     assert [record.name for record in caplog.records] == ["rootspan", "rootspan"]
     assert "since the last such line: 3)" in caplog.messages[1]
     assert "sensitive" not in caplog.text
+    assert SHAPES["openai"] not in caplog.text
     assert type(error).__name__ in caplog.messages[0]
 
 
