@@ -133,7 +133,7 @@ class Redactor:
         if type(named) is str:  # almost always a cached answer: each record has some
             return self._word(named) if len(named) <= _LONGEST_KEY else self._scrub(named)
         if type(named) is bytes:
-            return orjson.dumps(self.value("label", orjson.loads(named))).decode()
+            return orjson.dumps(self._walk(orjson.loads(named), 0, self._leaf)).decode()
         return named
 
     def _is_clean(self, value: Any, depth: int) -> bool:

@@ -443,6 +443,12 @@ def test_the_hook_sees_every_leaf_that_is_left() -> None:
     assert seen == [("input[0].content", "hi"), ("error", "broke")]
 
 
+def test_the_hook_is_not_asked_for_names() -> None:
+    redactor = Redactor(hook=lambda path, value: "asked")
+    assert redactor.word("turn") == "turn"
+    assert redactor.word(b'["turn",{"token":"x"}]') == '["turn",{"token":"[redacted]"}]'
+
+
 class Odd:
     def __str__(self) -> str:
         return "odd"
