@@ -9,23 +9,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.batch import Batch
 from rootspan.forks import forked, home
-from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.ledger import Ledger
 from rootspan.log import log
-from rootspan.record import Record, SpanData
+from rootspan.record import TRACE, Record, SpanData
 from rootspan.sink import Sink
+from rootspan.weights import weigh
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
     from rootspan.shortcut import Short
 
-__all__ = ["EXIT_SECONDS", "RECORD_BYTES", "Pipeline", "weigh"]
+__all__ = ["EXIT_SECONDS", "Pipeline"]
 
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices
@@ -33,10 +32,7 @@ _BATCH_BYTES: Final = 4 << 20
 _NAP: Final = 0.2  # seconds in which a crowded queue does not wake the worker again; nor can a flush or the end
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
-_WHOLE: Final = len(Record._fields)
-_UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
 _CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
-RECORD_BYTES: Final = 900  # about what a record holds beside its input, output and properties
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 
 
@@ -378,7 +374,7 @@ class Pipeline:
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
         size = weigh(record)  # before `self.size` is read: another thread may run in there
         self.size -= size
-        trace = record[1] or new_trace_id()
+        trace = record[TRACE] or new_trace_id()
         if self._is_out(trace):
             self._settle(batch, 1, {"sampled": 1})
             return
@@ -386,7 +382,7 @@ class Pipeline:
             if self._short is not None and (encoded := self._short(record, trace)) is not None:
                 batch.put(encoded)
             else:
-                batch.add(self._shape(Record(record[0], trace, *record[2:])))
+                batch.add(self._shape(Record.of(record, trace)))
         except BaseException as error:  # a hook may ask for what a cancelled task came to
             self._settle(batch, 1, {"encoding": 1})
             if isinstance(error, KeyboardInterrupt):
@@ -410,25 +406,3 @@ class Pipeline:
 
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
         self.ledger.settle(batch.account, settled, dropped)
-
-
-def weigh(record: tuple[Any, ...]) -> int:
-    """Return about how many bytes a queued record holds."""
-    total, input, output, properties = RECORD_BYTES, record[12], record[13], record[14]
-    if input is not None:
-        total += len(input) if type(input) is str else weight(input)
-    if output is not None:
-        total += len(output) if type(output) is str else weight(output)
-    if properties is not None:
-        total += weight(properties)
-    if record[7] is not None and record[7].properties is not None:
-        total += weight(record[7].properties)
-    if len(record) == _WHOLE:
-        error, more = record[-2:]
-        if error is not None:
-            total += len(error[1] or "")
-        if more is not None:
-            for value in more.values():
-                if type(value) not in _UNWEIGHED:
-                    total += weight(value)
-    return total

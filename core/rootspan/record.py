@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 __all__ = [
+    "INHERITED",
+    "INPUT",
     "NOBODY",
+    "OUTPUT",
+    "PROPERTIES",
+    "SPAN",
+    "TRACE",
     "AttributeValue",
     "Chat",
     "Frozen",
@@ -101,6 +107,20 @@ class Record(NamedTuple):
     outcome: str | None = None  # "success", "failure", "cancelled", "unfinished", "interrupted", "abandoned"
     error: tuple[str | None, str | None] | None = None  # (type, message) of a failure
     more: Mapping[str, Any] | None = None  # rare fields, values frozen; its keys are listed in `dialect`
+
+    @classmethod
+    def of(cls, fields: tuple[Any, ...], trace: str) -> Record:
+        """Return the record that a plain tuple stands for, in that trace."""
+        return cls(fields[0], trace, *fields[2:])
+
+
+# Where a field stands in the plain tuple.
+TRACE: Final = Record._fields.index("trace")
+SPAN: Final = Record._fields.index("span")
+INHERITED: Final = Record._fields.index("inherited")
+INPUT: Final = Record._fields.index("input")
+OUTPUT: Final = Record._fields.index("output")
+PROPERTIES: Final = Record._fields.index("properties")
 
 
 class SpanEvent(NamedTuple):

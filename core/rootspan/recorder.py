@@ -18,10 +18,11 @@ from rootspan.host_span import host_span
 from rootspan.ids import is_id, new_ids, new_span_id
 from rootspan.log import log
 from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
-from rootspan.pipeline import RECORD_BYTES, Pipeline, weigh
+from rootspan.pipeline import Pipeline
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings
+from rootspan.weights import RECORD_BYTES, weigh
 
 __all__ = ["Recorder"]
 

@@ -16,7 +16,7 @@ from rootspan.journal import Chunk, Journal
 from rootspan.ledger import Account
 from rootspan.log import log
 from rootspan.pipeline import Pipeline
-from rootspan.record import Record, SpanData
+from rootspan.record import SPAN, TRACE, Record, SpanData
 from rootspan.settings import Settings
 from rootspan.sink import Sink
 from rootspan.spool import Found, Spool, default_directory
@@ -86,16 +86,16 @@ class SpoolingPipeline(Pipeline):
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Write a record to the spool; in memory where that cannot be."""
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
-            self._spool.end_elsewhere(bytes.fromhex(record[2][-16:]))  # before it may be delivered
+            self._spool.end_elsewhere(_span_id(record))  # before it may be delivered
             super().put(record, size)
         elif self.worker is None:
             self._start()
 
     def _keep(self, record: tuple[Any, ...]) -> bool:
         """Write or settle a record; return False where memory has to take it."""
-        if record[1] is None:  # a lone root
+        if record[TRACE] is None:  # a lone root
             record = (record[0], new_trace_id(), *record[2:])
-        if self._is_out(record[1]):
+        if self._is_out(record[TRACE]):
             self.ledger.drop("sampled")
             return True
         try:
@@ -104,7 +104,7 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self.ledger.drop("encoding")
             return True
-        if span is None or not self._spool.append(bytes.fromhex(record[2][-16:]), span):
+        if span is None or not self._spool.append(_span_id(record), span):
             return False
         self.count()
         self._wrote()
@@ -112,11 +112,11 @@ class SpoolingPipeline(Pipeline):
 
     def begin(self, record: tuple[Any, ...]) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
-        if self._closed is not None or not self._spool.ready or self._is_out(record[1]):
+        if self._closed is not None or not self._spool.ready or self._is_out(record[TRACE]):
             return
         try:
             if (span := self._encode(record)) is not None:
-                self._spool.begin(bytes.fromhex(record[2][-16:]), span)
+                self._spool.begin(_span_id(record), span)
         except Exception:
             log(logging.ERROR, "rootspan could not announce an interaction to its spool", exc_info=True)
 
@@ -130,7 +130,7 @@ class SpoolingPipeline(Pipeline):
             return None
         shaping.busy = True
         try:
-            span = None if self._short is None else self._short(record, record[1])
+            span = None if self._short is None else self._short(record, record[TRACE])
             return self._own.encode(self._shape(Record(*record))) if span is None else span
         finally:
             shaping.busy = False
@@ -212,7 +212,7 @@ class SpoolingPipeline(Pipeline):
         return batch
 
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
-        self._taken.append(bytes.fromhex(record[2][-16:]))
+        self._taken.append(_span_id(record))
         super()._take(batch, record)
 
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
@@ -228,3 +228,7 @@ class SpoolingPipeline(Pipeline):
         if found is None:
             found = self._deliveries[about] = Delivery(self._settings, json.loads(about), self._spool.bury)
         return found
+
+
+def _span_id(record: tuple[Any, ...]) -> bytes:
+    return bytes.fromhex(record[SPAN][-16:])

@@ -14,10 +14,10 @@ from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
-from rootspan.pipeline import RECORD_BYTES
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope
+from rootspan.weights import RECORD_BYTES
 
 __all__ = ["Tracking"]
 

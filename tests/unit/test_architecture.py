@@ -64,6 +64,7 @@ PARTS = {
     "properties": "dialect",
     "batch": "pipeline",
     "spooling": "pipeline",
+    "weights": "pipeline",
     "journal": "spool",
     "segment": "spool",
     "answer": "transport",
