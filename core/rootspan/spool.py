@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from rootspan.journal import Chunk, Journal, names
+from rootspan.ledger import Account, Ledger
 from rootspan.log import Seldom, log
 from rootspan.segment import LARGEST, Pen, SegmentKind, frame
 
@@ -44,7 +45,8 @@ class Spool:
     """One tracker's part of a spool directory.
 
     `append` may be called from any thread and holds no lock of ours: it is one `os.write` to a descriptor opened with
-    `O_APPEND`. A thread that fills a segment begins the next one. Everything else is the worker's.
+    `O_APPEND`. A thread that fills a segment begins the next one. Everything else is the worker's. Nothing is done
+    before `start_afresh`.
 
     Args:
         directory: where the files are; made with mode 0700 if it is not there.
@@ -52,39 +54,30 @@ class Spool:
         about: how the records are encoded, as JSON: the resource, the protocol, never a key.
         most: bytes that the directory may hold; beyond them the oldest segments are given up.
         fsync: wait for the disk itself after each record, so that a power failure loses nothing either.
-        on_found: called with what is in a dead process's journal, before any of it is taken or lost; on the worker.
-        on_lost: called with a journal, a reason, and how many of its spans were lost for it; on any thread.
-        on_interrupted: called where a signal ends `append` when it has begun to write, so that nobody learns of it.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        fingerprint: str,
-        about: bytes,
-        *,
-        most: int,
-        fsync: bool,
-        on_found: Callable[[Found], object],
-        on_lost: Callable[[Journal, str, int], object],
-        on_interrupted: Callable[[], object],
-    ) -> None:
+    def __init__(self, directory: str, fingerprint: str, about: bytes, *, most: int, fsync: bool) -> None:
         self.directory = directory
         self.fingerprint = fingerprint
         self.about = about
         self._most = most
         self._segment_bytes = max(min(_SEGMENT, most // 16), most // 64)  # so that 64 files at most are open
         self._fsync = fsync
-        self._on_found = on_found
-        self._on_lost = on_lost
-        self._on_interrupted = on_interrupted
         self._seldom = Seldom()
         self._adopted: list[Journal] = []
         self._own: Journal | None = None
         self._own_first = False
-        self._start_afresh()
 
-    def _start_afresh(self) -> None:
+    def start_afresh(self, ledger: Ledger) -> None:
+        """Begin with nothing; in a forked child everything so far is the parent's.
+
+        Args:
+            ledger: where what is written, found and lost here is counted.
+        """
+        for journal in self._journals():
+            journal.release()  # our copy of the lock, which would outlive the parent
+        self._adopted, self._own = [], None
+        self._ledger = ledger
         self._pen: Pen | None = None
         self._opening = threading.Lock()
         self._begun: dict[bytes, bytes] = {}
@@ -100,17 +93,25 @@ class Spool:
         return time.monotonic() >= self._retry_at
 
     def append(self, span_id: bytes, span: bytes) -> bool:
-        """Write an encoded span; return False where memory has to take it."""
+        """Write an encoded span, and count it; return False where memory has to take it."""
         begun = span_id in self._begun
         record = frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span)
         try:
             pen = self._write(record, counts=True)
-            if begun and pen is not None:
+            if pen is None:
+                return False
+            if begun:
                 self._end(span_id, pen)
         except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
-            self._on_interrupted()
+            self._count()
             raise
-        return pen is not None
+        self._count()
+        return True
+
+    def _count(self) -> None:
+        """Count what is written; its thread still holds the pen then, and so its file is not deleted unseen."""
+        self._ledger.made.add()
+        self._ledger.written.add()
 
     def end_elsewhere(self, span_id: bytes) -> None:
         """Note that memory took the end of an interaction, if it began here."""
@@ -213,8 +214,7 @@ class Spool:
                 if total <= self._most or (journal is own and segment is own.segments[-1]):
                     break
                 total -= segment.size
-                if lost := segment.drop():
-                    self._on_lost(journal, "spool_full", lost)
+                self._ledger.lose(self.account(journal), segment.drop(), "spool_full")
 
     def _sync(self, pen: Pen) -> None:
         try:
@@ -261,9 +261,12 @@ class Spool:
 
     def _take(self, journal: Journal, most: int, size: int) -> Chunk | None:
         chunk, damaged = journal.take(most, size)
-        if damaged:
-            self._on_lost(journal, "damaged", damaged)
+        self._ledger.lose(self.account(journal), damaged, "damaged")
         return chunk
+
+    def account(self, journal: Journal) -> Account:
+        """Return what counts what became of a journal's spans."""
+        return self._ledger.spool if journal.own else self._ledger.recovered
 
     def settle_elsewhere(self, span_ids: Iterable[bytes]) -> None:
         """Note that memory is done with these spans: nobody is to send those that began here as unfinished."""
@@ -299,8 +302,9 @@ class Spool:
                 continue
             if journal is not None and found is not None:
                 spans, damaged = spans + found.spans, damaged + found.damaged
-                self._on_found(found)
-                self._adopted.append(journal)
+                self._ledger.found += found.spans + found.damaged
+                self._ledger.lose(self._ledger.recovered, found.damaged, "damaged")
+                self._adopted.append(journal)  # counted before: from now on it may be given up for the bound
         return Found(spans, damaged)
 
     def _survey(self, journal: Journal) -> Found | None:
@@ -333,11 +337,10 @@ class Spool:
         except OSError as error:
             self._fail(error)
 
-    def close(self, delivered: bool, last: bool) -> None:
-        """Let go of everything.
+    def close(self, last: bool) -> None:
+        """Let go of everything, and delete our own files where all is delivered.
 
         Args:
-            delivered: nothing of our own is left, so that its files can go.
             last: the process ends: what is recorded even now stays on the disk, where the next process finds it.
         """
         self._pen = None
@@ -347,19 +350,12 @@ class Spool:
             journal.release()
         if own is None:
             return
-        if delivered and own.is_complete():
+        if own.is_complete() and not self._ledger.spooled:  # in this order: who holds a pen may not have counted yet
             self._own = None
             own.delete()
         elif not last:
             self._own = None
             own.release()
-
-    def forget(self) -> None:
-        """In a forked child: everything so far is the parent's."""
-        for journal in self._journals():
-            journal.release()  # our copy of the lock, which would outlive the parent
-        self._adopted, self._own = [], None
-        self._start_afresh()
 
 
 def _bytes(entry: os.DirEntry[str]) -> int:

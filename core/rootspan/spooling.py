@@ -12,14 +12,14 @@ from typing import Any, Final
 from rootspan.batch import Batch
 from rootspan.delivery import Delivery, circumstances
 from rootspan.ids import new_trace_id
-from rootspan.journal import Chunk, Journal
+from rootspan.journal import Chunk
 from rootspan.ledger import Account
 from rootspan.log import log
 from rootspan.pipeline import Pipeline
 from rootspan.record import SPAN, TRACE, Record, SpanData
 from rootspan.settings import Settings
 from rootspan.sink import Sink
-from rootspan.spool import Found, Spool, default_directory
+from rootspan.spool import Spool, default_directory
 
 __all__ = ["SpoolingPipeline"]
 
@@ -64,9 +64,6 @@ class SpoolingPipeline(Pipeline):
             self._about,
             most=settings.spool_max_bytes,
             fsync=settings.fsync,
-            on_found=self._find,
-            on_lost=self._lose,
-            on_interrupted=self._interrupted,
         )
         self._own = self._delivery(self._about)
         super().__init__(settings, shape, (self._own,), **options)
@@ -76,7 +73,7 @@ class SpoolingPipeline(Pipeline):
 
     def _start_afresh(self) -> None:
         super()._start_afresh()
-        self._wrote = self.ledger.written.add
+        self._spool.start_afresh(self.ledger)
         self._look_at = 0.0
         self._taken: list[bytes] = []  # from memory, for the batch on its way
         self._shaping = threading.local()
@@ -86,7 +83,7 @@ class SpoolingPipeline(Pipeline):
     def put(self, record: tuple[Any, ...], size: int) -> None:
         """Write a record to the spool; in memory where that cannot be."""
         if self._closed in ("shutdown", "disabled") or not self._spool.ready or not self._keep(record):
-            self._spool.end_elsewhere(_span_id(record))  # before it may be delivered
+            self._spool.end_elsewhere(bytes.fromhex(record[SPAN][-16:]))  # before it may be delivered
             super().put(record, size)
         elif self.worker is None:
             self._start()
@@ -104,11 +101,7 @@ class SpoolingPipeline(Pipeline):
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
             self.ledger.drop("encoding")
             return True
-        if span is None or not self._spool.append(_span_id(record), span):
-            return False
-        self.count()
-        self._wrote()
-        return True
+        return span is not None and self._spool.append(bytes.fromhex(record[SPAN][-16:]), span)
 
     def begin(self, record: tuple[Any, ...]) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
@@ -116,7 +109,7 @@ class SpoolingPipeline(Pipeline):
             return
         try:
             if (span := self._encode(record)) is not None:
-                self._spool.begin(_span_id(record), span)
+                self._spool.begin(bytes.fromhex(record[SPAN][-16:]), span)
         except Exception:
             log(logging.ERROR, "rootspan could not announce an interaction to its spool", exc_info=True)
 
@@ -134,20 +127,6 @@ class SpoolingPipeline(Pipeline):
             return self._own.encode(self._shape(Record(*record))) if span is None else span
         finally:
             shaping.busy = False
-
-    def _interrupted(self) -> None:
-        self.count()
-        self._wrote()
-
-    def _find(self, found: Found) -> None:
-        self.ledger.found += found.spans + found.damaged
-        self.ledger.lose(self.ledger.recovered, found.damaged, "damaged")
-
-    def _lose(self, journal: Journal, reason: str, lost: int) -> None:
-        self.ledger.lose(self._account(journal), lost, reason)
-
-    def _account(self, journal: Journal) -> Account:
-        return self.ledger.spool if journal.own else self.ledger.recovered
 
     def stats(self) -> dict[str, Any]:
         """Return the counters; `recovered` holds those of what dead processes left, which add up for themselves."""
@@ -168,14 +147,8 @@ class SpoolingPipeline(Pipeline):
         if at_exit and not self.records:
             timeout = min(timeout, self.exit_seconds)
         done = super().shutdown(timeout, at_exit)
-        delivered = not self.ledger.spooled
-        self._spool.close(delivered, last=at_exit)
-        return done and delivered
-
-    def after_fork(self) -> None:
-        """Start empty in a child; its records go to files of its own."""
-        self._spool.forget()
-        super().after_fork()
+        self._spool.close(last=at_exit)
+        return done and not self.ledger.spooled
 
     # The worker's side
 
@@ -207,12 +180,12 @@ class SpoolingPipeline(Pipeline):
         chunk = self._spool.take(self._settings.batch_size, _CHUNK_BYTES)
         if chunk is None:
             return Batch(self._sinks, self.ledger.memory)
-        sink, account = self._delivery(chunk.journal.about), self._account(chunk.journal)
+        sink, account = self._delivery(chunk.journal.about), self._spool.account(chunk.journal)
         batch = self._batch = _ChunkBatch(sink, account, chunk)
         return batch
 
     def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
-        self._taken.append(_span_id(record))
+        self._taken.append(bytes.fromhex(record[SPAN][-16:]))
         super()._take(batch, record)
 
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
@@ -228,7 +201,3 @@ class SpoolingPipeline(Pipeline):
         if found is None:
             found = self._deliveries[about] = Delivery(self._settings, json.loads(about), self._spool.bury)
         return found
-
-
-def _span_id(record: tuple[Any, ...]) -> bytes:
-    return bytes.fromhex(record[SPAN][-16:])

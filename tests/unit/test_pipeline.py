@@ -406,6 +406,30 @@ def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     following.shutdown()
 
 
+def test_delivery_01_what_another_thread_has_just_written_when_the_process_ends_stays_on_the_disk(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    append, written, ended = spool.Spool.append, threading.Event(), threading.Event()
+
+    def appended(*arguments: Any) -> bool:
+        kept = append(*arguments)
+        written.set()
+        ended.wait(30)
+        return kept
+
+    monkeypatch.setattr(spool.Spool, "append", appended)
+    other = threading.Thread(target=tracker.track_ai, args=("late",))
+    other.start()
+    assert written.wait(30)
+    tracker._recorder.close(1, at_exit=True)
+    ended.set()
+    other.join()
+    following = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    assert [span.name for span in sink.wait(1)] == ["late"]
+    following.shutdown()
+
+
 @contextmanager
 def ctrl_c(owner: Any, name: str, does: Callable[..., object] = lambda *_: None) -> Iterator[None]:
     """Have a Ctrl-C end what calls a function: a signal's handler runs when a system call is over."""

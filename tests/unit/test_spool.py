@@ -17,7 +17,8 @@ import pytest
 
 from rootspan import segment as segment_module
 from rootspan import spool as spool_module
-from rootspan.journal import Journal, names
+from rootspan.journal import Chunk, Journal, names
+from rootspan.ledger import Account, Ledger
 from rootspan.segment import LARGEST, Pen, Segment, SegmentKind, frame
 from rootspan.spool import Found, Spool, default_directory
 
@@ -25,28 +26,47 @@ FINGERPRINT = "0123456789abcdef" * 4
 ABOUT = json.dumps({"fingerprint": FINGERPRINT}).encode()
 
 
-class Lost(list[tuple[bool, int]]):
-    def __call__(self, journal: Journal, reason: str, number: int) -> None:
-        self.append((journal.own, number))
+class Accounts(Ledger):
+    """What is written, found and lost; notes whose each loss was, our own or a dead process's."""
+
+    def __init__(self) -> None:
+        super().__init__((), None, False)
+        self.lost: list[tuple[bool, int]] = []
+
+    def lose(self, account: Account, number: int, reason: str) -> None:
+        super().lose(account, number, reason)
+        if number:
+            self.lost.append((account is self.spool, number))
+
+
+class Counted(Spool):
+    """A spool whose accounts are at hand."""
+
+    accounts: Accounts
+
+    def start_afresh(self, ledger: Ledger) -> None:
+        assert isinstance(ledger, Accounts)
+        self.accounts = ledger
+        super().start_afresh(ledger)
 
 
 def make(
-    path: Path, most: int = 64 << 20, about: bytes = ABOUT, fingerprint: str = FINGERPRINT, **options: Any
-) -> Spool:
-    options = {
-        "fsync": False,
-        "on_lost": Lost(),
-        **dict.fromkeys(("on_found", "on_interrupted"), lambda *_: None),
-        **options,
-    }
-    return Spool(str(path), fingerprint, about, most=most, **options)
+    path: Path,
+    most: int = 64 << 20,
+    about: bytes = ABOUT,
+    fingerprint: str = FINGERPRINT,
+    fsync: bool = False,
+) -> Counted:
+    spool = Counted(str(path), fingerprint, about, most=most, fsync=fsync)
+    spool.start_afresh(Accounts())
+    return spool
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
+def spool(tmp_path: Path) -> Iterator[Counted]:
     made = make(tmp_path / "spool")
     yield made
-    made.close(delivered=False, last=False)
+    made.close(last=False)
 
 
 def ids(number: int) -> bytes:
@@ -60,22 +80,28 @@ def write(spool: Spool, numbers: range, size: int = 40) -> list[bytes]:
     return spans
 
 
-def read(spool: Spool, settle: bool = True, most: int = 512) -> list[bytes]:
+def settle(spool: Spool, chunk: Chunk) -> None:
+    """Have what was taken delivered."""
+    chunk.settle(len(chunk.spans))
+    spool._ledger.settle(spool.account(chunk.journal), len(chunk.spans), {})
+
+
+def read(spool: Spool, settled: bool = True, most: int = 512) -> list[bytes]:
     found: list[bytes] = []
     while True:
         chunk = spool.take(most, 1 << 20)
         if chunk is None:
             return found
         found += chunk.spans
-        if settle:
-            chunk.settle(len(chunk.spans))
+        if settled:
+            settle(spool, chunk)
 
 
 def take(spool: Spool) -> list[bytes]:
     """Take what is in one place, and have it delivered."""
     chunk = spool.take(512, 1 << 20)
     assert chunk is not None
-    chunk.settle(len(chunk.spans))
+    settle(spool, chunk)
     return chunk.spans
 
 
@@ -94,17 +120,17 @@ def segments(path: Path) -> list[Path]:
     return sorted(path.glob("*.segment"))
 
 
-def test_what_is_written_is_read_in_order(spool: Spool, tmp_path: Path) -> None:
+def test_what_is_written_is_read_in_order(spool: Counted, tmp_path: Path) -> None:
     spans = write(spool, range(1000))
     assert read(spool) == spans
     assert read(spool) == []
     spans = write(spool, range(1000, 1010))
     assert read(spool) == spans
-    spool.close(delivered=True, last=False)
+    spool.close(last=False)
     assert not list((tmp_path / "spool").iterdir())
 
 
-def test_a_chunk_is_bounded_in_number_and_bytes(spool: Spool) -> None:
+def test_a_chunk_is_bounded_in_number_and_bytes(spool: Counted) -> None:
     write(spool, range(10), size=1000)
     chunk = spool.take(3, 1 << 20)
     assert chunk is not None
@@ -114,7 +140,7 @@ def test_a_chunk_is_bounded_in_number_and_bytes(spool: Spool) -> None:
     assert len(chunk.spans) == 3
 
 
-def test_threads_write_side_by_side(spool: Spool) -> None:
+def test_threads_write_side_by_side(spool: Counted) -> None:
     """Also while segments rotate: nothing is torn, lost or read twice."""
     spool._segment_bytes = 1 << 16
     found: list[bytes] = []
@@ -211,14 +237,14 @@ def test_segments_whose_owner_file_was_deleted_are_adopted(tmp_path: Path) -> No
     assert read(other) == spans
 
 
-def test_a_directory_that_is_deleted_under_a_writer_costs_nothing_while_it_lives(spool: Spool) -> None:
+def test_a_directory_that_is_deleted_under_a_writer_costs_nothing_while_it_lives(spool: Counted) -> None:
     spans = write(spool, range(10))
     for path in Path(spool.directory).iterdir():
         path.unlink()
     Path(spool.directory).rmdir()
     spans += write(spool, range(10, 20))
     assert read(spool) == spans
-    spool.close(delivered=True, last=False)
+    spool.close(last=False)
 
 
 def flip(data: bytes, at: int) -> bytes:
@@ -280,7 +306,7 @@ def test_delivery_07_any_flipped_byte_costs_one_record_at_most(tmp_path: Path) -
         assert not set(found) - set(spans)
 
 
-def test_own_records_that_became_unreadable_are_counted(spool: Spool) -> None:
+def test_own_records_that_became_unreadable_are_counted(spool: Counted) -> None:
     spool._segment_bytes = 2_000
     write(spool, range(10))
     (path,) = segments(Path(spool.directory))
@@ -290,7 +316,7 @@ def test_own_records_that_became_unreadable_are_counted(spool: Spool) -> None:
         file.write(b"?")
     write(spool, range(10, 60))
     assert len(read(spool)) == 59
-    assert spool._on_lost == [(True, 1)]
+    assert spool.accounts.lost == [(True, 1)]
 
 
 def test_a_segment_that_is_deleted_between_survey_and_reading_is_counted(tmp_path: Path) -> None:
@@ -301,10 +327,10 @@ def test_a_segment_that_is_deleted_between_survey_and_reading_is_counted(tmp_pat
     assert other.adopt() == Found(10)
     segments(tmp_path)[0].unlink()
     assert read(other) == []
-    assert other._on_lost == [(False, 10)]
+    assert other.accounts.lost == [(False, 10)]
 
 
-def test_a_record_that_is_still_being_written_is_waited_for(spool: Spool) -> None:
+def test_a_record_that_is_still_being_written_is_waited_for(spool: Counted) -> None:
     write(spool, range(3))
     record = frame(SegmentKind.EVENT, ids(9), b"late" * 500)
     pen = spool._pen
@@ -316,7 +342,7 @@ def test_a_record_that_is_still_being_written_is_waited_for(spool: Spool) -> Non
     assert read(spool) == [b"late" * 500]
 
 
-def test_a_segment_with_a_thread_still_writing_is_not_deleted(spool: Spool) -> None:
+def test_a_segment_with_a_thread_still_writing_is_not_deleted(spool: Counted) -> None:
     write(spool, range(3))
     pen = spool._pen
     assert pen is not None
@@ -329,7 +355,7 @@ def test_a_segment_with_a_thread_still_writing_is_not_deleted(spool: Spool) -> N
     assert len(segments(Path(spool.directory))) == 1
 
 
-def test_large_records_and_too_large_ones(spool: Spool) -> None:
+def test_large_records_and_too_large_ones(spool: Counted) -> None:
     assert spool.append(ids(1), b"x" * (3 << 20))
     assert not spool.append(ids(2), b"x" * LARGEST)
     assert spool.append(ids(3), b"small")
@@ -373,7 +399,7 @@ def test_delivery_07_what_is_unfinished_stays_on_the_disk_until_it_is_delivered(
             while (chunk := other.take(512, 1 << 20)) is not None and chunk.spans != [b"begun 2"]:
                 chunk.settle(len(chunk.spans))
         assert chunk is not None
-        other.close(delivered=False, last=False)
+        other.close(last=False)
         assert len(list(tmp_path.glob("*.segment"))) == (1 if full is None else files)
     last = make(tmp_path)
     assert last.adopt() == Found(1)
@@ -399,7 +425,7 @@ def test_delivery_07_a_disk_that_was_full_holds_no_delivered_segment_for_what_is
     before = len(list(tmp_path.glob("*.segment")))
     found += [span for _ in range(2) for span in take(other)]
     assert len(list(tmp_path.glob("*.segment"))) < before - 3
-    other.close(delivered=False, last=False)
+    other.close(last=False)
     last = make(tmp_path)
     assert last.adopt() == Found(592 - len(found))
     assert found + read(last) == [*spans, b"finished 1", b"begun 2"]
@@ -420,15 +446,15 @@ def test_delivery_07_what_is_unfinished_stays_on_the_disk_where_the_bound_takes_
     write(other, range(1_000, 3_000))
     spans = [chunk.spans for _ in range(2) if (chunk := other.take(512, 1 << 20)) is not None]
     assert [b"begun 1"] in spans
-    other.close(delivered=False, last=False)
+    other.close(last=False)
     last = make(tmp_path)
     last.adopt()
     assert b"begun 1" in read(last)
 
 
 def test_many_open_interactions_do_not_make_every_record_begin_a_segment(tmp_path: Path) -> None:
-    lost = Lost()
-    spool = make(tmp_path, on_lost=lost)
+    spool = make(tmp_path)
+    lost = spool.accounts.lost
     spool._segment_bytes = 2_000
     for number in range(100):
         spool.begin(ids(number), b"x" * 1_000)
@@ -535,21 +561,21 @@ def test_interactions_and_rotations_in_threads_leave_nothing_unfinished(tmp_path
 
 
 def test_delivery_08_beyond_the_bound_the_oldest_are_given_up_and_counted(tmp_path: Path) -> None:
-    lost = Lost()
-    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    spool = make(tmp_path, most=1 << 20)
+    lost = spool.accounts.lost
     spans = write(spool, range(4_000), size=1_000)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= (1 << 20) + spool._segment_bytes
     given_up = sum(number for _, number in lost)
     assert given_up > 2_000
     assert read(spool) == spans[given_up:]
     assert all(own for own, _ in lost)
-    spool.close(delivered=True, last=False)
+    spool.close(last=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_delivery_08_what_is_on_its_way_is_not_counted_as_given_up(tmp_path: Path) -> None:
-    lost = Lost()
-    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    spool = make(tmp_path, most=1 << 20)
+    lost = spool.accounts.lost
     write(spool, range(100), size=1_000)
     chunk = spool.take(30, 1 << 20)
     assert chunk is not None
@@ -562,8 +588,8 @@ def test_delivery_08_dead_processes_records_go_first(tmp_path: Path) -> None:
     dead = make(tmp_path, most=1 << 20)
     write(dead, range(800), size=1_000)
     die(dead)
-    lost = Lost()
-    spool = make(tmp_path, most=1 << 20, on_lost=lost)
+    spool = make(tmp_path, most=1 << 20)
+    lost = spool.accounts.lost
     assert spool.adopt() == Found(800)
     spans = write(spool, range(5_000, 5_800), size=1_000)
     assert {own for own, _ in lost} == {False}
@@ -577,8 +603,8 @@ def test_delivery_08_all_of_the_dead_goes_before_any_of_the_living(tmp_path: Pat
     dead = make(tmp_path)
     write(dead, range(10), size=1_000)
     die(dead)
-    lost = Lost()
-    spool = make(tmp_path, most=20_000, on_lost=lost)
+    spool = make(tmp_path, most=20_000)
+    lost = spool.accounts.lost
     assert spool.adopt() == Found(10)
     spool._segment_bytes = 8_000
     spans = write(spool, range(100, 200), size=1_000)
@@ -592,7 +618,7 @@ def test_delivery_08_all_of_the_dead_goes_before_any_of_the_living(tmp_path: Pat
     assert len(found) + sum(number for own, number in lost if own) == 200
 
 
-def test_delivery_08_directory_and_files_are_private(spool: Spool) -> None:
+def test_delivery_08_directory_and_files_are_private(spool: Counted) -> None:
     old = os.umask(0)
     try:
         write(spool, range(3))
@@ -686,7 +712,7 @@ def test_an_owner_file_that_is_made_anew_in_the_midst_is_not_the_locked_one(
 
 
 def test_a_segment_that_could_not_be_made_is_made_with_a_later_record(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "open_segment", broken(errno.ENOSPC))
@@ -695,7 +721,7 @@ def test_a_segment_that_could_not_be_made_is_made_with_a_later_record(
     assert write(spool, range(3)) == read(spool)
 
 
-def test_a_very_large_damage_is_passed_in_steps(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_large_damage_is_passed_in_steps(spool: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     write(spool, range(2))
     pen = spool._pen
     assert pen is not None
@@ -727,7 +753,7 @@ def unwritable(call: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
 def test_delivery_08_a_disk_that_fails_is_said_once(
-    number: int, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    number: int, spool: Counted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spans = write(spool, range(3))
     with monkeypatch.context() as patch:
@@ -748,7 +774,7 @@ def test_delivery_08_a_disk_that_fails_is_said_once(
 
 
 def test_delivery_08_a_record_of_which_a_part_was_written_costs_nothing_else(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spans = write(spool, range(3))
     real = os.write
@@ -760,7 +786,7 @@ def test_delivery_08_a_record_of_which_a_part_was_written_costs_nothing_else(
     assert read(spool) == spans
 
 
-def test_delivery_08_nor_where_no_next_segment_can_be_made(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delivery_08_nor_where_no_next_segment_can_be_made(spool: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     spans = write(spool, range(3))
     real = os.write
     with monkeypatch.context() as patch:
@@ -802,10 +828,10 @@ def test_delivery_08_no_directory_can_be_made(tmp_path: Path, caplog: pytest.Log
     assert "Not a directory" in caplog.text
     spool.bury(b"poison", "HTTP 400")
     assert spool.adopt() == Found()
-    spool.close(delivered=True, last=True)
+    spool.close(last=True)
 
 
-def test_a_rotation_that_fails_leaves_the_segment_in_use(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rotation_that_fails_leaves_the_segment_in_use(spool: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     spool._segment_bytes = 1_000
     spans = write(spool, range(5))
     monkeypatch.setattr(Journal, "open_segment", broken(errno.EMFILE))
@@ -840,7 +866,7 @@ def test_a_disk_that_cannot_be_waited_for_has_the_record_all_the_same(
 
 
 def test_where_there_is_no_lock_there_is_no_spool(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    spool: Counted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(spool_module.sys, "platform", "win32")
     assert not spool.append(ids(1), b"span")
@@ -848,7 +874,7 @@ def test_where_there_is_no_lock_there_is_no_spool(
     assert spool.orphans() == []
 
 
-def test_a_record_in_the_midst_of_the_opening_goes_to_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_in_the_midst_of_the_opening_goes_to_memory(spool: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal's handler that records while this thread opens the first segment must not wait for itself."""
     monkeypatch.setattr(spool_module, "_OPENING", 0.01)
     with spool._opening:
@@ -874,11 +900,11 @@ def test_waiting_for_the_disk_leaves_nothing_open(tmp_path: Path) -> None:
     write(spool, range(80))
     assert len(segments(tmp_path)) > 20
     read(spool)
-    spool.close(delivered=True, last=False)
+    spool.close(last=False)
     assert len(os.listdir("/dev/fd")) < before + 10  # other tests' trackers may open something meanwhile
 
 
-def test_dead_letters_are_kept_for_people_and_bounded(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_letters_are_kept_for_people_and_bounded(spool: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     write(spool, range(1))
     spool.bury(b"\x12\x01poison", "HTTP 400 Bad Request")
     (path,) = Path(spool.directory).glob("*.dead.jsonl")
@@ -896,7 +922,7 @@ def test_delivery_07_a_forked_child_does_not_keep_its_dead_parents_lock(tmp_path
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        spool.forget()
+        spool.start_afresh(Accounts())
         spool.append(ids(9), b"the child's")
         os.write(tell, b"!")
         signal.pause()
