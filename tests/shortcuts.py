@@ -23,6 +23,7 @@ class Ways:
     def __init__(self, **options: Any) -> None:
         self._tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
         self.pipeline: Any = self._tracker._recorder.pipeline
+        self._shaping = self.pipeline._shaping
 
     @property
     def tracker(self) -> Tracker:
@@ -39,7 +40,7 @@ class Ways:
     @property
     def exists(self) -> bool:
         """Whether there is a short way."""
-        return self.pipeline._short is not None
+        return self._shaping._short is not None
 
     def both(self) -> list[tuple[bytes | None, bytes]]:
         """What each record since the last call becomes on the short way and on the long one."""
@@ -47,11 +48,11 @@ class Ways:
         assert records, "nothing was recorded"
         self.pipeline.records.clear()
         self.pipeline.size = 0
-        (sink,) = self.pipeline._sinks
+        (sink,) = self._shaping.sinks
         return [
             (
-                self.pipeline._short(record, record[1] or TRACE),
-                sink.encode(self.pipeline._shape(Record(record[0], record[1] or TRACE, *record[2:]))),
+                self._shaping._short(record, record[1] or TRACE),
+                sink.encode(self._shaping._shape(Record.of(record, record[1] or TRACE))),
             )
             for record in records
         ]

@@ -22,28 +22,28 @@ class Batch:
         account: that of the place which they come from.
     """
 
-    __slots__ = ("account", "bytes", "dropped", "later", "settled", "size", "todo")
+    __slots__ = ("account", "bytes", "dropped", "later", "settled", "size", "span_ids", "todo")
 
     def __init__(self, sinks: Sequence[Sink], account: Account) -> None:
         self.account = account
         self.todo: list[tuple[Sink, list[Any]]] = [(sink, []) for sink in sinks]
         self.size = 0
+        self.span_ids: list[bytes] = []  # of what left memory, where some of it may have begun in a spool
         self.bytes = 0
         self.settled = 0
         self.dropped: Counter[str] = Counter()
         self.later = False  # whether the last attempt left something that a server may take soon
 
-    def add(self, data: SpanData) -> None:
-        encoded = [sink.encode(data) for sink, _ in self.todo]
-        for (_, items), item in zip(self.todo, encoded, strict=True):
-            items.append(item)
-            self.bytes += len(item) if isinstance(item, bytes) else 500
-        self.size += 1
-
-    def put(self, encoded: bytes) -> None:
-        """Take a span that was encoded for the only sink."""
-        self.todo[0][1].append(encoded)
-        self.bytes += len(encoded)
+    def add(self, span: SpanData | bytes) -> None:
+        """Take a span; as bytes it is encoded already, for the only sink."""
+        if isinstance(span, bytes):
+            self.todo[0][1].append(span)
+            self.bytes += len(span)
+        else:
+            encoded = [sink.encode(span) for sink, _ in self.todo]
+            for (_, items), item in zip(self.todo, encoded, strict=True):
+                items.append(item)
+                self.bytes += len(item) if isinstance(item, bytes) else 500
         self.size += 1
 
     def attempt(self, until: float) -> tuple[int, Counter[str], float | None]:
@@ -75,6 +75,13 @@ class Batch:
         size = self.size  # once: the worker may still be filling it, and counts what comes after this
         left, self.settled = size - self.settled, size
         return left
+
+    def settle(self, number: int) -> None:
+        """Note where they wait that the next `number` spans need not be sent again."""
+
+    def loss(self, reason: str) -> str | None:
+        """Return for which reason what is given up is lost; None where it waits for another process."""
+        return reason
 
     def _dropped_of(self, settled: int) -> Counter[str]:
         """Take the drops among what is settled now; one that another sink still has to take waits for that."""

@@ -69,7 +69,7 @@ class Ledger:
         self.changed = threading.Condition()
         self.made = Tally()
         self.overflowed = Tally()  # dropped by callers that found the queue full
-        self.taken = 0  # from the queue, by the worker
+        self.taken = Tally()  # from the queue, by the worker
         self.written = Tally()  # to the spool
         self.found = 0  # in spools of dead processes
         self.untaken, self.memory, self.spool, self.recovered = Account(), Account(), Account(), Account()
@@ -141,7 +141,7 @@ class Ledger:
         with self.changed:
             return {
                 "delivered": self.delivered,
-                "queued": len(self._queue) + self.taken - self.memory.settled,
+                "queued": len(self._queue) + self.taken.total - self.memory.settled,
                 "spooled": self.spooled,
                 "dropped": dict(self.dropped()),
             }

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +16,14 @@ from rootspan.forks import forked, home
 from rootspan.ids import new_trace_id
 from rootspan.ledger import Ledger
 from rootspan.log import log
-from rootspan.record import TRACE, Record, SpanData
+from rootspan.record import SPAN, TRACE
 from rootspan.sink import Sink
 from rootspan.weights import weigh
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
-    from rootspan.shortcut import Short
+    from rootspan.shaping import Shaping
+    from rootspan.store import Store
 
 __all__ = ["EXIT_SECONDS", "Pipeline"]
 
@@ -34,6 +35,7 @@ _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
 _CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
+_KEPT_SECONDS: Final = 1.0  # likewise, where a spool holds what is not delivered
 
 
 class _Wake(threading.Event):
@@ -45,43 +47,43 @@ class _Wake(threading.Event):
 
 
 class Pipeline:
-    """One tracker's queue, worker and sinks.
+    """One tracker's queue and worker; with a spool, records wait there, and in the queue what the disk does not take.
 
     Args:
         settings: the tracker's settings.
-        shape: turns a record into a span; runs on the worker.
-        sinks: where the spans go; a batch is done when each of them took it.
-        shorten: makes the short way of plain records to these sinks, where there is one.
+        shaping: how records become spans, and where those go; a batch is done when each of its sinks took it.
+        store: the spool, if there is one.
         on_start: called when a worker was started.
+
+    Attributes:
+        spools: whether records go to the disk, and interactions are announced there when they begin.
+        exit_seconds: how long the end may wait for the last delivery.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        shape: Callable[[Record], SpanData],
-        sinks: Sequence[Sink],
-        *,
-        shorten: Callable[[Sequence[Sink]], Short | None],
-        on_start: Callable[[], None],
+        self, settings: Settings, shaping: Shaping, store: Store | None, *, on_start: Callable[[], None]
     ) -> None:
-        self._shape = shape
-        self._sinks = sinks
-        self._short = shorten(sinks)
-        self._on_start = on_start
         self._settings = settings
+        self._shaping = shaping
+        self._store = store
+        self._sinks: Collection[Sink] = shaping.sinks if store is None else store.sinks
+        self._on_start = on_start
+        self.spools = store is not None
+        self.exit_seconds = EXIT_SECONDS if store is None else _KEPT_SECONDS
         self.crowded = min(_CROWDED, settings.max_queue_bytes)
-        self._sample_below = None if settings.sample_rate >= 1.0 else int(settings.sample_rate * 2**32)
         self.owner: object = None
-        self.spools = False  # whether records go to the disk, and interactions are announced there when they begin
         self._closed: str | None = "disabled" if settings.disabled else None
         self._start_afresh()
+        if store is not None and self._closed is None and store.has_orphans():  # they do not wait for a record
+            self._start()
 
     def _start_afresh(self) -> None:
         """Set what a forked child must not share with its parent."""
         self.records: deque[tuple[Any, ...]] = deque()
         self.size = 0
         self.ledger = Ledger(self.records, self._settings.on_loss, self._settings.unchosen)
-        self.count, self._overflow = self.ledger.made.add, self.ledger.overflowed.add
+        self.count = self.ledger.made.add
+        self._take, self._overflow = self.ledger.taken.add, self.ledger.overflowed.add
         self._batch: Batch | None = None
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -91,11 +93,22 @@ class Pipeline:
         self._hopeless = False  # the last attempt of all failed: nothing is taken any more
         self._failures = 0  # attempts that left something to send
         self._until = math.inf  # monotonic seconds after which the end begins no further attempt
+        if self._store is not None:
+            self._store.start_afresh(self.ledger)
 
     # The caller's side
 
+    def begin(self, record: tuple[Any, ...]) -> None:
+        """Keep on the disk what is to be sent of an interaction if this process dies before it finishes."""
+        if self._store is not None and self._closed is None:
+            self._store.begin(record)
+
     def put(self, record: tuple[Any, ...], size: int) -> None:
-        """Queue a record of about `size` bytes; never blocks and never raises."""
+        """Keep a record on the disk, or queue it as one of about `size` bytes; never raises."""
+        if self._store is not None and self._closed not in ("shutdown", "disabled") and self._store.keep(record):
+            if self.worker is None:
+                self._start()
+            return
         self.count()
         self.records.append(record)
         self.size = size = self.size + size
@@ -103,24 +116,26 @@ class Pipeline:
             self.attend()
 
     def attend(self) -> None:
-        """See to it that a worker runs, and wake it where the queue is crowded."""
+        """See to it that a worker runs; where the queue is crowded, wake it, and drop the oldest beyond the bound."""
         if self.size > self.crowded:
-            self._crowded()
+            while self.size > self._settings.max_queue_bytes and self._pop(self._overflow) is not None:
+                pass
+            if not self._wake.is_set():
+                self._wake.set()
         if self.worker is None:
             self._start()
 
-    def _crowded(self) -> None:
-        while self.size > self._settings.max_queue_bytes:
-            try:
-                record = self.records.popleft()
-            except IndexError:
-                self.size = 0  # threads lost steps of it
-                break
-            self._overflow()
-            size = weigh(record)  # before `self.size` is read: another thread may run in there
-            self.size -= size
-        if not self._wake.is_set():
-            self._wake.set()
+    def _pop(self, count: Callable[[], object]) -> tuple[Any, ...] | None:
+        """Take the oldest record out of the queue, and count it."""
+        try:
+            record = self.records.popleft()
+        except IndexError:
+            self.size = 0  # threads lost steps of it
+            return None
+        count()
+        size = weigh(record)  # before `self.size` is read: another thread may run in there
+        self.size -= size
+        return record
 
     def _start(self) -> None:
         if self._closed is not None:
@@ -179,13 +194,19 @@ class Pipeline:
         self.ledger.lose(self.ledger.untaken, lost, reason)
         batch, self._batch = self._batch, None
         if batch is not None:
-            self.ledger.lose(batch.account, batch.give_up(), reason)
+            left, loss = batch.give_up(), batch.loss(reason)
+            if loss is not None:
+                self.ledger.lose(batch.account, left, loss)
 
     def stats(self) -> dict[str, Any]:
-        """Return the counters; they add up: recorded = delivered + queued + spooled + dropped."""
+        """Return the counters; they add up: recorded = delivered + queued + spooled + dropped.
+
+        With a spool, `recovered` holds those of what dead processes left, which add up for themselves.
+        """
         if not home[0]:
             forked()
-        return self.ledger.stats()
+        stats = self.ledger.stats()
+        return {**stats, "recovered": self.ledger.recovery()} if self.spools else stats
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
@@ -210,9 +231,14 @@ class Pipeline:
         return True
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
-        """Deliver what is queued within `timeout` seconds, count what could not be, and stop the worker."""
+        """Deliver what waits within `timeout` seconds, count what is lost then, and stop the worker.
+
+        At exit what only waits on the disk is waited for a second at most; the next process sends the rest.
+        """
         if self._closed is not None:
             return True
+        if at_exit and not self.records:
+            timeout = min(timeout, self.exit_seconds)
         self._restart()
         self._until = deadline = time.monotonic() + timeout
         self._closed = "exit" if at_exit else "shutdown"
@@ -231,45 +257,31 @@ class Pipeline:
         self._hopeless = self._waiting()
         self._discard("shutdown")
         self.ledger.report(last=True)
-        if worker is None or not worker.is_alive():  # a hanging sink keeps its connection; the thread is a daemon
-            for sink in self._outlets():
+        ended = worker is None or not worker.is_alive()
+        if ended:  # a hanging sink keeps its connection; the thread is a daemon
+            for sink in self._sinks:
                 sink.close()
-            return not self.ledger.dropped()["shutdown"]
-        return False
+        if self._store is not None:
+            self._store.close(last=at_exit)
+        return ended and not self.ledger.dropped()["shutdown"] and not self.ledger.spooled
 
     def after_fork(self) -> None:
-        """Start empty in a child: what the parent queued is the parent's."""
+        """Start empty in a child: what waits is the parent's."""
         self._start_afresh()
-        for sink in self._outlets():
+        for sink in self._sinks:
             sink.forget()
 
     def end(self) -> None:
         """Send at once what is recorded from now on: the exit handler has run."""
         self._closed = self._closed or "exit"
 
-    # What a spool does otherwise
-
-    exit_seconds: float = EXIT_SECONDS
-    """How long the end may wait for the last delivery."""
-
-    def begin(self, record: tuple[Any, ...]) -> None:
-        """Keep what is to be sent of an interaction if this process dies before it finishes."""
-
-    def _outlets(self) -> Iterable[Sink]:
-        return self._sinks
+    # The worker's side
 
     def _waiting(self) -> bool:
         """Return whether there is something to send; called with a lock held."""
-        return bool(self.records) or self._batch is not None
-
-    def _look_around(self) -> None:
-        """Do what is to be done now and then on the worker."""
-
-    def _is_behind(self, goal: int) -> bool:
-        """Return whether some of the first `goal` records is not settled, or something else that cannot wait."""
-        return self.ledger.settled < goal
-
-    # The worker's side
+        if self.records or self._batch is not None:
+            return True
+        return self._store is not None and self._store.waiting
 
     def _run(self) -> None:
         try:
@@ -284,7 +296,8 @@ class Pipeline:
             self._wake.wait(self._settings.flush_interval)
             self._wake.clear()
             closing = self._closed is not None
-            self._look_around()
+            if self._store is not None and not closing:
+                self._store.look_around()
             if self._waiting():
                 quiet_since = time.monotonic()
                 with self._sending:
@@ -301,7 +314,7 @@ class Pipeline:
                     self._start()
                 with self.ledger.changed:
                     self.ledger.changed.notify_all()
-                for sink in self._outlets():
+                for sink in self._sinks:
                     sink.release()
                 return
 
@@ -322,12 +335,12 @@ class Pipeline:
         What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
         """
         goal = self.ledger.made.total
-        while self._waiting() and not self._hopeless:
+        while not self._hopeless:
             batch = self._batch or self._fill()
-            if batch.size == 0:
+            if batch is None:
+                return
+            if batch.size == 0:  # nothing of it is in the sample
                 self._batch = None
-                if not self.records:
-                    return
                 continue
             if self._batch is not batch:  # given up by `shutdown` meanwhile, which counted what was in it then
                 self.ledger.lose(batch.account, batch.give_up(), "shutdown")
@@ -344,6 +357,10 @@ class Pipeline:
             elif not (self._hurry or self._closed or self._is_behind(goal)):
                 return
 
+    def _is_behind(self, goal: int) -> bool:
+        """Return whether some of the first `goal` records is not settled, or something that dead processes left."""
+        return self.ledger.settled < goal or (self._store is not None and self._store.adopted)
+
     def _pause(self, wait: float) -> None:
         """Wait before the next attempt; a flush or the end cuts it short."""
         deadline = time.monotonic() + wait
@@ -353,45 +370,37 @@ class Pipeline:
                 self.ledger.report()
                 time.sleep(min(left, self._settings.flush_interval, _NAP))
 
-    def _fill(self) -> Batch:
-        ledger, most = self.ledger, self._settings.batch_size
-        batch = self._batch = Batch(self._sinks, ledger.memory)
-        while self.records and batch.size < most and batch.bytes < _BATCH_BYTES:
+    def _fill(self) -> Batch | None:
+        """Return the next batch, from the queue or else from the disk; None where nothing can be had."""
+        if not self.records:
+            self._batch = None if self._store is None else self._store.batch()
+            return self._batch
+        most = self._settings.batch_size
+        batch = self._batch = Batch(self._shaping.sinks, self.ledger.memory)
+        while batch.size < most and batch.bytes < _BATCH_BYTES:
             until = time.monotonic() + _SLICE
             while batch.size < most and time.monotonic() < until:
-                try:
-                    record = self.records.popleft()
-                except IndexError:
-                    break
-                ledger.taken += 1
-                self._take(batch, record)
-            if not self.records:
-                self.size = 0
-                break
+                record = self._pop(self._take)
+                if record is None:
+                    return batch
+                self._add(batch, record)
             time.sleep(_PAUSE)
         return batch
 
-    def _take(self, batch: Batch, record: tuple[Any, ...]) -> None:
-        size = weigh(record)  # before `self.size` is read: another thread may run in there
-        self.size -= size
-        trace = record[TRACE] or new_trace_id()
-        if self._is_out(trace):
-            self._settle(batch, 1, {"sampled": 1})
-            return
+    def _add(self, batch: Batch, record: tuple[Any, ...]) -> None:
+        if self._store is not None:
+            batch.span_ids.append(bytes.fromhex(record[SPAN][-16:]))
         try:
-            if self._short is not None and (encoded := self._short(record, trace)) is not None:
-                batch.put(encoded)
+            span = self._shaping.span(record, record[TRACE] or new_trace_id())
+            if span is None:
+                self.ledger.lose(batch.account, 1, "sampled")
             else:
-                batch.add(self._shape(Record.of(record, trace)))
+                batch.add(span)
         except BaseException as error:  # a hook may ask for what a cancelled task came to
-            self._settle(batch, 1, {"encoding": 1})
+            self.ledger.lose(batch.account, 1, "encoding")
             if isinstance(error, KeyboardInterrupt):
                 raise
             log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
-
-    def _is_out(self, trace: str) -> bool:
-        """Return whether a trace is not in the sample."""
-        return self._sample_below is not None and int(trace[:8], 16) >= self._sample_below
 
     def _attempt(self, batch: Batch) -> float | None:
         settled, dropped, wait = batch.attempt(self._until)
@@ -405,4 +414,7 @@ class Pipeline:
         return wait
 
     def _settle(self, batch: Batch, settled: int, dropped: Mapping[str, int]) -> None:
+        batch.settle(settled)  # before a flush hears of it: the process may die behind it
+        if self._store is not None and not batch.todo:
+            self._store.settle_elsewhere(batch.span_ids)
         self.ledger.settle(batch.account, settled, dropped)

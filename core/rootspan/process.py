@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import weakref
-from functools import partial
 from typing import Final
 
 from rootspan.errors import ConfigurationError
@@ -36,20 +35,15 @@ def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
         from rootspan.delivery import sinks
-        from rootspan.dialect import to_span
-        from rootspan.draft import Plan
-        from rootspan.shortcut import shortcut
+        from rootspan.shaping import Shaping
 
-    plan = Plan(settings)
-    shape = partial(to_span, plan=plan)
-    shorten = partial(shortcut, plan)
-    pipeline: Pipeline
+    store = None
     if settings.spool:
-        from rootspan.spooling import SpoolingPipeline
+        from rootspan.store import Store
 
-        pipeline = SpoolingPipeline(settings, shape, shorten=shorten, on_start=_outlive_multiprocessing)
-    else:
-        pipeline = Pipeline(settings, shape, sinks(settings), shorten=shorten, on_start=_outlive_multiprocessing)
+        store = Store(settings)
+    shaping = Shaping(settings, sinks(settings)) if store is None else store.shaping
+    pipeline = Pipeline(settings, shaping, store, on_start=_outlive_multiprocessing)
     recorder = Recorder(settings, pipeline)
     pipeline.owner = recorder  # a worker keeps it alive, and so known to `_at_exit`, while something is queued
     if _exiting:

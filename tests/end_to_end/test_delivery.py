@@ -358,14 +358,15 @@ def test_the_worker_survives_an_error_of_its_own(caplog: pytest.LogCaptureFixtur
     exporter = Exporter()
     tracker = Tracker(exporters=[exporter])
     pipeline = tracker._recorder.pipeline
-    shape = pipeline._shape
+    shaping: Any = pipeline._shaping
+    shape = shaping._shape
 
     def broken(record: Any) -> Any:
         if record.name == "broken":
             raise RuntimeError("a mistake")
         return shape(record)
 
-    pipeline._shape = broken
+    shaping._shape = broken
     tracker.track_ai("broken")
     tracker.track_ai("whole")
     assert tracker.flush(10)

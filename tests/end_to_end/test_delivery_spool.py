@@ -16,7 +16,7 @@ import pytest
 from programs import adds_up, ids, run, track
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
-from rootspan import spooling as spooling_module
+from rootspan import store as store_module
 from rootspan.errors import ConfigurationError
 from rootspan.journal import Journal
 from rootspan.spool import Spool
@@ -25,7 +25,7 @@ from sinks import Sink, hang, partial
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spooling_module, "_LOOK_AROUND", 0.05)
+    monkeypatch.setattr(store_module, "_LOOK_AROUND", 0.05)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_delivery_08_an_interaction_that_ended_on_a_full_disk_comes_once(
         import errno
         from rootspan.segment import Pen
         turn = rootspan.begin("turn", input="Hi")
-        if SETTLED: rootspan.default_tracker._recorder.pipeline._spool._retry_at = 1e12  # the disk failed before
+        if SETTLED: rootspan.default_tracker._recorder.pipeline._store._spool._retry_at = 1e12  # the disk failed before
         def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
         Pen.write = full
         turn.finish("Hello!")
@@ -484,11 +484,11 @@ def test_a_hook_that_records_does_not_go_in_circles(sink: Sink, directory: Path)
 
 def test_a_mistake_of_our_own_costs_one_record(sink: Sink, directory: Path, caplog: Any) -> None:
     with spooling(sink, directory) as tracker:
-        pipeline = tracker._recorder.pipeline
-        shape, pipeline._shape = pipeline._shape, lambda record: 1 / 0  # type: ignore[assignment, return-value]
+        shaping: Any = tracker._recorder.pipeline._shaping
+        shape, shaping._shape = shaping._shape, lambda record: 1 / 0
         tracker.track_ai("broken", error="no answer")  # an event that is not plain
         turn = tracker.begin("turn")
-        pipeline._shape = shape
+        shaping._shape = shape
         turn.finish()
         assert tracker.flush(60)
         assert adds_up(tracker)["dropped"] == {"encoding": 1}
@@ -499,7 +499,9 @@ def test_delivery_08_what_memory_delivered_does_not_come_again_as_unfinished(sin
     sink.script(lambda request: 503 if sink.spans else None)  # an outage begins behind the first ten
     with spooling(sink, directory, batch_size=10) as tracker:
         turns = [tracker.begin("turn") for _ in range(35)]
-        spool = tracker._recorder.pipeline._spool  # type: ignore[attr-defined]  # it is a SpoolingPipeline
+        store = tracker._recorder.pipeline._store
+        assert store is not None
+        spool = store._spool
         spool._retry_at = float("inf")  # the disk fails
         for turn in turns:
             turn.finish()
@@ -554,7 +556,8 @@ def test_delivery_13_what_is_given_up_while_more_is_found_is_counted_as_found(
 
 def test_a_look_around_that_fails_leaves_the_worker_alive(sink: Sink, directory: Path, caplog: Any) -> None:
     with spooling(sink, directory) as tracker:
-        tracker._recorder.pipeline._spool.adopt = lambda: 1 / 0  # type: ignore[attr-defined]
+        store: Any = tracker._recorder.pipeline._store
+        store._spool.adopt = lambda: 1 / 0
         sent = track(tracker, 3)
         assert tracker.flush(60)
     assert ids(sink) == sent

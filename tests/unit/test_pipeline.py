@@ -320,16 +320,16 @@ def test_what_is_left_out_by_the_sample_rate_makes_no_request(sink: Sink, monkey
 def test_delivery_11_whatever_encoding_raises_costs_its_record_only(
     error: type[BaseException], tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = pipeline_of(tracker)
-    shape = queue._shape
+    shaping: Any = pipeline_of(tracker)._shaping
+    shape = shaping._shape
 
     def broken(record: Any) -> Any:
         if record.name == "broken":
             raise error
         return shape(record)
 
-    monkeypatch.setattr(queue, "_short", None)
-    monkeypatch.setattr(queue, "_shape", broken)
+    monkeypatch.setattr(shaping, "_short", None)
+    monkeypatch.setattr(shaping, "_shape", broken)
     for name in ("before", "broken", "after"):
         tracker.track_ai(name)
     assert tracker.flush(10)
@@ -344,8 +344,8 @@ def test_a_ctrl_c_while_a_record_is_encoded_passes_and_the_record_is_counted(
         raise KeyboardInterrupt
 
     queue = pipeline_of(tracker)
-    monkeypatch.setattr(queue, "_short", None)
-    monkeypatch.setattr(queue, "_shape", interrupted)
+    monkeypatch.setattr(queue._shaping, "_short", None)
+    monkeypatch.setattr(queue._shaping, "_shape", interrupted)
     with queue._lock:  # so that no worker takes it
         tracker.track_ai("event")
     with pytest.raises(KeyboardInterrupt):
@@ -494,5 +494,5 @@ def test_a_ctrl_c_while_a_beginning_is_written_to_the_spool_counts_nothing_until
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
     queue = pipeline_of(tracker)
     queue.records, queue.size = deque(), 1 << 40  # threads lost steps of it
-    queue._crowded()
+    queue.attend()
     assert queue.size == 0

@@ -252,7 +252,7 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(_MOST + 10):
         ways.tracker.track_ai(f"event {number}", user_id=f"u{number}", properties={f"k{number}": number})
     assert all(short == long for short, long in ways.both())
-    writer = ways.pipeline._short.__self__
+    writer = ways.pipeline._shaping._short.__self__
     for known in (writer._heads, writer._people, writer._keys, writer._pairs):
         assert len(known) == 10
     for number in range(_MOST + 10):
