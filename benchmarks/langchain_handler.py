@@ -134,13 +134,13 @@ def run(calls: Callable[[], object], tracker: rootspan.Tracker, number: int) -> 
     gc.collect()  # or one batch pays for what the others left
     tracker.track_ai("wake")  # so that the worker is there before and after
     tracker.flush()
-    worker = pipeline.worker
+    worker = pipeline.queue.worker
     began, process, background = time.perf_counter(), time.process_time(), spent(worker)
     calls()
     invoked = time.perf_counter()
     tracker.flush()
     delivered = time.perf_counter()
-    assert pipeline.worker is worker
+    assert pipeline.queue.worker is worker
     background = spent(worker) - background
     callers = time.process_time() - process - background
     return Took(*(seconds / number for seconds in (invoked - began, delivered - began, callers, background)))

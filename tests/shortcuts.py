@@ -23,19 +23,20 @@ class Ways:
     def __init__(self, **options: Any) -> None:
         self._tracker = Tracker(endpoint="http://127.0.0.1:9", **options)
         self.pipeline: Any = self._tracker._recorder.pipeline
+        self.queue = self.pipeline.queue
         self._shaping = self.pipeline._shaping
 
     @property
     def tracker(self) -> Tracker:
         """What to record with."""
         # Which leaves them in the queue; each time, because a test of forks has every tracker forget its worker.
-        self.pipeline.worker = threading.current_thread()
+        self.queue.worker = threading.current_thread()
         return self._tracker
 
     @property
     def records(self) -> list[tuple[Any, ...]]:
         """What was recorded since the last call of `both`."""
-        return list(self.pipeline.records)
+        return list(self.queue.records)
 
     @property
     def exists(self) -> bool:
@@ -46,8 +47,8 @@ class Ways:
         """What each record since the last call becomes on the short way and on the long one."""
         records = self.records
         assert records, "nothing was recorded"
-        self.pipeline.records.clear()
-        self.pipeline.size = 0
+        self.queue.records.clear()
+        self.queue.size = 0
         (sink,) = self._shaping.sinks
         return [
             (

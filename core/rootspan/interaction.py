@@ -149,7 +149,7 @@ class Opening(Tracking):
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
         span.bare = bare  # a decorated function never is: its generator never enters `with`
-        if recorder.pipeline.spools:
+        if recorder.queue.spools:
             recorder.began(span)
         return handle(Interaction, recorder, span, True, bare)
 

@@ -1,4 +1,4 @@
-"""Brings records from the caller's thread to their sinks: one byte-bounded queue and one worker."""
+"""Sends what waits in a tracker's queue and spool: one worker, and the end of the process."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.batch import Batch
 from rootspan.forks import forked, home
-from rootspan.ids import new_trace_id
 from rootspan.ledger import Ledger
 from rootspan.log import log
-from rootspan.record import SPAN, TRACE
+from rootspan.queue import Queue
 from rootspan.sink import Sink
-from rootspan.weights import weigh
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
@@ -27,13 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EXIT_SECONDS", "Pipeline"]
 
-_SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
-_PAUSE: Final = 0.0005  # seconds between two slices
-_BATCH_BYTES: Final = 4 << 20
+_PAUSE: Final = 0.0005  # seconds between two looks at a worker that is just being started
 _NAP: Final = 0.2  # seconds in which a crowded queue does not wake the worker again; nor can a flush or the end
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
-_CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _KEPT_SECONDS: Final = 1.0  # likewise, where a spool holds what is not delivered
 
@@ -47,7 +40,7 @@ class _Wake(threading.Event):
 
 
 class Pipeline:
-    """One tracker's queue and worker; with a spool, records wait there, and in the queue what the disk does not take.
+    """One tracker's worker, which sends what waits in the queue, and with a spool on the disk.
 
     Args:
         settings: the tracker's settings.
@@ -56,8 +49,10 @@ class Pipeline:
         on_start: called when a worker was started.
 
     Attributes:
-        spools: whether records go to the disk, and interactions are announced there when they begin.
+        queue: what callers put.
+        ledger: what became of all of it.
         exit_seconds: how long the end may wait for the last delivery.
+        owner: what lives as long as a worker does.
     """
 
     def __init__(
@@ -68,74 +63,40 @@ class Pipeline:
         self._store = store
         self._sinks: Collection[Sink] = shaping.sinks if store is None else store.sinks
         self._on_start = on_start
-        self.spools = store is not None
         self.exit_seconds = EXIT_SECONDS if store is None else _KEPT_SECONDS
-        self.crowded = min(_CROWDED, settings.max_queue_bytes)
         self.owner: object = None
         self._closed: str | None = "disabled" if settings.disabled else None
+        self.queue = Queue(settings, shaping, store, self._attend)
         self._start_afresh()
         if store is not None and self._closed is None and store.has_orphans():  # they do not wait for a record
             self._start()
 
     def _start_afresh(self) -> None:
         """Set what a forked child must not share with its parent."""
-        self.records: deque[tuple[Any, ...]] = deque()
-        self.size = 0
-        self.ledger = Ledger(self.records, self._settings.on_loss, self._settings.unchosen)
-        self.count = self.ledger.made.add
-        self._take, self._overflow = self.ledger.taken.add, self.ledger.overflowed.add
+        self.ledger = Ledger(self.queue, self._settings.on_loss, self._settings.unchosen)
+        self.queue.start_afresh(self.ledger)
+        if self._store is not None:
+            self._store.start_afresh(self.ledger)
         self._batch: Batch | None = None
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._wake = _Wake()
-        self.worker: threading.Thread | None = None
         self._hurry = False
         self._hopeless = False  # the last attempt of all failed: nothing is taken any more
         self._failures = 0  # attempts that left something to send
         self._until = math.inf  # monotonic seconds after which the end begins no further attempt
-        if self._store is not None:
-            self._store.start_afresh(self.ledger)
 
-    # The caller's side
+    # The thread
 
-    def begin(self, record: tuple[Any, ...]) -> None:
-        """Keep on the disk what is to be sent of an interaction if this process dies before it finishes."""
-        if self._store is not None and self._closed is None:
-            self._store.begin(record)
-
-    def put(self, record: tuple[Any, ...], size: int) -> None:
-        """Keep a record on the disk, or queue it as one of about `size` bytes; never raises."""
-        if self._store is not None and self._closed not in ("shutdown", "disabled") and self._store.keep(record):
-            if self.worker is None:
-                self._start()
-            return
-        self.count()
-        self.records.append(record)
-        self.size = size = self.size + size
-        if size > self.crowded or self.worker is None:
-            self.attend()
-
-    def attend(self) -> None:
+    def _attend(self) -> None:
         """See to it that a worker runs; where the queue is crowded, wake it, and drop the oldest beyond the bound."""
-        if self.size > self.crowded:
-            while self.size > self._settings.max_queue_bytes and self._pop(self._overflow) is not None:
-                pass
+        queue = self.queue
+        if queue.size > queue.crowded:
+            queue.shorten()
             if not self._wake.is_set():
                 self._wake.set()
-        if self.worker is None:
+        if queue.worker is None:
             self._start()
-
-    def _pop(self, count: Callable[[], object]) -> tuple[Any, ...] | None:
-        """Take the oldest record out of the queue, and count it."""
-        try:
-            record = self.records.popleft()
-        except IndexError:
-            self.size = 0  # threads lost steps of it
-            return None
-        count()
-        size = weigh(record)  # before `self.size` is read: another thread may run in there
-        self.size -= size
-        return record
 
     def _start(self) -> None:
         if self._closed is not None:
@@ -147,15 +108,15 @@ class Pipeline:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self.worker is not None:
+            if self.queue.worker is not None:
                 return
-            self.worker = worker
+            self.queue.worker = worker
         finally:
             self._lock.release()
         try:
             worker.start()
         except RuntimeError as error:
-            self.worker = None
+            self.queue.worker = None
             if "interpreter shutdown" in str(error):
                 self.end()
                 self._refuse("exit")
@@ -164,7 +125,7 @@ class Pipeline:
 
     def _restart(self) -> None:
         """See to it that something is sent although no thread could be had, or it was killed."""
-        if self.worker is None and self._closed is None and self._waiting():
+        if self.queue.worker is None and self._closed is None and self._waiting():
             self._start()
 
     def _refuse(self, reason: str) -> None:
@@ -185,13 +146,7 @@ class Pipeline:
 
     def _discard(self, reason: str) -> None:
         """Count everything that waits here as lost."""
-        lost = 0
-        with suppress(IndexError):
-            while True:
-                self.records.popleft()
-                lost += 1
-        self.size = 0
-        self.ledger.lose(self.ledger.untaken, lost, reason)
+        self.ledger.lose(self.ledger.untaken, self.queue.clear(), reason)
         batch, self._batch = self._batch, None
         if batch is not None:
             left, loss = batch.give_up(), batch.loss(reason)
@@ -206,7 +161,7 @@ class Pipeline:
         if not home[0]:
             forked()
         stats = self.ledger.stats()
-        return {**stats, "recovered": self.ledger.recovery()} if self.spools else stats
+        return {**stats, "recovered": self.ledger.recovery()} if self._store else stats
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything recorded so far is settled; return whether it was within `timeout` seconds."""
@@ -215,7 +170,7 @@ class Pipeline:
         ledger, failures = self.ledger, self._failures
         target = ledger.made.total
         deadline = time.monotonic() + timeout
-        if threading.current_thread() is self.worker:
+        if threading.current_thread() is self.queue.worker:
             return ledger.settled >= target
         self._hurry = True
         self._wake.set()
@@ -223,7 +178,7 @@ class Pipeline:
         with ledger.changed:
             while ledger.settled < target:
                 left = deadline - time.monotonic()
-                if left <= 0 or self.worker is None:
+                if left <= 0 or self.queue.worker is None:
                     return False
                 if ledger.unheard and self._failures > failures:
                     return False
@@ -237,23 +192,25 @@ class Pipeline:
         """
         if self._closed is not None:
             return True
-        if at_exit and not self.records:
+        if at_exit and not self.queue.records:
             timeout = min(timeout, self.exit_seconds)
         self._restart()
         self._until = deadline = time.monotonic() + timeout
         self._closed = "exit" if at_exit else "shutdown"
+        if not at_exit:
+            self.queue.store = None
         self._hurry = True
         self._wake.set()
-        worker = self.worker
+        worker = self.queue.worker
         while worker is not None and worker is not threading.current_thread():
             try:
                 worker.join(max(0.0, deadline - time.monotonic()))
                 break
             except RuntimeError:  # another thread is just starting it
-                if self.worker is not worker or time.monotonic() > deadline:
+                if self.queue.worker is not worker or time.monotonic() > deadline:
                     break
                 time.sleep(_PAUSE)
-        self.worker = None
+        self.queue.worker = None
         self._hopeless = self._waiting()
         self._discard("shutdown")
         self.ledger.report(last=True)
@@ -279,7 +236,7 @@ class Pipeline:
 
     def _waiting(self) -> bool:
         """Return whether there is something to send; called with a lock held."""
-        if self.records or self._batch is not None:
+        if self.queue.records or self._batch is not None:
             return True
         return self._store is not None and self._store.waiting
 
@@ -287,8 +244,8 @@ class Pipeline:
         try:
             self._work()
         finally:
-            if self.worker is threading.current_thread():  # something killed it: the next record starts another
-                self.worker = None
+            if self.queue.worker is threading.current_thread():  # something killed it: the next record starts another
+                self.queue.worker = None
 
     def _work(self) -> None:
         quiet_since = time.monotonic()
@@ -305,10 +262,10 @@ class Pipeline:
             self.ledger.report()
             if closing or time.monotonic() - quiet_since > _IDLE:
                 with self._lock:
-                    self.worker = None
+                    self.queue.worker = None
                     # A record whose caller saw the worker still there must not wait for the next one.
                     if self._waiting() and not closing:
-                        self.worker = threading.current_thread()
+                        self.queue.worker = threading.current_thread()
                         continue
                 if self._waiting() and not closing:  # its caller found the lock taken, after the look
                     self._start()
@@ -372,35 +329,12 @@ class Pipeline:
 
     def _fill(self) -> Batch | None:
         """Return the next batch, from the queue or else from the disk; None where nothing can be had."""
-        if not self.records:
+        if not self.queue.records:
             self._batch = None if self._store is None else self._store.batch()
             return self._batch
-        most = self._settings.batch_size
         batch = self._batch = Batch(self._shaping.sinks, self.ledger.memory)
-        while batch.size < most and batch.bytes < _BATCH_BYTES:
-            until = time.monotonic() + _SLICE
-            while batch.size < most and time.monotonic() < until:
-                record = self._pop(self._take)
-                if record is None:
-                    return batch
-                self._add(batch, record)
-            time.sleep(_PAUSE)
+        self.queue.fill(batch)
         return batch
-
-    def _add(self, batch: Batch, record: tuple[Any, ...]) -> None:
-        if self._store is not None:
-            batch.span_ids.append(bytes.fromhex(record[SPAN][-16:]))
-        try:
-            span = self._shaping.span(record, record[TRACE] or new_trace_id())
-            if span is None:
-                self.ledger.lose(batch.account, 1, "sampled")
-            else:
-                batch.add(span)
-        except BaseException as error:  # a hook may ask for what a cancelled task came to
-            self.ledger.lose(batch.account, 1, "encoding")
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            log(logging.ERROR, "rootspan could not encode one record; it is counted as dropped", exc_info=True)
 
     def _attempt(self, batch: Batch) -> float | None:
         settled, dropped, wait = batch.attempt(self._until)

@@ -19,10 +19,10 @@ from rootspan.ids import is_id, new_ids, new_span_id
 from rootspan.log import log
 from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
 from rootspan.pipeline import Pipeline
+from rootspan.queue import RECORD_BYTES, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings
-from rootspan.weights import RECORD_BYTES, weigh
 
 __all__ = ["Recorder"]
 
@@ -35,7 +35,7 @@ class Recorder(Arguments):
 
     Args:
         settings: the checked configuration.
-        pipeline: the queue and its worker.
+        pipeline: where records go.
     """
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
@@ -47,6 +47,7 @@ class Recorder(Arguments):
         self.sessions: OrderedDict[str, OpenSpan] = OrderedDict()
         self.past: OrderedDict[str, tuple[Holder, bool]] = OrderedDict()  # whose they were, and whether completed
         self.pipeline = pipeline
+        self.queue = pipeline.queue
 
     def start_afresh(self) -> None:
         """In a forked child: the parent's open spans are parents here, and only the parent finishes them."""
@@ -211,7 +212,7 @@ class Recorder(Arguments):
                 size += len(output) if type(output) is str else weight(output)
         else:
             size = weigh(record)
-        self.pipeline.put(record, size)
+        self.queue.put(record, size)
         return True
 
     def step(
@@ -240,13 +241,13 @@ class Recorder(Arguments):
             kind, parent, span_id, parent, link, now, name, inherited, None, None, None, None, input, output, None,
             start, None, None, None, None if error is None else "failure", error, fields or None,
         )  # fmt: skip
-        self.pipeline.put(record, weigh(record))
+        self.queue.put(record, weigh(record))
         return span_id
 
     def began(self, span: OpenSpan) -> None:
         """Let a spool know of an interaction, for the case that this process dies before it finishes."""
-        if self.pipeline.spools and span in self.open:
-            self.pipeline.begin((
+        if self.queue.spools and span in self.open:
+            self.queue.begin((
                 span.kind, span.ids, span.ids, None if span.parent is None else span.parent.ids, span.link,
                 span.start, span.name, span.holder.identity, None, None, span.model, span.provider,
                 span.input, None, span.properties, span.start, None, None, None, "unfinished", None, span.fields,
@@ -333,7 +334,7 @@ class Recorder(Arguments):
             Kind.FEEDBACK, None, span_id, None, target, time_ns(), name, identity, None, None, None, None, None, None,
             None, None, None, None, None, None, None, fields,
         )  # fmt: skip
-        self.pipeline.put(record, weigh(record))
+        self.queue.put(record, weigh(record))
         return span_id
 
     # Sessions by id

@@ -87,7 +87,7 @@ class RequestRoot:
         if options.record == "all":
             if options.links:
                 self._link()
-            if recorder.pipeline.spools:
+            if recorder.queue.spools:
                 recorder.began(span)
 
     @property

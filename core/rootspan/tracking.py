@@ -14,10 +14,10 @@ from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
+from rootspan.queue import RECORD_BYTES
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope
-from rootspan.weights import RECORD_BYTES
 
 __all__ = ["Tracking"]
 
@@ -167,15 +167,15 @@ class Tracking:
             )  # fmt: skip
             if rest is not None:
                 record += rest
-            pipeline = recorder.pipeline
-            if pipeline.spools:
-                pipeline.put(record, size)
+            queue = recorder.queue
+            if queue.spools:
+                queue.put(record, size)
             else:  # what `put` does, without its call: a twentieth of the whole
-                pipeline.count()
-                pipeline.records.append(record)
-                pipeline.size = size = pipeline.size + size
-                if size > pipeline.crowded or pipeline.worker is None:
-                    pipeline.attend()
+                queue.count()
+                queue.records.append(record)
+                queue.size = size = queue.size + size
+                if size > queue.crowded or queue.worker is None:
+                    queue.attend()
         except Exception:
             recorder.own_error()
         return span_id

@@ -415,12 +415,12 @@ def test_an_idle_worker_ends_and_the_next_record_starts_another(monkeypatch: pyt
     monkeypatch.setattr(pipeline_module, "_IDLE", 0.3)
     exporter = InMemorySpanExporter()  # which takes nothing after its shutdown
     tracker = Tracker(exporters=[exporter], flush_interval=0.05)
-    assert tracker._recorder.pipeline.worker is None  # no thread before the first record
+    assert tracker._recorder.pipeline.queue.worker is None  # no thread before the first record
     track(tracker, 1)
-    worker = tracker._recorder.pipeline.worker
+    worker = tracker._recorder.pipeline.queue.worker
     assert worker is not None
     worker.join(10)
-    assert tracker._recorder.pipeline.worker is None
+    assert tracker._recorder.pipeline.queue.worker is None
     track(tracker, 1)
     assert tracker.flush(10)
     assert len(exporter.get_finished_spans()) == 2
@@ -432,7 +432,7 @@ def test_an_idle_worker_lets_go_of_its_connection(sink: Sink, monkeypatch: pytes
     tracker = Tracker(endpoint=sink.url, flush_interval=0.05)
     for _ in range(2):
         track(tracker, 1)
-        worker = tracker._recorder.pipeline.worker
+        worker = tracker._recorder.pipeline.queue.worker
         assert worker is not None
         worker.join(10)
     assert len(sink.spans) == 2

@@ -264,7 +264,7 @@ def test_a_worker_that_was_killed_is_replaced(tracker: Tracker, sink: Sink, monk
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.ledger, "report", killed)
         tracker.track_ai("event")
-        until(lambda: pipeline.worker is None)
+        until(lambda: pipeline.queue.worker is None)
     tracker.track_ai("later")
     assert tracker.flush(30)
     assert {span.name for span in sink.spans} == {"event", "later"}

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from rootspan import Tracker
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
-from rootspan.weights import weigh
+from rootspan.queue import weigh
 from rootspan_ui.children import free_ports
 from sinks import Sink, hang
 
@@ -105,7 +105,7 @@ def test_an_estimate_that_threads_have_spoilt_drops_nothing_for_good(sink: Sink)
     tracker = Tracker(endpoint=sink.url, max_queue_bytes=4 << 20)
     tracker.track_ai("the first one starts the worker")
     assert tracker.flush(20)
-    tracker._recorder.pipeline.size = 30 << 20  # though the queue is empty
+    tracker._recorder.pipeline.queue.size = 30 << 20  # though the queue is empty
     for _ in range(2):
         tracker.track_ai("event")
     assert tracker.flush(20)

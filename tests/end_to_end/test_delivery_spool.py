@@ -641,7 +641,7 @@ def test_an_idle_spool_ends_its_worker_and_starts_another(
     with spooling(sink, directory, flush_interval=0.02) as tracker:
         for _ in range(2):
             track(tracker, 1)
-            worker = tracker._recorder.pipeline.worker
+            worker = tracker._recorder.pipeline.queue.worker
             assert worker is not None
             worker.join(30)
         assert adds_up(tracker)["delivered"] == 2

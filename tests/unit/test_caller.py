@@ -12,7 +12,7 @@ import pytest
 
 from rootspan import Tracker
 from rootspan.ids import forget_ids, new_ids, new_span_id
-from rootspan.weights import weigh
+from rootspan.queue import weigh
 from sinks import Sink
 
 # What a lone event needs: an id, the time, where the code is, a count, and a place in the queue; no call of Python's.
@@ -211,7 +211,7 @@ class Unspeakable(Exception):
 def test_what_is_added_holds_and_is_what_will_be_subtracted(name: str, quiet: Tracker) -> None:
     pipeline = quiet._recorder.pipeline
     WEIGHTS[name](quiet, "warm")
-    size, count = pipeline.size, len(pipeline.records)
+    size, count = pipeline.queue.size, len(pipeline.queue.records)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -220,8 +220,8 @@ def test_what_is_added_holds_and_is_what_will_be_subtracted(name: str, quiet: Tr
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert pipeline.size - size == sum(map(weigh, list(pipeline.records)[count:]))
-    assert after - before < 3 * (pipeline.size - size)  # labels of full length are in no sum
+    assert pipeline.queue.size - size == sum(map(weigh, list(pipeline.queue.records)[count:]))
+    assert after - before < 3 * (pipeline.queue.size - size)  # labels of full length are in no sum
 
 
 def test_a_queued_event_weighs_about_what_the_bound_counts(quiet: Tracker) -> None:
@@ -234,5 +234,5 @@ def test_a_queued_event_weighs_about_what_the_bound_counts(quiet: Tracker) -> No
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    counted = quiet._recorder.pipeline.size
+    counted = quiet._recorder.pipeline.queue.size
     assert after - before < counted, "the bound in bytes would not hold"

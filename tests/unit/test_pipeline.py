@@ -74,7 +74,7 @@ def test_web_80_whatever_is_called_first_notices_a_fork_that_ran_no_hook(
     turn, request = tracker.begin("turn"), open_request(REQUEST, RequestOptions(tracker=tracker))
     assert request is not None
     parents = {turn.trace_id, request.trace_id}
-    assert pipeline_of(tracker).worker is None  # no thread of this process goes on in the child
+    assert pipeline_of(tracker).queue.worker is None  # no thread of this process goes on in the child
     forks.home[0] = 0  # as the kernel leaves it there
     FIRST_CALLS[name](tracker, turn, request)
     assert forks.home[0] == 1
@@ -147,7 +147,7 @@ def test_a_fork_releases_nothing_where_a_signal_ended_the_wait_for_an_import(mon
 def test_a_record_while_another_one_starts_the_worker_is_left_to_that(tracker: Tracker, sink: Sink) -> None:
     with pipeline_of(tracker)._lock:  # a signal's handler may record while this very thread is in there
         tracker.track_ai("in the midst")
-    assert pipeline_of(tracker).worker is None
+    assert pipeline_of(tracker).queue.worker is None
     tracker.track_ai("next")
     assert tracker.flush(10)
     assert names(sink) == ["in the midst", "next"]
@@ -287,20 +287,20 @@ def test_a_record_that_comes_while_the_worker_ends_does_not_wait_for_the_next(
     moment: str, tracker: Tracker, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_IDLE", 0.0)
-    queue = pipeline_of(tracker)
+    pipe = pipeline_of(tracker)
     late = tracker.begin("late")
 
     # Its caller sees the worker that is ending, or finds the lock taken.
     ends = (late.finish, nothing) if moment == "before it says so" else (nothing, late.finish)
-    monkeypatch.setattr(queue, "_lock", Lock(*ends))
+    monkeypatch.setattr(pipe, "_lock", Lock(*ends))
     tracker.track_ai("first")
     assert len(sink.wait(2)) == 2
 
 
 def test_what_is_left_out_by_the_sample_rate_makes_no_request(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = Tracker(endpoint=sink.url, sample_rate=0.0)
-    queue = pipeline_of(tracker)
-    fill, once_more = queue._fill, [lambda: tracker.track_ai("meanwhile")]
+    pipe = pipeline_of(tracker)
+    fill, once_more = pipe._fill, [lambda: tracker.track_ai("meanwhile")]
 
     def filled() -> Any:
         batch = fill()
@@ -308,7 +308,7 @@ def test_what_is_left_out_by_the_sample_rate_makes_no_request(sink: Sink, monkey
             once_more.pop()()
         return batch
 
-    monkeypatch.setattr(queue, "_fill", filled)
+    monkeypatch.setattr(pipe, "_fill", filled)
     tracker.track_ai("first")
     assert tracker.flush(10)
     assert tracker.stats()["dropped"] == {"sampled": 2}
@@ -343,13 +343,13 @@ def test_a_ctrl_c_while_a_record_is_encoded_passes_and_the_record_is_counted(
     def interrupted(record: Any) -> Any:
         raise KeyboardInterrupt
 
-    queue = pipeline_of(tracker)
-    monkeypatch.setattr(queue._shaping, "_short", None)
-    monkeypatch.setattr(queue._shaping, "_shape", interrupted)
-    with queue._lock:  # so that no worker takes it
+    pipe = pipeline_of(tracker)
+    monkeypatch.setattr(pipe._shaping, "_short", None)
+    monkeypatch.setattr(pipe._shaping, "_shape", interrupted)
+    with pipe._lock:  # so that no worker takes it
         tracker.track_ai("event")
     with pytest.raises(KeyboardInterrupt):
-        queue._fill()
+        pipe._fill()
     assert tracker.stats()["dropped"] == {"encoding": 1}
 
 
@@ -367,7 +367,7 @@ def test_what_a_hook_still_looks_at_when_the_end_gives_up_is_counted_once(sink: 
     for turn in turns:
         turn.finish()
     assert looks.wait(30)
-    worker = pipeline_of(tracker).worker
+    worker = pipeline_of(tracker).queue.worker
     assert not tracker.shutdown(0.05)
     goes_on.set()
     assert worker is not None
@@ -382,8 +382,8 @@ def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
-    queue = pipeline_of(tracker)
-    fill, taken, goes_on = queue._fill, threading.Event(), threading.Event()
+    pipe = pipeline_of(tracker)
+    fill, taken, goes_on = pipe._fill, threading.Event(), threading.Event()
 
     def filled() -> Any:
         batch = fill()
@@ -391,10 +391,10 @@ def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
         goes_on.wait(30)
         return batch
 
-    monkeypatch.setattr(queue, "_fill", filled)
+    monkeypatch.setattr(pipe, "_fill", filled)
     tracker.track_ai("kept")
     assert taken.wait(30)
-    worker = queue.worker
+    worker = pipe.queue.worker
     assert not tracker.shutdown(0.05)
     goes_on.set()
     assert worker is not None
@@ -492,7 +492,7 @@ def test_a_ctrl_c_while_a_beginning_is_written_to_the_spool_counts_nothing_until
 
 
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:
-    queue = pipeline_of(tracker)
+    queue = pipeline_of(tracker).queue
     queue.records, queue.size = deque(), 1 << 40  # threads lost steps of it
     queue.attend()
     assert queue.size == 0
