@@ -1,4 +1,7 @@
-"""A directory in which records survive their process: what this one writes, and what it took over from dead ones."""
+"""A directory in which records survive their process: what this one writes, and what it took over from dead ones.
+
+What one process writes is a journal: a file that it locks while it lives, and segments, with one record behind another.
+"""
 
 from __future__ import annotations
 
@@ -250,19 +253,15 @@ class Spool:
     def take(self, most: int, size: int) -> Chunk | None:
         """Return the next spans, in turn our own and those of dead processes: neither waits for all the others."""
         self._own_first = not self._own_first
-        chunk = self._take_own(most, size) if self._own_first else None
-        while chunk is None and self._adopted:
-            if (chunk := self._take(self._adopted[0], most, size)) is None:
-                self._adopted.pop(0).delete()
-        return chunk or self._take_own(most, size)
-
-    def _take_own(self, most: int, size: int) -> Chunk | None:
-        return None if self._own is None else self._take(self._own, most, size)
-
-    def _take(self, journal: Journal, most: int, size: int) -> Chunk | None:
-        chunk, damaged = journal.take(most, size)
-        self._ledger.lose(self.account(journal), damaged, "damaged")
-        return chunk
+        for journal in sorted(self._journals(), key=lambda journal: journal.own is not self._own_first):
+            chunk, damaged = journal.take(most, size)
+            self._ledger.lose(self.account(journal), damaged, "damaged")
+            if chunk is not None:
+                return chunk
+            if journal in self._adopted:  # `close` may have let go of it meanwhile
+                self._adopted.remove(journal)
+                journal.delete()
+        return None
 
     def account(self, journal: Journal) -> Account:
         """Return what counts what became of a journal's spans."""

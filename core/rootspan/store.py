@@ -1,4 +1,8 @@
-"""Where records wait on the disk: a caller writes each before its call returns, the worker reads and sends them."""
+"""Where records wait on the disk: a caller writes each before its call returns, the worker reads and sends them.
+
+A record's way there is `Queue.put`, `Store.keep`, `Spool.append`, `Pen.write`. From there it is taken by `Store.batch`,
+`Spool.take`, `Journal.take`, `Segment.take`; once it is sent, `Batch.settle`, `Chunk.settle`, `Journal.note` say so.
+"""
 
 from __future__ import annotations
 
