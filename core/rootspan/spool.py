@@ -99,22 +99,20 @@ class Spool:
         """Write an encoded span, and count it; return False where memory has to take it."""
         begun = span_id in self._begun
         record = frame(SegmentKind.FINISH if begun else SegmentKind.EVENT, span_id, span)
+        written = False
         try:
             pen = self._write(record, counts=True)
-            if pen is None:
-                return False
-            if begun:
+            written = pen is not None
+            if begun and pen is not None:
                 self._end(span_id, pen)
         except (KeyboardInterrupt, SystemExit):  # of a signal's handler, which runs when the write is over
-            self._count()
+            written = True
             raise
-        self._count()
-        return True
-
-    def _count(self) -> None:
-        """Count what is written; its thread still holds the pen then, and so its file is not deleted unseen."""
-        self._ledger.made.add()
-        self._ledger.written.add()
+        finally:
+            if written:  # while this thread holds the pen: before that is gone, `close` deletes no file
+                self._ledger.made.add()
+                self._ledger.written.add()
+        return written
 
     def end_elsewhere(self, span_id: bytes) -> None:
         """Note that memory took the end of an interaction, if it began here."""
