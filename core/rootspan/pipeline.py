@@ -197,19 +197,13 @@ class Pipeline:
         self._restart()
         self._until = deadline = time.monotonic() + timeout
         self._closed = "exit" if at_exit else "shutdown"
-        if not at_exit:
+        if not at_exit:  # what is recorded behind the exit handler is still worth a place on the disk
             self.queue.store = None
         self._hurry = True
         self._wake.set()
         worker = self.queue.worker
-        while worker is not None and worker is not threading.current_thread():
-            try:
-                worker.join(max(0.0, deadline - time.monotonic()))
-                break
-            except RuntimeError:  # another thread is just starting it
-                if self.queue.worker is not worker or time.monotonic() > deadline:
-                    break
-                time.sleep(_PAUSE)
+        if worker is not None and worker is not threading.current_thread():
+            self._join(worker, deadline)
         self.queue.worker = None
         self._hopeless = self._waiting()
         self._discard("shutdown")
@@ -221,6 +215,16 @@ class Pipeline:
         if self._store is not None:
             self._store.close(last=at_exit)
         return ended and not self.ledger.dropped()["shutdown"] and not self.ledger.spooled
+
+    def _join(self, worker: threading.Thread, deadline: float) -> None:
+        while True:
+            try:
+                worker.join(max(0.0, deadline - time.monotonic()))
+                return
+            except RuntimeError:  # another thread is just starting it
+                if self.queue.worker is not worker or time.monotonic() > deadline:
+                    return
+                time.sleep(_PAUSE)
 
     def after_fork(self) -> None:
         """Start empty in a child: what waits is the parent's."""
