@@ -117,7 +117,8 @@ def _modality(fields: Mapping[str, Any], mime: Any) -> str:
     return next((modality for modality in _MODALITIES if modality in hint), "document")
 
 
-_PARTS: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+_Shape = Callable[[dict[str, Any]], dict[str, Any]]
+_PARTS: Final[Mapping[str, _Shape]] = {
     **dict.fromkeys(("text", "input_text", "output_text", "refusal"), _said),
     **dict.fromkeys(("reasoning", "thinking", "redacted_thinking"), _reasoned),
     **dict.fromkeys(
@@ -131,6 +132,7 @@ _PARTS: Final[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     ),
     **dict.fromkeys(("input_file", "blob", "uri"), _media),
 }
+_AUTHORS: Final[Mapping[_Shape, str]] = {_reasoned: "assistant", _tool_call: "assistant", _tool_answer: "tool"}
 _UNTYPED: Final = (
     ("functionCall", _tool_call),
     ("function_call", _tool_call),
@@ -183,12 +185,12 @@ def _role(fields: Mapping[str, Any], default: str) -> str:
     role = fields.get("role")
     if isinstance(role, str):
         return _ROLES.get(role.lower(), role)
-    kind = str(fields.get("type", "")).lower()
-    if kind in _ROLES:
-        return _ROLES[kind]
-    if _PARTS.get(kind) is _tool_answer:
-        return "tool"
-    return "assistant" if _PARTS.get(kind) in (_tool_call, _reasoned) else default
+    return _ROLES.get(str(fields.get("type", "")).lower(), default)
+
+
+def _author(part: Mapping[str, Any], default: str) -> str:
+    """Return whose a part is that stands where messages do."""
+    return _AUTHORS.get(_PARTS[part["type"]], default)
 
 
 def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
@@ -235,11 +237,11 @@ def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     if not items or not all(fields or _is_part(item) for fields, item in zip(found, items, strict=True)):
         nested = items[0] if len(items) == 1 else None  # LangChain's batches
         return _listed(nested, role) if is_array(nested) else None
-    if not any(found) and all(_role(item, role) in (role, "assistant") for item in items):
+    if not any(found) and all(_author(item, role) in (role, "assistant") for item in items):
         return [{"role": role, "parts": [_part(item) for item in items]}]  # the content of one message
     messages: list[dict[str, Any]] = []
     for said, fields, item in zip(spoken, found, items, strict=True):
-        message = said or (_message(fields, role) if fields else {"role": _role(item, role), "parts": [_part(item)]})
+        message = said or (_message(fields, role) if fields else {"role": _author(item, role), "parts": [_part(item)]})
         if reason := first(fields or {}, *_FINISH):
             message["finish_reason"] = reason
         messages.append(message)

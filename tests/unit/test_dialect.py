@@ -543,6 +543,8 @@ FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "argu
         ({"role": "assistant", "content": "", "tool_calls": [FUNCTION, "odd"]}, [CALL, text("odd")]),
         ({"role": "assistant", "content": [text("a"), TOOL_USE]}, [text("a"), CALL]),
         ([{"type": "text", "text": "a"}, TOOL_USE], [text("a"), CALL]),
+        ([FUNCTION], [CALL]),
+        (FUNCTION, [CALL]),
         ([{**TOOL_USE, "input": {}, "partial_json": '{"q": "x"}'}], [CALL]),
         ([{**TOOL_USE, "input": {}}], [{**CALL, "arguments": {}}]),
         ([{"type": "tool_call_chunk", "name": "search", "args": '{"q": "x"}', "id": "c1", "index": 0}], [CALL]),
