@@ -132,7 +132,10 @@ _PARTS: Final[Mapping[str, _Shape]] = {
     ),
     **dict.fromkeys(("input_file", "blob", "uri"), _media),
 }
-_AUTHORS: Final[Mapping[_Shape, str]] = {_reasoned: "assistant", _tool_call: "assistant", _tool_answer: "tool"}
+_AUTHORS: Final[Mapping[_Shape | None, str]] = {
+    **dict.fromkeys((_reasoned, _tool_call, None), "assistant"),
+    _tool_answer: "tool",
+}
 _UNTYPED: Final = (
     ("functionCall", _tool_call),
     ("function_call", _tool_call),
@@ -161,8 +164,12 @@ def _part(block: Any) -> dict[str, Any]:
     return _text_part(block)
 
 
+def _is_typed(item: Any) -> bool:
+    return is_object(item) and isinstance(item.get("type"), str)
+
+
 def _is_part(item: Any) -> bool:
-    return is_object(item) and isinstance(kind := item.get("type"), str) and kind in _PARTS
+    return _is_typed(item) and item["type"] in _PARTS
 
 
 def _as_message(item: Any) -> dict[str, Any] | None:
@@ -190,7 +197,7 @@ def _role(fields: Mapping[str, Any], default: str) -> str:
 
 def _author(part: Mapping[str, Any], default: str) -> str:
     """Return whose a part is that stands where messages do."""
-    return _AUTHORS.get(_PARTS[part["type"]], default)
+    return _AUTHORS.get(_PARTS.get(part["type"]), default)
 
 
 def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
@@ -234,7 +241,8 @@ def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     if all(spoken) and items:
         return cast("list[dict[str, Any]]", spoken)
     found = [_as_message(item) for item in items]
-    if not items or not all(fields or _is_part(item) for fields, item in zip(found, items, strict=True)):
+    belongs = _is_typed if any(found) else _is_part  # beside messages are what OpenAI's own tools did
+    if not items or not all(fields or belongs(item) for fields, item in zip(found, items, strict=True)):
         nested = items[0] if len(items) == 1 else None  # LangChain's batches
         return _listed(nested, role) if is_array(nested) else None
     if not any(found) and all(_author(item, role) in (role, "assistant") for item in items):

@@ -602,6 +602,18 @@ def test_items_of_the_responses_api_become_messages_in_order() -> None:
     assert answer["parts"] == [{"type": "tool_call_response", "response": "x"}]
 
 
+def test_what_a_provider_s_own_tools_did_stands_beside_the_answer() -> None:
+    search = {"type": "web_search_call", "id": "ws1", "status": "completed"}
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}
+    wanted = [*one("assistant", search), *one("assistant", text("a"))]
+    assert messages(input=[search, said]) == wanted
+    found = messages(side="output", output={"object": "response", "output": [search, said]})
+    assert [(message["role"], message["parts"]) for message in found] == [
+        (message["role"], message["parts"]) for message in wanted
+    ]
+    assert messages(input=[search]) == one("user", text(json.dumps([search], separators=(",", ":"))))
+
+
 def test_system_instructions_given_apart_stay_apart() -> None:
     """What is part of the chat history stays there, as the GenAI conventions have it."""
     assert "gen_ai.system_instructions" not in attributes(input=CHAT)
