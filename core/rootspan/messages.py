@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
@@ -18,20 +18,14 @@ __all__ = ["first", "last_words", "messages", "unwrapped"]
 
 _ROLES: Final = {
     "ai": "assistant",
-    "aimessage": "assistant",
-    "aimessagechunk": "assistant",
     "assistant": "assistant",
     "chat": "user",
     "developer": "system",
     "function": "tool",
-    "functionmessage": "tool",
     "human": "user",
-    "humanmessage": "user",
     "model": "assistant",
     "system": "system",
-    "systemmessage": "system",
     "tool": "tool",
-    "toolmessage": "tool",
     "user": "user",
 }
 _SPEAKERS: Final = {name: role for name, role in _ROLES.items() if role != "tool"}
@@ -117,59 +111,63 @@ def _modality(fields: Mapping[str, Any], mime: Any) -> str:
     return next((modality for modality in _MODALITIES if modality in hint), "document")
 
 
-_Shape = Callable[[dict[str, Any]], dict[str, Any]]
-_PARTS: Final[Mapping[str, _Shape]] = {
-    **dict.fromkeys(("text", "input_text", "output_text", "refusal"), _said),
-    **dict.fromkeys(("reasoning", "thinking", "redacted_thinking"), _reasoned),
-    **dict.fromkeys(
-        ("tool_call", "tool_call_chunk", "tool_use", "server_tool_use", "function_call", "function"), _tool_call
-    ),
-    **dict.fromkeys(
-        ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result"), _tool_answer
-    ),
-    **dict.fromkeys(
-        ("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "document", "file"), _media
-    ),
-    **dict.fromkeys(("input_file", "blob", "uri"), _media),
-}
-_AUTHORS: Final[Mapping[_Shape | None, str]] = {
-    **dict.fromkeys((_reasoned, _tool_call, None), "assistant"),
-    _tool_answer: "tool",
-}
-_UNTYPED: Final = (
-    ("functionCall", _tool_call),
-    ("function_call", _tool_call),
-    ("functionResponse", _tool_answer),
-    ("function_response", _tool_answer),
-    ("inlineData", _media),
-    ("inline_data", _media),
-    ("fileData", _media),
-    ("file_data", _media),
-)
+class _Kind(NamedTuple):
+    """A kind of part: how it is made of a provider's own, and what those are called."""
+
+    shape: Callable[[dict[str, Any]], dict[str, Any]]
+    author: str | None  # whose it is where it stands among messages, if that is certain
+    types: tuple[str, ...]
+    keys: tuple[str, ...] = ()  # what Gemini's hold, which have no type
 
 
-def _part(block: Any) -> dict[str, Any]:
-    """Return one content block of any provider as a GenAI message part."""
-    if not is_object(block):
-        return _text_part(block)
-    kind = block.get("type")
-    if isinstance(kind, str):
-        shape = _PARTS.get(kind)
-        return shape(block) if shape else block  # the conventions allow parts of other types
-    for key, shape in _UNTYPED:
-        if key in block:
-            return shape(block)
-    if isinstance(block.get("text"), str):
-        return _reasoned(block) if block.get("thought") is True else _said(block)
-    return _text_part(block)
+_KINDS: Final = (
+    _Kind(_said, None, ("text", "input_text", "output_text", "refusal")),
+    _Kind(_reasoned, "assistant", ("reasoning", "thinking", "redacted_thinking")),
+    _Kind(
+        _tool_call,
+        "assistant",
+        ("tool_call", "tool_call_chunk", "tool_use", "server_tool_use", "function_call", "function"),
+        ("functionCall", "function_call"),
+    ),
+    _Kind(
+        _tool_answer,
+        "tool",
+        ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result"),
+        ("functionResponse", "function_response"),
+    ),
+    _Kind(
+        _media,
+        None,
+        ("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "document", "file",
+         "input_file", "blob", "uri"),
+        ("inlineData", "inline_data", "fileData", "file_data"),
+    ),
+)  # fmt: skip
+_TYPES: Final = {name: kind for kind in _KINDS for name in kind.types}
+_KEYS: Final = {name: kind for kind in _KINDS for name in kind.keys}
 
 
 def _is_typed(item: Any) -> bool:
     return is_object(item) and isinstance(item.get("type"), str)
 
 
+def _part(block: Any) -> dict[str, Any]:
+    """Return one content block of any provider as a GenAI message part."""
+    if not is_object(block):
+        return _text_part(block)
+    if _is_typed(block):
+        kind = _TYPES.get(block["type"])
+        return kind.shape(block) if kind else block  # the conventions allow parts of other types
+    for key, kind in _KEYS.items():
+        if key in block:
+            return kind.shape(block)
+    if isinstance(block.get("text"), str):
+        return _reasoned(block) if block.get("thought") is True else _said(block)
+    return _text_part(block)
+
+
 def _is_part(item: Any) -> bool:
-    return _is_typed(item) and item["type"] in _PARTS
+    return _is_typed(item) and item["type"] in _TYPES
 
 
 def _as_message(item: Any) -> dict[str, Any] | None:
@@ -184,20 +182,25 @@ def _as_message(item: Any) -> dict[str, Any] | None:
         return {"type": str(item["id"][-1]), **item["kwargs"]} if item["id"] else None
     if isinstance(item.get("role"), str):
         return item if any(key in item for key in _SPEAKS) else None
-    kind = item.get("type")
-    return item if isinstance(kind, str) and kind.lower() in _ROLES and "content" in item else None
+    return item if _is_typed(item) and _named(item["type"]) is not None and "content" in item else None
+
+
+def _named(role: str) -> str | None:
+    """Return the role of that name, which may be that of LangChain's class for it: `AIMessageChunk`."""
+    return _ROLES.get(role.lower().partition("message")[0])
 
 
 def _role(fields: Mapping[str, Any], default: str) -> str:
     role = fields.get("role")
     if isinstance(role, str):
-        return _ROLES.get(role.lower(), role)
-    return _ROLES.get(str(fields.get("type", "")).lower(), default)
+        return _named(role) or role
+    return _named(str(fields.get("type", ""))) or default
 
 
 def _author(part: Mapping[str, Any], default: str) -> str:
     """Return whose a part is that stands where messages do."""
-    return _AUTHORS.get(_PARTS.get(part["type"]), default)
+    kind = _TYPES.get(part["type"])
+    return (kind.author if kind else "assistant") or default
 
 
 def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
