@@ -14,15 +14,11 @@ import orjson
 from rootspan import semconv
 from rootspan.description import valid
 from rootspan.draft import Draft
-from rootspan.lengths import dumps, fit_messages, is_array, is_object
+from rootspan.lengths import fit_messages, is_array, is_object
 from rootspan.messages import first, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
-    "ASSISTANT_END",
-    "ASSISTANT_HEAD",
-    "USER_END",
-    "USER_HEAD",
     "write_call",
     "write_decision",
     "write_events",
@@ -34,10 +30,6 @@ __all__ = [
 ]
 
 _CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION, Kind.MODEL})
-USER_HEAD: Final = '[{"role":"user","parts":[{"type":"text","content":'
-USER_END: Final = "}]}]"
-ASSISTANT_HEAD: Final = '[{"role":"assistant","parts":[{"type":"text","content":'
-ASSISTANT_END: Final = '}],"finish_reason":'
 
 
 def write_input(draft: Draft) -> None:
@@ -93,33 +85,21 @@ def _show(draft: Draft, name: str, mime: str, value: Any) -> None:
 
 
 def _write_input_messages(draft: Draft, value: Any) -> None:
-    attributes, slack = draft.attributes, draft.plan.slack
-    if isinstance(value, str):
-        text = f"{USER_HEAD}{dumps(value)}{USER_END}"
-        if len(text) <= slack:
-            attributes[semconv.GEN_AI_INPUT_MESSAGES] = text
-            return
-    elif is_object(value) and "role" not in value:
+    if is_object(value) and "role" not in value:
         separate = first(value, "system", "system_instruction", "instructions")
         if separate and unwrapped(value, "user"):
             parts = [part for message in messages(separate, "system") for part in message["parts"]]
-            attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
-    attributes[semconv.GEN_AI_INPUT_MESSAGES] = fit_messages(messages(value, "user"), slack)
+            draft.attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
+    draft.attributes[semconv.GEN_AI_INPUT_MESSAGES] = fit_messages(messages(value, "user"), draft.plan.slack)
 
 
 def _write_output_messages(draft: Draft, value: Any) -> None:
     reasons = [draft.label(reason) for reason in draft.more.get("finish_reasons") or ()]
-    default = "error" if draft.failed else reasons[0] if reasons else "stop"
-    attributes, slack = draft.attributes, draft.plan.slack
-    if isinstance(value, str):
-        text = f"{ASSISTANT_HEAD}{dumps(value)}{ASSISTANT_END}{dumps(default)}}}]"
-        if len(text) <= slack:
-            attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = text
-            return
+    rest = reasons[0] if reasons else "stop"
     answers = messages(value, "assistant")
-    for message, reason in zip(answers, (*reasons, *[default] * len(answers)), strict=False):
+    for message, reason in zip(answers, (*reasons, *[rest] * len(answers)), strict=False):
         message["finish_reason"] = "error" if draft.failed else message.get("finish_reason") or reason
-    attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = fit_messages(answers, slack)
+    draft.attributes[semconv.GEN_AI_OUTPUT_MESSAGES] = fit_messages(answers, draft.plan.slack)
 
 
 def _json_text(draft: Draft, value: Any) -> str:

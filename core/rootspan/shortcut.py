@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, cast
 import orjson
 
 from rootspan import semconv
-from rootspan.content import ASSISTANT_END, ASSISTANT_HEAD, USER_END, USER_HEAD, write_input, write_output
+from rootspan.content import write_input, write_output
 from rootspan.dialect import RARE, TOKENS, link_to, to_span
 from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
@@ -52,6 +52,9 @@ _Writers = tuple[Callable[[Draft], None], ...]
 _CONTENT: Final[_Writers] = (write_input, write_output)
 _PROPERTIES: Final[_Writers] = (write_properties,)
 _STOP: Final = ("stop",)  # why an answer ended where nobody says why
+# What stands around a text in the messages that it makes.
+_ASKED: Final = '[{"role":"user","parts":[{"type":"text","content":', "}]}]"
+_ANSWERED: Final = '[{"role":"assistant","parts":[{"type":"text","content":', '}],"finish_reason":"stop"}]'
 _START: Final = Record._fields.index("start")
 _BARE: Final[tuple[Any, ...]] = Kind.EVENT, None, "0" * 16, None, None, 0, "event", *(None,) * (len(Record._fields) - 8)
 _MOST: Final = 4096  # things of a kind that are remembered; then all are forgotten
@@ -125,9 +128,9 @@ class _Writer:
         self._keys: dict[str, bytes] = {}
         self._pairs: dict[Any, bytes] = {}
         asked = semconv.INPUT_VALUE, semconv.INPUT_MIME_TYPE, semconv.GEN_AI_INPUT_MESSAGES
-        self._input = _Side(encoder, "input", asked, USER_HEAD, USER_END)
+        self._input = _Side(encoder, "input", asked, *_ASKED)
         answered = semconv.OUTPUT_VALUE, semconv.OUTPUT_MIME_TYPE, semconv.GEN_AI_OUTPUT_MESSAGES
-        self._output = _Side(encoder, "output", answered, ASSISTANT_HEAD, f'{ASSISTANT_END}"stop"}}]')
+        self._output = _Side(encoder, "output", answered, *_ANSWERED)
         self._metadata = _Begun(encoder.key(semconv.METADATA))
         self._convo = [_Begun(encoder.key(name)) for name in (semconv.SESSION_ID, semconv.GEN_AI_CONVERSATION_ID)]
         self._user = [_Begun(encoder.key(semconv.USER_ID))]
