@@ -14,7 +14,13 @@ import orjson
 from rootspan.description import valid
 from rootspan.lengths import DATA, digest, dumps, is_array, is_object
 
-__all__ = ["first", "last_words", "messages", "unwrapped"]
+__all__ = ["ENDED", "THOUGHTS", "first", "last_words", "messages", "unwrapped"]
+
+ENDED: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
+"""The fields in which providers say why an answer ended."""
+
+THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
+"""The types of what was thought, and is no part of an answer's text."""
 
 _ROLES: Final = {
     "ai": "assistant",
@@ -30,7 +36,6 @@ _ROLES: Final = {
 }
 _SPEAKERS: Final = {name: role for name, role in _ROLES.items() if role != "tool"}
 _SPEAKS: Final = ("content", "parts", "tool_calls", "function_call", "reasoning_content", "refusal")
-_FINISH: Final = ("finish_reason", "stop_reason", "finishReason")
 _MODALITIES: Final = ("image", "audio", "video")
 
 
@@ -122,7 +127,7 @@ class _Kind(NamedTuple):
 
 _KINDS: Final = (
     _Kind(_said, None, ("text", "input_text", "output_text", "refusal")),
-    _Kind(_reasoned, "assistant", ("reasoning", "thinking", "redacted_thinking")),
+    _Kind(_reasoned, "assistant", THOUGHTS),
     _Kind(
         _tool_call,
         "assistant",
@@ -253,14 +258,14 @@ def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     messages: list[dict[str, Any]] = []
     for said, fields, item in zip(spoken, found, items, strict=True):
         message = said or (_message(fields, role) if fields else {"role": _author(item, role), "parts": [_part(item)]})
-        if reason := first(fields or {}, *_FINISH):
+        if reason := first(fields or {}, *ENDED):
             message["finish_reason"] = reason
         messages.append(message)
     return messages
 
 
 def _reasons(choice: dict[str, Any]) -> dict[str, Any]:
-    return {name: choice[name] for name in _FINISH if choice.get(name)}
+    return {name: choice[name] for name in ENDED if choice.get(name)}
 
 
 def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:

@@ -15,6 +15,7 @@ from langchain_core.globals import get_llm_cache
 from langchain_core.outputs import LLMResult
 
 from rootspan import calculate_cost, semconv
+from rootspan.messages import ENDED
 from rootspan.record import AttributeValue, Frozen
 from rootspan_langchain.budget import Budget
 from rootspan_langchain.usage import UNKNOWN, Usage, found_in, price_of, usage_of
@@ -39,7 +40,6 @@ _PARAMETERS: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
     "seed": (semconv.GEN_AI_REQUEST_SEED, (int,)),
     "n": (semconv.GEN_AI_REQUEST_CHOICE_COUNT, (int,)),
 }
-_FINISH: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
 _SUFFIXES: Final = ("Chat", "LLM")
 _STOPS: Final = ("stop", "stop_sequences", "ls_stop")
 _NAMES: Final = ("model_name", "model", "model_id")
@@ -157,7 +157,7 @@ def _reason(choice: Any) -> str | None:
     told = getattr(getattr(choice, "message", None), "response_metadata", None)
     if not told and not choice.generation_info:
         return None
-    reason = found_in(_FINISH, told, choice.generation_info)
+    reason = found_in(ENDED, told, choice.generation_info)
     return None if reason is None else str(reason)
 
 

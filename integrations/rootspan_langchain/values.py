@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 
 from rootspan.freeze import freeze, written
 from rootspan.lengths import SHORT
+from rootspan.messages import THOUGHTS
 from rootspan.record import Frozen
 from rootspan_langchain.budget import NODES, ROLES, Budget, left_by
 
@@ -25,7 +26,6 @@ _ONLY_MESSAGES: Final = frozenset({
     "messages", "jump_to", "__interrupt__", "hitl_edited_tool_calls", "run_model_call_count", "run_tool_call_count",
     "shell_session_resources", "thread_model_call_count", "thread_tool_call_count",
 })  # fmt: skip
-_THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
 
 
 def frozen_value(value: Any, limit: int = STATE) -> Frozen:
@@ -81,6 +81,6 @@ def _text_in(blocks: list[Any]) -> str | None:
         kind = block.get("type") if type(block) is dict else None
         if kind == "text" and type(block.get("text")) is str:
             said.append(block["text"])
-        elif type(kind) is not str or kind not in _THOUGHTS:
+        elif type(kind) is not str or kind not in THOUGHTS:
             return None
     return "".join(said)
