@@ -18,13 +18,13 @@ from weakref import ref
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
-from rootspan.callers import caller_ids, client_address
 from rootspan.functions import Activation, asteps
 from rootspan.open_span import BELOW, OpenSpan
 from rootspan.record import AttributeValue, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import RequestInfo, RequestOptions
 from rootspan.scope import Scope, inside
+from rootspan.sender import client_address, sender_ids
 from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
 from rootspan.traffic import Traffic
 
@@ -363,13 +363,13 @@ class RequestRoot:
         return span.has_children or span.told or any(one is not None for one in said)
 
     def _link(self) -> None:
-        """Link the span that the caller's `traceparent` names."""
+        """Link the span that the sender's `traceparent` names."""
         traceparent = self._header("traceparent")
-        if traceparent is not None and (caller := caller_ids(traceparent)) is not None:
+        if traceparent is not None and (sender := sender_ids(traceparent)) is not None:
             if self._span.link is None:
-                self._span.link = caller
+                self._span.link = sender
             else:  # a host span is active as well
-                self._span.set(links=(caller,))
+                self._span.set(links=(sender,))
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""

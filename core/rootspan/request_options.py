@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import Any, Final, NoReturn, TypedDict
 
 from rootspan import default_tracker
-from rootspan.callers import Trust, trust
 from rootspan.errors import fail, meant
+from rootspan.sender import Trust, trust
 from rootspan.tracker import Tracker
 
 __all__ = [
@@ -91,7 +91,7 @@ class RequestOptions:
         capture_headers: names of request headers to record.
         capture_body: let the chat in what the app itself reads and sends become input and output where nothing tracked
             says them; True keeps up to 256 kB of each body, a number so many bytes.
-        trace_context: `link` to the caller's `traceparent`, or `ignore` it.
+        trace_context: `link` to the sender's `traceparent`, or `ignore` it.
         response_header: name of a response header that tells the trace id, unless the app sets it; not together with
             `record="tracked"`.
         trusted_proxies: record `client.address`, and believe `X-Forwarded-For` as far as these addresses and networks
@@ -100,7 +100,7 @@ class RequestOptions:
     Attributes:
         hooked: whether a hook is there that a request is given to.
         excluded: whether a request is not to be recorded; None where every one is.
-        links: whether a caller's `traceparent` is looked for.
+        links: whether a sender's `traceparent` is looked for.
         asks: whether a request is asked for its user or conversation.
         more: whether an option is set that needs more than `asks` and `links`.
         body_limit: bytes to keep of a body; 0 where bodies are not looked at.

@@ -1,10 +1,10 @@
-"""Whose address a request has, where proxies stand in between, and which span of the caller's sent it."""
+"""Whose address a request has, where proxies stand in between, and which span of the sender's it came from."""
 
 from __future__ import annotations
 
 import pytest
 
-from rootspan.callers import caller_ids, client_address, trust
+from rootspan.sender import client_address, sender_ids, trust
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 
@@ -44,25 +44,25 @@ def test_what_is_no_address_is_refused() -> None:
         trust(["nowhere"])
 
 
-CALLER = f"{'ab' * 16}-{'cd' * 8}-01"
+SENDER = f"{'ab' * 16}-{'cd' * 8}-01"
 
 
 @pytest.mark.parametrize(
     ("traceparent", "known"),
     [
-        (f"00-{CALLER}", True),
-        (f"00-{CALLER[:-2]}00", True),  # not sampled
-        (f"01-{CALLER}", True),
-        (f"cc-{CALLER}-what-a-later-version-adds", True),
-        (f"01-{CALLER}.no-part-of-its-own", False),
-        (f"00-{CALLER}-more", False),
-        (f"00-{CALLER}-", False),
-        (f"ff-{CALLER}", False),
+        (f"00-{SENDER}", True),
+        (f"00-{SENDER[:-2]}00", True),  # not sampled
+        (f"01-{SENDER}", True),
+        (f"cc-{SENDER}-what-a-later-version-adds", True),
+        (f"01-{SENDER}.no-part-of-its-own", False),
+        (f"00-{SENDER}-more", False),
+        (f"00-{SENDER}-", False),
+        (f"ff-{SENDER}", False),
         (f"00-{'0' * 32}-{'cd' * 8}-01", False),
         (f"00-{'ab' * 16}-{'0' * 16}-01", False),
-        (f"00-{CALLER.upper()}", False),
+        (f"00-{SENDER.upper()}", False),
         ("", False),
     ],
 )
 def test_web_86_what_is_no_traceparent_is_no_caller(traceparent: str, known: bool) -> None:
-    assert caller_ids(traceparent) == ("ab" * 16 + "cd" * 8 if known else None)
+    assert sender_ids(traceparent) == ("ab" * 16 + "cd" * 8 if known else None)

@@ -1,4 +1,4 @@
-"""Who sent a request: the address behind proxies, and the span in the caller's own trace."""
+"""Who sent a request: the address behind proxies, and the span in the sender's own trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Trust", "caller_ids", "client_address", "trust"]
+__all__ = ["Trust", "client_address", "sender_ids", "trust"]
 
 # Version ff is none, and version 00 ends with the flags; what a later one adds after them is not looked at.
 _TRACEPARENT: Final = re.compile(r"(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
@@ -72,16 +72,16 @@ def _parsed(text: str) -> Any:
 _peer: Final = lru_cache(maxsize=1_024)(_parsed)  # the same few proxies, or a client's connection kept open
 
 
-def caller_ids(traceparent: str) -> str | None:
+def sender_ids(traceparent: str) -> str | None:
     """Return trace id and span id, 48 characters, that a `traceparent` header of W3C Trace Context names.
 
     Returns:
         None for what names none.
 
     Example:
-        >>> caller_ids("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        >>> sender_ids("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
         '0af7651916cd43dd8448eb211c80319cb7ad6b7169203331'
-        >>> caller_ids("hostile")
+        >>> sender_ids("hostile")
     """
     match = _TRACEPARENT.fullmatch(traceparent[:200])
     if match is None or not match[1].strip("0") or not match[2].strip("0"):
