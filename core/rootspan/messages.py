@@ -216,13 +216,11 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
         parts.append(_reasoned({"text": fields["reasoning_content"]}))
     content = first(fields, "parts", "content")
     blocks = content if is_array(content) else [] if content in (None, "") else [content]
-    if role == "tool" and (
-        type(content) is str or not any(_part(block)["type"] == "tool_call_response" for block in blocks)
-    ):
-        parts.append(_tool_answer(fields))
-    else:
-        parts.extend(_part(block) for block in blocks)
-    calls = first(fields, "tool_calls") or first(fields, "function_call")
+    said = [_part(block) for block in blocks]
+    if role == "tool" and not any(part["type"] == "tool_call_response" for part in said):
+        said = [_tool_answer(fields)]
+    parts += said
+    calls = fields.get("tool_calls") or fields.get("function_call")
     for call in calls if is_array(calls) else [calls] if is_object(calls) else []:
         parts.append(_tool_call(call) if is_object(call) else _text_part(call))
     if isinstance(fields.get("refusal"), str):
