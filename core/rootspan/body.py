@@ -25,7 +25,7 @@ _DELTAS: Final = (
 )  # fmt: skip
 _TEXTS: Final = ("text", "content", "delta", "message", "parts", "output")
 _SPOKEN: Final = frozenset({"text", "token", "message", "content", "completion", "chunk", "output", "answer"})
-_UNSPOKEN: Final = ("reasoning", "thinking", "argument", "json", "tool", "input")  # deltas that are no answer
+_UNSPOKEN: Final = ("reasoning", "thinking", "call", "json", "tool", "input", "audio.delta")  # what is no answer
 _DEEPEST: Final = 8
 _DONE: Final = b"[DONE]"
 

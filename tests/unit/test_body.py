@@ -79,6 +79,7 @@ def test_what_a_request_asks(request_body: Any, wanted: Any) -> None:
                 "object": "response",
                 "output": [
                     {"type": "reasoning", "content": [{"text": "hm"}]},
+                    {"type": "mcp_call", "name": "search", "arguments": "{}", "output": "found"},
                     {"type": "message", "content": [{"type": "output_text", "text": "Hello!"}]},
                 ],
             },
@@ -112,6 +113,10 @@ def test_what_a_response_answers(response_body: Any, wanted: Any) -> None:
         ({"type": "response.output_text.done", "text": "Paris"}, None),
         ({"type": "response.reasoning_summary_text.delta", "delta": "hm"}, None),
         ({"type": "response.function_call_arguments.delta", "delta": "{"}, None),
+        ({"type": "response.mcp_call_arguments.delta", "delta": "{"}, None),
+        ({"type": "response.code_interpreter_call_code.delta", "delta": "import"}, None),
+        ({"type": "response.audio.delta", "delta": "UklGRg=="}, None),
+        ({"type": "response.audio.transcript.delta", "delta": "Par"}, "Par"),
         ({"type": "text-delta", "delta": "Par"}, "Par"),
         ({"candidates": [{"content": {"parts": [{"text": "Par"}]}}]}, "Par"),
         ({"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]}, None),
