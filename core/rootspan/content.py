@@ -86,7 +86,7 @@ def _show(draft: Draft, name: str, mime: str, value: Any) -> None:
 
 def _write_input_messages(draft: Draft, value: Any) -> None:
     if is_object(value) and "role" not in value:
-        separate = first(value, "system", "system_instruction", "instructions")
+        separate = first(value, "system", "system_instruction", "systemInstruction", "instructions")
         if separate and unwrapped(value, "user"):
             parts = [part for message in messages(separate, "system") for part in message["parts"]]
             draft.attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)

@@ -187,6 +187,8 @@ def _as_message(item: Any) -> dict[str, Any] | None:
         return {"type": str(item["id"][-1]), **item["kwargs"]} if item["id"] else None
     if isinstance(item.get("role"), str):
         return item if any(key in item for key in _SPEAKS) else None
+    if item.keys() == {"parts"}:  # Gemini's may tell no role
+        return item
     return item if _is_typed(item) and _named(item["type"]) is not None and "content" in item else None
 
 
@@ -270,9 +272,9 @@ def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages inside a request or an answer of a provider, or None."""
     for key, inner in (("choices", "message"), ("candidates", "content")):
         if is_array(choices := fields.get(key)):
-            return _listed([{**choice[inner], **_reasons(choice)} for choice in choices], role)
+            return _listed([{"role": role, **choice[inner], **_reasons(choice)} for choice in choices], role)
     answer = ("output",) if fields.get("object") == "response" else ()
-    for key in ("messages", "contents", *answer):
+    for key in ("messages", "contents", "input", *answer):
         if is_array(items := fields.get(key)):
             return _listed(items, role)
     return None

@@ -569,6 +569,7 @@ FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "argu
         ({"role": "model", "parts": [{"text": "hm", "thought": True}]}, [{"type": "reasoning", "content": "hm"}]),
         ({"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}]}, [text("a")]),
         ({"candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}}]}, [text("a")]),
+        ({"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}, [text("a")]),
         ({"object": "response", "output": [{"type": "message", "role": "assistant", "content": "a"}]}, [text("a")]),
         ({"choices": [5]}, [text('{"choices":[5]}')]),
     ],
@@ -622,6 +623,20 @@ def test_system_instructions_given_apart_stay_apart() -> None:
     assert json.loads(found["gen_ai.system_instructions"]) == [text("Be brief.")]
     assert json.loads(found["gen_ai.input.messages"]) == one("user", text("Hi"))
     assert "gen_ai.system_instructions" not in attributes(input={"system": "x", "q": 1})
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        {"instructions": "Be brief.", "input": [{"role": "user", "content": "Hi"}]},
+        {"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [{"parts": [{"text": "Hi"}]}]},
+    ],
+    ids=["OpenAI's Responses", "Gemini"],
+)
+def test_requests_that_call_messages_something_else(request_body: Any) -> None:
+    found = attributes(input=request_body)
+    assert json.loads(found["gen_ai.system_instructions"]) == [text("Be brief.")]
+    assert json.loads(found["gen_ai.input.messages"]) == one("user", text("Hi"))
 
 
 def test_encoded_bytes_travel_nowhere() -> None:
