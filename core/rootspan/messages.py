@@ -214,8 +214,8 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     """Return a message of OpenAI, Anthropic, Gemini, LangChain or GenAI as a GenAI message."""
     role = _role(fields, default)
     parts: list[dict[str, Any]] = []
-    if fields.get("reasoning_content") is not None:
-        parts.append(_reasoned({"text": fields["reasoning_content"]}))
+    if (thought := fields.get("reasoning_content")) is not None:
+        parts.append(_reasoned({"text": thought}))
     content = first(fields, "parts", "content")
     blocks = content if is_array(content) else [] if content in (None, "") else [content]
     said = [_part(block) for block in blocks]
@@ -264,15 +264,12 @@ def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     return messages
 
 
-def _reasons(choice: dict[str, Any]) -> dict[str, Any]:
-    return {name: choice[name] for name in ENDED if choice.get(name)}
-
-
 def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages inside a request or an answer of a provider, or None."""
     for key, inner in (("choices", "message"), ("candidates", "content")):
         if is_array(choices := fields.get(key)):
-            return _listed([{"role": role, **choice[inner], **_reasons(choice)} for choice in choices], role)
+            said = [{"role": role, "finish_reason": first(choice, *ENDED), **choice[inner]} for choice in choices]
+            return _listed(said, role)
     answer = ("output",) if fields.get("object") == "response" else ()
     for key in ("messages", "contents", "input", *answer):
         if is_array(items := fields.get(key)):
