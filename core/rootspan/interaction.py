@@ -142,8 +142,8 @@ class Opening(Tracking):
                 span.adopts = True
             else:
                 span.input = input if type(input) is str and len(input) <= recorder.limit else recorder.kept(input)
-                if scope is not None:  # only then it may be a child
-                    span.took_call(span.input, None)  # what a person asked comes before what a model is asked for it
+                if span.parent is not None:  # what a person asked comes before what a model is asked for it
+                    span.parent.took(call_input=span.input)
             if properties is not None or model is not None or provider is not None:
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:

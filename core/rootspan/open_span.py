@@ -10,12 +10,13 @@ from opentelemetry.trace import SpanContext
 
 from rootspan.record import Frozen, Identity, Kept, Kind
 
-__all__ = ["ASKED", "BELOW", "Holder", "OpenSpan", "holding", "known_since", "opened"]
+__all__ = ["ASKED", "BELOW", "UNKNOWN", "Holder", "OpenSpan", "holding", "known_since", "opened"]
 
 Totals: TypeAlias = "tuple[int | None, int | None, float | None]"
 """Input tokens, output tokens and cost."""
 
-_UNTOLD: Final = (None, None, None)
+UNKNOWN: Final = (None, None, None)
+"""What three of a kind are while nobody told any of them."""
 _TOKENS: Final = 1
 _COST: Final = 2
 BELOW: Final = tuple(
@@ -81,7 +82,7 @@ class OpenSpan:
     def whose(self) -> Identity:
         """Whose work it is, as known so far: of a root that adopts, also what its children say."""
         own, (user, convo, agent) = self.holder.identity, self.named
-        if self.named is _UNTOLD:
+        if self.named is UNKNOWN:
             return own
         return own._replace(
             user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
@@ -94,16 +95,21 @@ class OpenSpan:
         agent_name: str | None = None,
         call_input: Kept = None,
         call_output: Kept = None,
-        tokens: Totals | None = None,
+        tokens: Totals = UNKNOWN,
     ) -> None:
-        """Note a child, whose work it says that it is, and of an event what it was asked and answered.
+        """Note a child, or what has become known of it; a root that adopts keeps what it may lack.
 
         Args:
+            user_id: whose work the child says that it is; the first one counts.
+            convo_id: likewise.
+            agent_name: likewise.
+            call_input: what it was asked, of a call of a model or what asks one; the first one counts.
+            call_output: what it answered, likewise; the last one counts.
             tokens: what it used: totals of those above it must not count that twice.
         """
         root = self if self.parent is None else self.root
         self.has_children = root.has_children = True
-        if tokens is not None:
+        if tokens is not UNKNOWN:
             used = _TOKENS if tokens[0] is not None or tokens[1] is not None else 0
             if tokens[2] is not None:
                 used |= _COST
@@ -111,35 +117,24 @@ class OpenSpan:
             while above is not None:
                 above.usage_below |= used
                 above = above.parent
-        if root.adopts and (user_id or convo_id or agent_name or call_input is not None or call_output is not None):
-            root.adopt(user_id, convo_id, agent_name, call_input, call_output)
-
-    def took_call(self, call_input: Kept, call_output: Kept) -> None:
-        """Note what a child was asked and what it answered, or a call of a model below it."""
-        root = self.root
         if root.adopts:
-            root.adopt(None, None, None, call_input, call_output)
-
-    def adopt(
-        self,
-        user_id: str | None,
-        convo_id: str | None,
-        agent_name: str | None,
-        call_input: Kept = None,
-        call_output: Kept = None,
-    ) -> None:
-        """Keep what this root may lack: whose work and its input from the first child, its output from the last one."""
-        if self.first_input is None:
-            self.first_input = call_input
-        if call_output is not None:
-            self.last_output = call_output
-        user, convo, agent = self.named
-        if (user_id and not user) or (convo_id and not convo) or (agent_name and not agent):
-            self.named = (user or user_id or None, convo or convo_id or None, agent or agent_name or None)
+            if root.first_input is None:
+                root.first_input = call_input
+            if call_output is not None:
+                root.last_output = call_output
+            user, convo, agent = root.named
+            if (user_id and not user) or (convo_id and not convo) or (agent_name and not agent):
+                root.named = (user or user_id or None, convo or convo_id or None, agent or agent_name or None)
 
     def settle(self) -> None:
-        """Take what it lacks from its children, and let those above know what it was asked and answered."""
-        if self.adopts:
+        """Let those above know what it was asked and answered; a root takes what it lacks from its children."""
+        parent = self.parent
+        if parent is not None:
+            asked = self.model is not None or self.kind in ASKED
+            call_input, call_output = (self.input, self.output) if asked else (None, None)
+            if call_input is not None or call_output is not None or self.tokens is not UNKNOWN:
+                parent.took(None, None, None, call_input, call_output, self.tokens)
+        elif self.adopts:
             if self.input is None:
                 self.input = self.first_input
             if self.output is None:
@@ -147,11 +142,6 @@ class OpenSpan:
             self.first_input = self.last_output = None
             self.holder.identity = self.whose
             self.adopts = False
-        if self.parent is not None:
-            if (self.model is not None or self.kind in ASKED) and not (self.input is self.output is None):
-                self.took_call(self.input, self.output)
-            if self.tokens is not _UNTOLD:
-                self.parent.took(tokens=self.tokens)
         if self.has_children:
             fields, told = self.fields, BELOW[self.usage_below]
             if fields is None:
@@ -196,7 +186,7 @@ def opened(
     span.link = link
     span.input = span.output = span.first_input = span.last_output = span.properties = None
     span.model = span.provider = span.fields = span.ask = None
-    span.tokens = span.named = _UNTOLD
+    span.tokens = span.named = UNKNOWN
     span.finished = span.bare = span.adopts = span.told = span.has_children = False
     span.usage_below = 0
     return span

@@ -264,8 +264,8 @@ class Recorder(Arguments):
         """Set what has become known of an open span."""
         if input is not None:
             span.input = self.kept(input)
-            if span.kind in ASKED and not span.finished:
-                span.took_call(span.input, None)
+            if span.parent is not None and span.kind in ASKED and not span.finished:
+                span.parent.took(call_input=span.input)
         if output is not None:
             span.output = self.kept(output)
         if properties is not None:

@@ -14,6 +14,7 @@ from rootspan.forks import forked, home
 from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
+from rootspan.open_span import UNKNOWN
 from rootspan.queue import RECORD_BYTES
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
@@ -158,7 +159,7 @@ class Tracking:
                 parent, inherited, link = recorder.place(scope)
                 above = None if parent is None else parent.ids
                 if parent is not None:
-                    parent.took(user_id, convo_id, agent_name, input, output, None if rest is None else rest[1:4])
+                    parent.took(user_id, convo_id, agent_name, input, output, UNKNOWN if rest is None else rest[1:4])
             if inherited is not None and inherited.properties is not None:
                 size += weight(inherited.properties)
             record: tuple[Any, ...] = (

@@ -93,7 +93,8 @@ class Recording(Opening):
         if run.parent is None:  # a request around it shows what the agent was asked, not what its model was
             if run.data.asks:
                 run.span.root.first_input = None
-            run.span.took_call(run.span.input, None)
+            if run.span.parent is not None:
+                run.span.parent.took(call_input=run.span.input)
 
     def give(self, run: Run, outputs: Any) -> None:
         """Keep what came out of a chain."""
