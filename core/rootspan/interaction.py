@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from rootspan.arguments import outcome_of
 from rootspan.freeze import LABEL
-from rootspan.open_span import OpenSpan, known_since
+from rootspan.open_span import OpenSpan
 from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope, inside
@@ -207,12 +207,12 @@ class Step(Opening):
     @property
     def user_id(self) -> str | None:
         """The user, as known so far."""
-        return known_since(self._span.whose, self._span.parent).user_id
+        return self._span.whose.user_id
 
     @property
     def convo_id(self) -> str | None:
         """The conversation, as known so far."""
-        return known_since(self._span.whose, self._span.parent).convo_id
+        return self._span.whose.convo_id
 
     def set_output(self, output: Any) -> None:
         """Set what came out; the last call wins.

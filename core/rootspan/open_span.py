@@ -80,10 +80,13 @@ class OpenSpan:
 
     @property
     def whose(self) -> Identity:
-        """Whose work it is, as known so far: of a root that adopts, also what its children say."""
-        own, (user, convo, agent) = self.holder.identity, self.named
+        """Whose work it is, as known so far: also from what is above it, or of a root what its children say."""
+        own, parent = self.holder.identity, self.parent
+        if parent is not None:
+            return known_since(own, parent)
         if self.named is UNKNOWN:
             return own
+        user, convo, agent = self.named
         return own._replace(
             user_id=own.user_id or user, convo_id=own.convo_id or convo, agent_name=own.agent_name or agent
         )
@@ -192,7 +195,7 @@ def opened(
     return span
 
 
-def known_since(identity: Identity, span: OpenSpan | None) -> Identity:
+def known_since(identity: Identity, span: OpenSpan) -> Identity:
     """Return an identity with the user, conversation and agent that became known after it was taken.
 
     Args:
@@ -200,10 +203,11 @@ def known_since(identity: Identity, span: OpenSpan | None) -> Identity:
         span: the innermost span that may know better; those above it come after it.
     """
     user, convo, agent = identity.user_id, identity.convo_id, identity.agent_name
-    while span is not None:
-        above = span.holder.identity
-        user, convo, agent = user or above.user_id, convo or above.convo_id, agent or above.agent_name
-        span = span.parent
+    above: OpenSpan | None = span
+    while above is not None:
+        known = above.holder.identity
+        user, convo, agent = user or known.user_id, convo or known.convo_id, agent or known.agent_name
+        above = above.parent
     if user == identity.user_id and convo == identity.convo_id and agent == identity.agent_name:
         return identity
     return identity._replace(user_id=user, convo_id=convo, agent_name=agent)

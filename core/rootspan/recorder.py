@@ -381,7 +381,7 @@ class Recorder(Arguments):
         """Return whose work a span is, as far as that is known."""
         if span.root.ask is not None:
             span.root.ask()
-        return known_since(span.whose, span)
+        return span.whose
 
     def _whose(self, ids: str) -> Holder:
         """Return whose work a step of a session is that is not open here."""

@@ -108,7 +108,7 @@ def test_an_event_inside_an_interaction_tells_its_root_in_one_call(quiet: Tracke
     with quiet.begin("turn"):
         event()
         python, c = called(event)
-    assert python <= {*PYTHON, "rest", "place", "took", "adopt"}
+    assert python <= {*PYTHON, "rest", "place", "took"}
     assert c <= C
 
 
