@@ -125,8 +125,8 @@ class Decorating(Opening):
         """
 
         def at_call(event_name: str, value: Any) -> Callable[[], Step]:
-            scope, asked = self._recorder.begin_scope(), _alone(value)
-            return partial(self._open_interaction, scope, event_name, asked, user_id, convo_id, agent_name)
+            scope = self._recorder.begin_scope(self._recorder.scope())
+            return partial(self._open_interaction, scope, event_name, _alone(value), user_id, convo_id, agent_name)
 
         return _decorator("interaction", event, at_call, capture_input, capture_output)
 

@@ -114,10 +114,14 @@ class Opening(Tracking):
             >>> with rootspan.begin(event="user_turn", user_id="u1", convo_id="c1", input="Hi") as turn:
             ...     turn.update(output="Hello!")
         """
+        scope = self._pinned
+        if scope is None:
+            scope = self._recorder.scope()
+            if scope is not None:
+                scope = self._recorder.begin_scope(scope)
         return self._open_interaction(
-            self._pinned or self._recorder.begin_scope(), event, input, user_id, convo_id, agent_name, tags, True,
-            properties, model, provider,
-        )  # fmt: skip
+            scope, event, input, user_id, convo_id, agent_name, tags, True, properties, model, provider
+        )
 
     def _open_interaction(
         self,

@@ -114,22 +114,17 @@ class Recorder(Arguments):
             session = opened(Kind.SESSION, "", session_id, None, self._whose(session_id), 0)
         return inside(session, None, scope)
 
-    def begin_scope(self) -> Scope | None:
+    def begin_scope(self, scope: Scope | None) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
-        scope = self.scope()
-        while scope is not None:
+        own = None  # of a `context` inside a bare one: whose work it is
+        while scope is not None and (scope.lost or (scope.span is not None and scope.span.bare)):
             if scope.lost:
                 scope = scope.around()
-            elif scope.span is None or not scope.span.bare:
-                break
-            elif scope.own is not None:  # a `context` inside it: keep whose work it is
-                base = scope.base
-                while base is not None and base.span is not None and base.span.bare:
-                    base = base.base
-                return inside(None if base is None else base.span, scope.own, scope.outer)
             else:
-                scope = scope.base
-        return self.enclosing.named(scope) if self.enclosing.look_ups else scope
+                own, scope = own or scope.own, scope.base
+        if self.enclosing.look_ups:
+            scope = self.enclosing.named(scope)
+        return scope if own is None else inside(None if scope is None else scope.span, own, scope)
 
     # Spans with a lifetime
 

@@ -283,6 +283,18 @@ def test_a_framework_that_cannot_tell_its_request_costs_no_record(captured: Capt
     assert captured.one("event").attributes["user.id"] == "u1"
 
 
+def test_a_begin_in_a_context_is_in_the_request_that_the_framework_names(captured: Captured) -> None:
+    root, tracker = opened(captured), captured.tracker
+    root.look_up_with(lambda: root)
+    turn = tracker.begin("turn")
+    with tracker.context(user_id="u1"):
+        tracker.begin("in a context").finish()
+    turn.finish()
+    root.finish()
+    assert captured.one("turn").parent_id == captured.one("in a context").parent_id == captured.one("GET").span_id
+    assert captured.one("in a context").attributes["user.id"] == "u1"
+
+
 def test_two_frameworks_in_one_process_each_know_their_own_request(captured: Captured) -> None:
     current: dict[str, RequestRoot] = {}
     look_ups = [lambda: current["one"], lambda: current["two"]]

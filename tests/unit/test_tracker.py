@@ -935,6 +935,18 @@ class TestIdentity:
         assert spans["in a context"].parent_id == spans["without"].parent_id == spans["tool"].span_id
         assert spans["in a context"].attributes["user.id"] == "u2"
 
+    def test_a_begin_in_a_context_is_in_no_block_that_was_left_elsewhere(self, tracker: Tracker, sink: Sink) -> None:
+        block = tracker.begin("block").__enter__()
+        plain = tracker.begin("plain")
+        contextvars.copy_context().run(block.__exit__, None, None, None)
+        with tracker.context(user_id="u2"):
+            tracker.begin("in a context").finish()
+        tracker.begin("without").finish()
+        plain.finish()
+        spans = arrived(tracker, sink)
+        for name in ("in a context", "without"):
+            assert (spans[name].parent_id, spans[name].links) == (None, [])
+
     def test_empty_properties_inside_others_change_nothing(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.context(properties={"plan": "pro"}), tracker.context(properties={}):
             tracker.track_ai("event")
