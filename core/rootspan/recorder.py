@@ -69,9 +69,9 @@ class Recorder(Arguments):
         """Return the parent, the inherited identity and the link of a span that starts in `scope` now."""
         if scope is None:
             return None, self.fixed_defaults if self.defaults_are_fixed else self.defaults(), host_span()
-        if scope.lost:
-            return self.place(self.enclosing.around(scope))
         span = scope.span
+        if (scope.lost or (span is not None and span.finished)) and self.enclosing.is_left(scope):
+            return self.place(self.enclosing.around(scope))
         if span is None:
             return None, scope.holder.identity, host_span()
         parent = span.parent
@@ -84,8 +84,6 @@ class Recorder(Arguments):
             identity = known_since(identity, span)
         if not span.finished:
             return span, identity, None
-        if self.enclosing.is_left(scope):
-            return self.place(self.enclosing.around(scope))
         while span is not None and span.finished:
             span = span.parent
         # What starts after its root ended is the same person's work, in a trace of its own.
@@ -97,9 +95,9 @@ class Recorder(Arguments):
         self.scope = self.enclosing.scope
 
     def here(self) -> Scope | None:
-        """Return the innermost scope that the running code has not lost."""
+        """Return the innermost scope that was not left elsewhere."""
         scope = self.scope()
-        if scope is None or not (scope.lost or self.enclosing.is_left(scope)):
+        if scope is None or not self.enclosing.is_left(scope):
             return scope
         return self.enclosing.around(scope)
 

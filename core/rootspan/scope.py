@@ -6,8 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Final, TypeAlias
 
-from rootspan.open_span import Holder, OpenSpan, holding
-from rootspan.record import NOBODY
+from rootspan.open_span import Holder, OpenSpan
 
 __all__ = ["Enclosing", "Scope", "ScopeLookup", "inside", "within"]
 
@@ -30,9 +29,7 @@ class Scope:
     @property
     def holder(self) -> Holder:
         """The identity that holds here."""
-        if self.own is not None:
-            return self.own
-        return _NOBODYS if self.span is None else self.span.holder
+        return self.own or self.span.holder  # type: ignore[union-attr]  # what has no span is a `context`
 
     @property
     def bare(self) -> bool:
@@ -64,12 +61,12 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
 
     Args:
         span: the span; None in a `context` outside of any.
-        holder: an identity that differs from the span's, as inside a `context`.
+        holder: of a `context`, the identity that holds in it; the span's own everywhere else.
         outer: the scope around it.
     """
     scope = Scope()
     scope.span = span
-    scope.own = None if holder is None or (span is not None and holder is span.holder) else holder
+    scope.own = holder
     scope.outer = scope.base = scope.token = None
     scope.lost = False
     scope.room = _ROOM
@@ -133,9 +130,6 @@ def _without(left: Scope, current: Scope) -> Scope | None:
         copy.token = scope.token
         outer = copy
     return outer
-
-
-_NOBODYS: Final = holding(NOBODY)
 
 
 ScopeLookup: TypeAlias = "Callable[[], OpenSpan | None]"
@@ -210,12 +204,14 @@ class Enclosing:
         return elsewhere
 
     def is_left(self, scope: Scope) -> bool:
-        """Return whether a scope is of a bare interaction that was begun in this very context and ended elsewhere.
+        """Return whether a scope that was entered in this very context was left elsewhere.
 
-        Who finishes it in another thread or task cannot leave it here, so it is left by whoever looks next. A copy of
-        the context, such as a background task's, goes on in it.
+        Who finishes a bare interaction in another thread or task cannot leave it here, so it is left by whoever looks
+        next. A copy of the context, such as a background task's, goes on in it.
         """
         token = scope.token
+        if scope.lost:
+            return True
         if token is None or not (scope.bare and scope.over):
             return False
         variable = self.variable
