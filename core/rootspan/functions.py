@@ -48,8 +48,6 @@ class Activation:
         self._variable.set(self._before)
         self._before = None
 
-    leave = pause = __exit__  # what a `Step` has as well
-
 
 class Follower(Protocol):
     """What `steps` and `asteps` tell about a generator's life."""
@@ -169,7 +167,7 @@ class _Traced:
     def end(self, error: BaseException | None) -> None:
         if self._count:
             self._step.set_output(self._output())
-        self._step.leave(error)
+        self._step.__exit__(None, error, None)
 
     def _output(self) -> Any:
         if self._text:
@@ -216,6 +214,7 @@ class _Carried(Activation):
         """Not recorded."""
 
     set_output = item
+    _pause = Activation.__exit__  # what a `Step` has as well
 
 
 def carried(function: Callable[P, R], variable: ContextVar[Scope | None], scope: Scope | None) -> Callable[P, R]:
@@ -279,19 +278,19 @@ def _called(
             result: object = inner(*args, **kwargs)
             # By its type alone: anything else may be more than awaitable, such as what `async with` takes as well.
             if type(result) is CoroutineType:
-                block.pause()
+                block._pause()
                 return _resumed(block, result, capture_output)
             if _is_future(type(result)):
-                block.pause()
+                block._pause()
                 if isinstance(block, Step):
                     _when_done(result, functools.partial(_settle, block, capture_output))
                 return result
             if capture_output:
                 block.set_output(result)
         except BaseException as error:
-            block.leave(error)
+            block.__exit__(None, error, None)
             raise
-        block.leave(None)
+        block.__exit__(None, None, None)
         return result
 
     return call
@@ -357,7 +356,7 @@ def _settle(step: Step, capture_output: bool, future: Any) -> None:
     error = asyncio.CancelledError() if future.cancelled() else future._exception
     if capture_output and error is None:
         step.set_output(future.result())
-    step.leave(error)
+    step.__exit__(None, error, None)
 
 
 def _when_done(future: Any, settle: Callable[[Any], None]) -> None:

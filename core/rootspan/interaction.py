@@ -316,20 +316,22 @@ class Step(Opening):
         except Exception:
             recorder.own_error()
 
-    def activate(self) -> None:
-        """Make it current in the running context, until `leave`; `with` does both by itself."""
+    def _pause(self) -> None:
+        """Leave its block for now; `with` enters it again, be it elsewhere."""
+        self._recorder.enclosing.leave(self._scope, block=True)
+
+    def __enter__(self: _Handle) -> _Handle:
+        self._span.bare = False
         variable = self._recorder.variable
         scope = variable.get()
         if scope is not self._scope and scope is not self._scope.outer:
             self._scope = inside(self._span, None, scope)
         self._scope.token = variable.set(self._scope)
+        return self
 
-    def leave(self, error: BaseException | None = None) -> None:
-        """End it the way the exception that left it says: as a failure, as cancelled or as abandoned.
-
-        Args:
-            error: what left the code inside; None where it returned.
-        """
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         recorder = self._recorder
         try:
             if not self._span.finished:
@@ -342,27 +344,13 @@ class Step(Opening):
         except Exception:
             recorder.own_error()
 
-    def pause(self) -> None:
-        """Leave its block for now; `with` enters it again, be it elsewhere."""
-        self._recorder.enclosing.leave(self._scope, block=True)
-
-    def __enter__(self: _Handle) -> _Handle:
-        self._span.bare = False
-        self.activate()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.leave(error)
-
     async def __aenter__(self: _Handle) -> _Handle:
         return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.leave(error)
+        self.__exit__(kind, error, traceback)
 
     def __del__(self) -> None:
         try:

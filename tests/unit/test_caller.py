@@ -142,7 +142,7 @@ def test_a_step_inside_one_adds_only_its_own_work(quiet: Tracker) -> None:
         event()
         python, c = called(event)
     above = {"holder", "took", "settle"}  # whose work it is, and that its parent has a child
-    within = {"tool_span", "_open_step", "__enter__", "activate", "set_output", "kept", "__exit__"}
+    within = {"tool_span", "_open_step", "__enter__", "set_output", "kept", "__exit__"}
     assert python <= {*within, *above, "new_span_id", "_enclose"} | OPENING | ENDING
     assert c <= {*C, "set", "reset"}  # which tells whether the block ends where it began
 

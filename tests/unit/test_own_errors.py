@@ -60,7 +60,7 @@ CALLS: dict[str, tuple[str, Callable[[Tracker, Callable[[], None]], Any]]] = {
     "complete_session": ("take_session", with_a_session(lambda tracker, session: tracker.complete_session(session))),
     "update": ("update", within_a_turn(lambda turn: turn.update(output="x"))),
     "finish": ("verdict", within_a_turn(lambda turn: turn.finish(success=True))),
-    "leave": ("finish", within_a_turn(lambda turn: turn.leave())),
+    "with": ("finish", within_a_turn(lambda turn: turn.__exit__(None, None, None))),
 }
 
 
