@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -20,11 +19,11 @@ from rootspan.arguments import outcome_of
 from rootspan.body import Body
 from rootspan.functions import Activation, asteps
 from rootspan.open_span import BELOW, OpenSpan
-from rootspan.record import AttributeValue, Identity, Kind
+from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import RequestInfo, RequestOptions
 from rootspan.scope import Scope, inside
-from rootspan.sender import client_address, sender_ids
+from rootspan.sender import sender_convo, sender_ids
 from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
 from rootspan.traffic import Traffic
 
@@ -33,8 +32,6 @@ __all__ = ["RequestRoot"]
 _METHODS: Final = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "WEBSOCKET"}
 )
-_CONVO_HEADER: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
-_HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _REQUEST: Final = Kind.REQUEST
 _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
 _VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
@@ -46,7 +43,7 @@ class RequestRoot:
     Attributes:
         request_body: takes what the app reads, piece by piece; None where bodies are not looked at.
         response_body: takes what it sends, likewise; it has to be told the response's headers first.
-        response_header: the header that tells the trace id to the caller, where one was asked for.
+        response_header: the header that tells the trace id to the sender, where one was asked for.
         route: the matched route's template.
         status: the status that was sent.
     """
@@ -59,7 +56,7 @@ class RequestRoot:
     status: int | None = None
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
     _active: Activation | None = None  # the latest, with what the code inside has left open
-    _asks: int | None = None  # the thread that asks the hooks
+    _asking: int | None = None  # the thread that asks the hooks
     _broken = False
     _ended: int | None = None
     _look_up: ContextLookUp | None = None
@@ -85,8 +82,8 @@ class RequestRoot:
         if options.more:
             self._prepare()
         if options.record == "all":
-            if options.links:
-                self._link()
+            if options.links and (traceparent := info.find_header("traceparent")) is not None:
+                self._link(traceparent)
             if recorder.queue.spools:
                 recorder.began(span)
 
@@ -165,16 +162,22 @@ class RequestRoot:
 
         `finish` does so too, and so does the first child.
         """
-        span, thread = self._span, get_ident()
-        if span.finished or self._asks == thread:  # a hook tracks something
+        span, thread, recorder, options = self._span, get_ident(), self._recorder, self._options
+        if span.finished or self._asking == thread:  # a hook tracks something
             return
-        self._asks = thread
+        self._asking = thread
         try:
-            user_id, convo_id = self._answers(span.holder.identity)
+            known, user_id, convo_id = span.holder.identity, None, None
+            if known.user_id is None and options.user_id is not None:
+                user_id = recorder.asked("hook", "user_id", options.user_id, self._info.request)
+            if known.convo_id is None and options.convo_id is not None:
+                convo_id = recorder.asked("hook", "convo_id", options.convo_id, self._info.request)
+            if known.convo_id is None and convo_id is None and options.convo_header is not None:
+                convo_id = sender_convo(self._info.find_header(options.convo_header.lower()))
             if user_id is not None or convo_id is not None:
-                self._recorder.update_identity([span.holder], user_id, convo_id)
+                recorder.update_identity([span.holder], user_id, convo_id)
         finally:
-            self._asks = None
+            self._asking = None
 
     def first_child(self) -> None:
         """Ask the hooks before it starts, and not before the next ones; what is not known then is asked at the end."""
@@ -315,7 +318,7 @@ class RequestRoot:
         options = self._options
         if (limit := options.body_limit) and self._recorder.settings.capture_content:
             self.request_body, self.response_body = Body(limit), Body(limit)
-            self.request_body.set_headers(self._info.header)
+            self.request_body.set_headers(self._info.find_header)
         if options.response_header is not None:
             self.response_header = (options.response_header, self._span.ids[:32])
 
@@ -329,8 +332,8 @@ class RequestRoot:
         if options.record == "tracked":
             if not self._tracked():
                 return False
-            if options.links:
-                self._link()
+            if options.links and (traceparent := self._info.find_header("traceparent")) is not None:
+                self._link(traceparent)
         if options.properties is not None:
             said = self._recorder.asked("hook", "properties", options.properties, self._info.request)
             self._recorder.update(self._span, None, None, said)
@@ -362,14 +365,13 @@ class RequestRoot:
         said = (self._error, span.input, span.output, span.properties, span.model, identity.user_id, identity.convo_id)
         return span.has_children or span.told or any(one is not None for one in said)
 
-    def _link(self) -> None:
-        """Link the span that the sender's `traceparent` names."""
-        traceparent = self._header("traceparent")
-        if traceparent is not None and (sender := sender_ids(traceparent)) is not None:
-            if self._span.link is None:
-                self._span.link = sender
-            else:  # a host span is active as well
-                self._span.set(links=(sender,))
+    def _link(self, traceparent: str) -> None:
+        """Link the span that the sender's `traceparent` names, if it names one."""
+        sender = sender_ids(traceparent)
+        if sender is not None and self._span.link is not None:  # a host span is active as well
+            self._span.set(links=(sender,))
+        elif sender is not None:
+            self._span.link = sender
 
     def _read_bodies(self) -> None:
         """Take input and output from the bodies where neither the app nor an event inside says them."""
@@ -392,40 +394,9 @@ class RequestRoot:
             said = event if isinstance(event, str) else asked("hook", "event", event, self._info.request)
             if asked("hook", "event", bool, said):  # what a host returns may have no truth
                 name = self._recorder.name(said)
-        if options.more and (outside := self._from_outside()):
+        if options.more and (outside := options.told_by(self._info)):
             fields = {**fields, "host_attributes": outside}
         return name, {**span.fields, **fields} if span.fields else fields
-
-    def _from_outside(self) -> Mapping[str, AttributeValue]:
-        found: dict[str, AttributeValue] = {}
-        for name in self._options.capture_headers:
-            value = self._header(name.lower())
-            if value is not None:
-                found[f"{semconv.HTTP_REQUEST_HEADER}.{name.lower()}"] = value[:_HEADER_LENGTH]
-        if (trusted := self._options.trusted) is not None:
-            address = client_address(self._info.peer, self._header("x-forwarded-for"), trusted)
-            if address is not None:
-                found[semconv.CLIENT_ADDRESS] = address
-        return found
-
-    def _header(self, name: str) -> str | None:
-        try:
-            return self._info.header(name)
-        except Exception:
-            return None
-
-    def _answers(self, identity: Identity) -> tuple[Any, Any]:
-        """Return user and conversation as the hooks tell them, None for what is known."""
-        options = self._options
-        user_id = convo_id = None
-        if identity.user_id is None and options.user_id is not None:
-            user_id = self._recorder.asked("hook", "user_id", options.user_id, self._info.request)
-        if identity.convo_id is None and options.convo_id is not None:
-            convo_id = self._recorder.asked("hook", "convo_id", options.convo_id, self._info.request)
-        if identity.convo_id is None and convo_id is None and options.convo_header is not None:
-            value = (self._header(options.convo_header.lower()) or "").strip()
-            convo_id = value if _CONVO_HEADER.fullmatch(value) else None
-        return user_id, convo_id
 
 
 _OVER: Final = RequestInfo(None, "", "")

@@ -13,9 +13,9 @@ from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, Final, NoReturn, TypedDict
 
-from rootspan import default_tracker
+from rootspan import default_tracker, semconv
 from rootspan.errors import fail, meant
-from rootspan.sender import Trust, trust
+from rootspan.sender import Trust, client_address, trust
 from rootspan.tracker import Tracker
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _name: Final = itemgetter(0)
+_HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
 Hook = Callable[[Any], Any]
@@ -55,6 +56,13 @@ class RequestInfo:
     header: Callable[[str], str | None] = lambda name: None
     peer: str | None = None
     prefix: str | None = None
+
+    def find_header(self, name: str) -> str | None:
+        """Return a header by its lower-case name; None where there is none, or where it cannot be read."""
+        try:
+            return self.header(name)
+        except Exception:  # a framework may have any headers
+            return None
 
 
 class WebOptions(TypedDict, total=False):
@@ -144,6 +152,18 @@ class RequestOptions:
             if name not in names:
                 fail(f"{name}= is no option of a web adapter.", meant(name, names, "{}="))
         return cls(**given)
+
+    def told_by(self, info: RequestInfo) -> dict[str, str]:
+        """Return as span attributes what a request tells of its headers and of its client, where that is asked for."""
+        found: dict[str, str] = {}
+        for name in map(str.lower, self.capture_headers):
+            if (value := info.find_header(name)) is not None:
+                found[f"{semconv.HTTP_REQUEST_HEADER}.{name}"] = value[:_HEADER_LENGTH]
+        if self.trusted is not None:
+            address = client_address(info.peer, info.find_header("x-forwarded-for"), self.trusted)
+            if address is not None:
+                found[semconv.CLIENT_ADDRESS] = address
+        return found
 
     def __post_init__(self) -> None:
         _one_of("record", self.record, ("all", "tracked"))

@@ -1,4 +1,4 @@
-"""Who sent a request: the address behind proxies, and the span in the sender's own trace."""
+"""Who sent a request, as headers tell: the address behind proxies, the span in the sender's trace, the conversation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
-__all__ = ["Trust", "client_address", "sender_ids", "trust"]
+__all__ = ["Trust", "client_address", "sender_convo", "sender_ids", "trust"]
 
 # Version ff is none, and version 00 ends with the flags; what a later one adds after them is not looked at.
 _TRACEPARENT: Final = re.compile(r"(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+_CONVO: Final = re.compile(r"[\w.:@/+=~-]{1,250}")
 _MOST_HOPS: Final = 30
 Trust: TypeAlias = "Callable[[IPv4Address | IPv6Address | None], bool]"
 
@@ -87,3 +88,15 @@ def sender_ids(traceparent: str) -> str | None:
     if match is None or not match[1].strip("0") or not match[2].strip("0"):
         return None
     return match[1] + match[2]
+
+
+def sender_convo(value: str | None) -> str | None:
+    """Return the conversation that a header names; None where it is not clean.
+
+    Example:
+        >>> sender_convo(" c-1.2:3 ")
+        'c-1.2:3'
+        >>> sender_convo("two words")
+    """
+    value = (value or "").strip()
+    return value if _CONVO.fullmatch(value) else None
