@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from threading import get_ident
@@ -43,6 +43,7 @@ class RequestRoot:
     Attributes:
         request_body: takes what the app reads, piece by piece; None where bodies are not looked at.
         response_body: takes what it sends, likewise; it has to be told the response's headers first.
+        wants_headers: whether `set_response_headers` has anything to do, for adapters that save a call.
         response_header: the header that tells the trace id to the sender, where one was asked for.
         route: the matched route's template.
         status: the status that was sent.
@@ -51,6 +52,7 @@ class RequestRoot:
     # Defaults of the class, so that opening a root sets only what it has.
     request_body: Body | None = None
     response_body: Body | None = None
+    wants_headers = False
     response_header: tuple[str, str] | None = None
     route: str | None = None
     status: int | None = None
@@ -227,14 +229,22 @@ class RequestRoot:
         if self.request_body is not None:
             self.request_body.feed(body)
 
-    def set_response_headers(self, header: Callable[[str], str | None]) -> None:
-        """Tell what the response's body is, before the first piece of it.
+    def set_response_headers(self, header: Callable[[str], str | None]) -> Sequence[tuple[str, str]]:
+        """Tell what the response says of itself, before the first piece of its body.
 
         Args:
             header: returns a response header by its lower-case name, or None.
+
+        Returns:
+            The headers to add to it: one that tells the trace id, where one is asked for and the app sets none.
         """
         if self.response_body is not None:
             self.response_body.set_headers(header)
+        told = self.response_header
+        try:
+            return () if told is None or header(told[0].lower()) is not None else (told,)
+        except Exception:  # a framework may have any headers
+            return ()
 
     def write(self, body: Any, more: bool = True) -> None:
         """Note a piece of the response's body; it is measured as a stream unless the first piece is the whole.
@@ -321,6 +331,7 @@ class RequestRoot:
             self.request_body.set_headers(self._info.find_header)
         if options.response_header is not None:
             self.response_header = (options.response_header, self._span.ids[:32])
+        self.wants_headers = self.response_body is not None or self.response_header is not None
 
     def _conclude(self) -> bool:
         """Work out what most requests do not have; return whether the request is to be recorded at all."""

@@ -104,11 +104,11 @@ class _Handling:
         streaming = getattr(response, "streaming", None)
         if streaming is not None:  # else there is no response, and Django will name the mistake
             root.set_status(response.status_code)
-            if root.response_header is not None:
-                response.headers.setdefault(*root.response_header)
-            if root.response_body is not None:
-                root.set_response_headers(response.headers.get)
-                if not streaming and getattr(response, "is_rendered", True):  # a template may be rendered further out
+            if root.wants_headers:
+                for name, value in root.set_response_headers(response.headers.get):
+                    response.headers[name] = value
+                # A template may be rendered further out.
+                if root.response_body is not None and not streaming and getattr(response, "is_rendered", True):
                     root.write(response.content, more=False)
         # Below 500, somebody made an answer of what was handled.
         failure = handled if error is None and (root.status or 0) >= 500 else error

@@ -112,11 +112,10 @@ class Followed:
         """Note the response; a streamed one is stepped inside the request from here on."""
         self._answered = True
         self._status = response.status_code
-        if (header := self.root.response_header) is not None and header[0] not in response.headers:
-            response.headers[header[0]] = header[1]
-            self._untell = partial(response.headers.remove, header[0])
-        if self.root.response_body is not None:
-            self.root.set_response_headers(response.headers.get)
+        if self.root.wants_headers:
+            for name, value in self.root.set_response_headers(response.headers.get):
+                response.headers[name] = value
+                self._untell = partial(response.headers.remove, name)
         body = response.response  # pyright: ignore[reportUnknownMemberType]  # an iterable of whatever the app made
         # A file goes out as it is, and the answer to a HEAD is never stepped.
         is_file = response.direct_passthrough and not isinstance(body, Generator)

@@ -188,11 +188,10 @@ class _Connection:
     def _starts(self, message: Message, status: int) -> Message:
         root, self._started, self._trailers = self._root, True, message.get("trailers", False)
         root.set_status(status)
-        if root.response_body is not None:
-            root.set_response_headers(header_of(message.get("headers")))
-        if root.response_header is not None:
-            message = {"headers": (), **message}
-            MutableHeaders(scope=message).setdefault(*root.response_header)  # the app's own stays
+        if root.wants_headers:
+            for name, value in root.set_response_headers(header_of(message.get("headers"))):
+                message = {"headers": (), **message}
+                MutableHeaders(scope=message).setdefault(name, value)  # which also reads what can be read only once
         return message
 
     def ended(self, error: BaseException | None, seen: str) -> None:

@@ -89,6 +89,19 @@ def test_what_is_set_by_hand_wins(captured: Captured) -> None:
     assert attributes["http.response.size"] == 5
 
 
+@pytest.mark.parametrize(
+    ("sent", "added"),
+    [({}.get, True), ({"x-trace": "the app's"}.get, False), ({"x-trace": ""}.get, False), (lambda name: 1 / 0, False)],
+)
+def test_the_header_to_add_is_told_unless_the_app_sets_it(captured: Captured, sent: Any, added: bool) -> None:
+    root = opened(captured, response_header="X-Trace")
+    assert root.wants_headers
+    assert root.set_response_headers(sent) == ((("X-Trace", root.trace_id),) if added else ())
+    plain = opened(captured)
+    assert not plain.wants_headers
+    assert plain.set_response_headers({}.get) == ()
+
+
 def test_an_event_wins_over_the_body(captured: Captured) -> None:
     root = opened(captured, capture_body=True, header={"content-type": "application/json"}.get)
     root.read(b'{"message": "body"}')
