@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from functools import lru_cache, partial
 from threading import get_ident
 from time import time_ns
@@ -17,14 +16,15 @@ from weakref import ref
 from rootspan import semconv
 from rootspan.arguments import outcome_of
 from rootspan.body import Body
-from rootspan.functions import Activation, asteps
-from rootspan.open_span import BELOW, OpenSpan
+from rootspan.functions import asteps
+from rootspan.open_span import BELOW
 from rootspan.record import AttributeValue, Kind
 from rootspan.recorder import Recorder
 from rootspan.request_options import RequestInfo, RequestOptions
-from rootspan.scope import Scope, inside
+from rootspan.request_scope import RequestScope
+from rootspan.scope import inside
 from rootspan.sender import sender_convo, sender_ids
-from rootspan.streamed import AsyncBody, ContextLookUp, WholeBody
+from rootspan.streamed import AsyncBody, WholeBody
 from rootspan.traffic import Traffic
 
 __all__ = ["RequestRoot"]
@@ -37,7 +37,7 @@ _INTERNAL_ERROR: Final = 1011  # close codes of RFC 6455
 _VANISHED: Final = frozenset({1006, 1012, 1013})  # without a close frame; because the server restarts
 
 
-class RequestRoot:
+class RequestRoot(RequestScope):
     """The root span of one request, from its start to the last byte of its answer; no method of it raises.
 
     Attributes:
@@ -57,11 +57,9 @@ class RequestRoot:
     route: str | None = None
     status: int | None = None
     _attributes: Mapping[str, AttributeValue] = {}  # never changed, only replaced
-    _active: Activation | None = None  # the latest, with what the code inside has left open
     _asking: int | None = None  # the thread that asks the hooks
     _broken = False
     _ended: int | None = None
-    _look_up: ContextLookUp | None = None
     _error: tuple[str | None, str | None] | None = None
     _outcome: str | None = None
     _traffic: Traffic | None = None  # most answers are no stream
@@ -99,65 +97,6 @@ class RequestRoot:
     def finished(self) -> bool:
         """Whether it is over."""
         return self._span.finished
-
-    def activate(self) -> Activation:
-        """Return a context manager that runs code inside the request; it may be entered again and again."""
-        variable = self._recorder.variable
-        scope = variable.get()
-        if scope is None or not self._encloses(scope):  # otherwise that is current, and stays so
-            scope = self._scope if self._active is None else self._active.scope
-        self._active = Activation(variable, scope)
-        return self._active
-
-    def attach(self) -> Scope | None:
-        """Make it current once, for code that has a `try` of its own; return what `detach` takes."""
-        variable = self._recorder.variable
-        before = variable.get()
-        variable.set(self._scope)
-        return before
-
-    def detach(self, before: Scope | None) -> None:
-        """Give the caller its own scope back; what the code inside has left open is there again in its stream."""
-        variable = self._recorder.variable
-        scope = variable.get()
-        if scope is not self._scope and scope is not before:
-            self._active = Activation(variable, scope)
-        variable.set(before)
-
-    def look_up_with(self, current: Callable[[], RequestRoot | None]) -> None:
-        """Let a framework that knows which request the running code is in tell so, in place of an activation.
-
-        Args:
-            current: returns the root of the current request; None, or any exception, where there is none. A function of
-                the adapter's module, for it is kept as long as the tracker.
-        """
-        recorder = self._recorder
-        for known in recorder.enclosing.look_ups:
-            if isinstance(known, ContextLookUp) and known.current is current:
-                self._look_up = known
-                return
-        self._look_up = ContextLookUp(current, recorder.variable)
-        recorder.look_up_with(self._look_up)
-
-    def span_for(self, variable: ContextVar[Scope | None]) -> OpenSpan | None:
-        """Return the open span for the tracker of that context variable, None for another one."""
-        return self._span if self._recorder.variable is variable else None
-
-    def in_context(self) -> tuple[OpenSpan, OpenSpan | None]:
-        """Return the span, and the one that the framework's context names now."""
-        return self._span, None if self._look_up is None else self._look_up.named()
-
-    def leave(self) -> None:
-        """Make current again what encloses the request, where the code inside has left something open."""
-        variable = self._recorder.variable
-        scope = current = variable.get()
-        while scope is not None and self._encloses(scope):
-            scope = scope.outer
-        if scope is not current:
-            variable.set(scope)
-
-    def _encloses(self, scope: Scope) -> bool:
-        return scope.span is not None and scope.span.root is self._span
 
     def identify(self) -> None:
         """Ask the hooks for what is still unknown of user and conversation, while the framework can tell.

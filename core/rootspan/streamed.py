@@ -1,48 +1,17 @@
-"""The streamed body of an answer, each step of it inside its request; and the request of a framework's own context."""
+"""The streamed body of an answer, each step of it inside its request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rootspan.functions import Activation
-from rootspan.open_span import OpenSpan
-from rootspan.scope import Scope
+from rootspan.request_scope import stepping
 
 if TYPE_CHECKING:
     from rootspan.request import RequestRoot
 
-__all__ = ["AsyncBody", "ContextLookUp", "StreamedBody", "WholeBody"]
-
-_stepping: ContextVar[tuple[OpenSpan, OpenSpan | None] | None] = ContextVar("rootspan_stepping", default=None)
-"""The request whose body is being stepped, and the one that the framework's context named when the step began."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContextLookUp:
-    """Tells one tracker which request a framework's own context names.
-
-    While a body is stepped the context is the one of the server's thread, which may name anybody's request or none:
-    then the body's own counts, until the code inside enters another request.
-    """
-
-    current: Callable[[], RequestRoot | None]
-    variable: ContextVar[Scope | None]  # the tracker's
-
-    def __call__(self) -> OpenSpan | None:
-        named = self.named()
-        stepping = _stepping.get()
-        return stepping[0] if stepping is not None and stepping[1] is named else named
-
-    def named(self) -> OpenSpan | None:
-        """Return the request that the context names, unless another tracker records it: they share nothing."""
-        try:
-            root = self.current()
-        except Exception:  # a framework may raise where it has no context
-            return None
-        return None if root is None else root.span_for(self.variable)
+__all__ = ["AsyncBody", "StreamedBody", "WholeBody"]
 
 
 class StreamedBody:
@@ -90,12 +59,12 @@ class StreamedBody:
         return self._next()
 
     def _inside(self, step: Callable[[], Any]) -> Any:
-        token = _stepping.set(self._root.in_context())
+        token = stepping.set(self._root.in_context())
         try:
             with self._active:
                 return step()
         finally:
-            _stepping.reset(token)
+            stepping.reset(token)
 
     def close(self) -> None:
         """Close the app's own iterable, inside the request."""

@@ -79,6 +79,7 @@ PARTS = {
     "input_tee": "adapter",
     "request": "adapter",
     "request_options": "adapter",
+    "request_scope": "adapter",
     "sender": "adapter",
     "streamed": "adapter",
     "traffic": "adapter",
