@@ -262,7 +262,7 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
 
 def environ_info(request: Any, method: str, path: str, scheme: str, environ: Mapping[str, Any]) -> RequestInfo:
     """Return what is known of a request when it starts, with its headers and its peer from the environ of WSGI."""
-    return RequestInfo(request, method, path, scheme, environ_header(environ), environ.get("REMOTE_ADDR"))
+    return RequestInfo(request, method, path, scheme, partial(_in_environ, environ), environ.get("REMOTE_ADDR"))
 
 
 def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:
@@ -272,7 +272,11 @@ def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:
         >>> environ_header({"HTTP_X_USER": "u1"})("x-user")
         'u1'
     """
-    return lambda name: environ.get(_environ_key(name))
+    return partial(_in_environ, environ)
+
+
+def _in_environ(environ: Mapping[str, Any], name: str) -> Any:
+    return environ.get(_environ_key(name))
 
 
 @lru_cache(maxsize=1_024)  # few are ever asked for, and those at each request

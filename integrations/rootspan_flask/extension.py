@@ -76,7 +76,11 @@ def _receiver(function: Callable[..., None]) -> Callable[..., None]:
 
     def receive(app: Flask, **details: Any) -> None:
         try:
-            function(app, current_request(), **details)
+            request = current_request()
+        except RuntimeError:  # outside of any
+            request = None
+        try:
+            function(app, request, **details)
         except Exception:
             log(logging.WARNING, "rootspan could not follow a request because of an error of its own", exc_info=True)
 

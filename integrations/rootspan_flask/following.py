@@ -21,15 +21,8 @@ __all__ = ["Followed", "current_request", "following", "last_followed", "start"]
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
 _latest: ContextVar[Callable[[], Followed | None]] = ContextVar("rootspan_flask_latest", default=lambda: None)
-_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)  # what is behind the proxy
-
-
-def current_request() -> Request | None:
-    """Return the request that Flask's context names, itself and no proxy; None outside of any."""
-    try:
-        return _request()
-    except RuntimeError:
-        return None
+current_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)
+"""Returns the request that Flask's context names, itself and no proxy; raises outside of any."""
 
 
 def start(request: Request | None, options: RequestOptions, remembered: object = False, late: bool = False) -> None:
@@ -71,7 +64,7 @@ def last_followed() -> Followed | None:
 
 def _current_root() -> RequestRoot:
     """Return the request that Flask's context names, or raise; a copy of the context takes it into a thread."""
-    followed: Followed = _request().environ[_KEY]
+    followed: Followed = current_request().environ[_KEY]
     return followed.root
 
 
