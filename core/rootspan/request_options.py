@@ -140,6 +140,11 @@ class RequestOptions:
     links: bool = field(init=False, default=True, repr=False)
     more: bool = field(init=False, default=False, repr=False)
 
+    @property
+    def tracker_now(self) -> Tracker:
+        """The tracker that records: the one that was given, else what the default one is now."""
+        return self.tracker or default_tracker
+
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> RequestOptions:
         """Return options that were given by name.

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.utils.module_loading import import_string
 
-from rootspan import ConfigurationError, default_tracker
+from rootspan import ConfigurationError
 from rootspan.log import log
 from rootspan_django.configuration import load, options
 
@@ -56,5 +56,5 @@ def _check_middleware(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _check_deployment(**_: Any) -> Iterator[CheckMessage]:
-    for said, fix in () if any(_check_settings()) else (options().tracker or default_tracker).settings.gaps():
+    for said, fix in () if any(_check_settings()) else options().tracker_now.settings.gaps():
         yield Warning(said, fix, id="rootspan.W004")

@@ -14,7 +14,6 @@ from django.core.signals import got_request_exception
 from django.dispatch import receiver
 from django.http import HttpRequest, UnreadablePostError
 
-from rootspan import default_tracker
 from rootspan.adapter import InputTee, RequestRoot, environ_info, open_request
 from rootspan_django.configuration import options
 
@@ -41,7 +40,7 @@ class RootspanMiddleware:
     sync_capable = async_capable = True
 
     def __init__(self, get_response: Any) -> None:
-        if (options().tracker or default_tracker).settings.disabled:
+        if options().tracker_now.settings.disabled:
             raise MiddlewareNotUsed("rootspan is disabled")
         self.get_response = get_response
         self._is_async = iscoroutinefunction(get_response)  # pyright: ignore[reportDeprecated]  # for Python 3.11

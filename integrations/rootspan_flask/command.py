@@ -5,8 +5,6 @@ from __future__ import annotations
 from flask import current_app
 from flask.cli import AppGroup
 
-from rootspan import default_tracker
-
 __all__ = ["rootspan_command"]
 
 rootspan_command = AppGroup("rootspan", help="Tracking for AI products on OpenTelemetry.")
@@ -17,5 +15,4 @@ def check() -> None:
     """Send one test event with the app's configuration, and say what happened."""
     from rootspan_ui.check import check
 
-    tracker = current_app.extensions["rootspan"].tracker or default_tracker
-    raise SystemExit(check(settings=tracker.settings))
+    raise SystemExit(check(settings=current_app.extensions["rootspan"].tracker_now.settings))

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from rootspan import default_tracker
 from rootspan_django.configuration import options as web_options
 
 
@@ -24,5 +23,5 @@ class Command(BaseCommand):
 
         out: Any = self.stdout  # which is almost a TextIO
         out.ending = ""
-        if status := check(out=out, settings=(web_options().tracker or default_tracker).settings):
+        if status := check(out=out, settings=web_options().tracker_now.settings):
             sys.exit(status)
