@@ -68,11 +68,11 @@ class RootspanMiddleware:
 def _open(request: Any) -> Any:
     """Return what to enter around the rest of the application, which gives what its response is told to."""
     root = None
-    try:
-        scheme = request.scheme or "http"
-    except ImproperlyConfigured:  # which is for the application to find out
-        scheme = "http"
     if id(request) not in _handlings:  # else a second middleware is in the stack
+        try:
+            scheme = request.scheme or "http"
+        except ImproperlyConfigured:  # which is for the application to find out
+            scheme = "http"
         info = environ_info(request, request.method or "", request.path_info, scheme, request.META)
         root = open_request(info, options())
     return nullcontext(SimpleNamespace()) if root is None else _Handling(request, root)
@@ -82,7 +82,8 @@ class _Handling:
     """One request while it is handled."""
 
     def __init__(self, request: Any, root: RequestRoot) -> None:
-        self._request, self._root = request, root
+        self._request = request
+        self._root = root
         self.error: BaseException | None = None
         self.response: Any = None
         _handlings[id(request)] = self
@@ -94,9 +95,8 @@ class _Handling:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        root, response, handled = self._root, self.response, self.error
+        root, response = self._root, self.response
         root.detach(self._before)
-        self.error = None  # an exception that is kept pins its frames
         _handlings.pop(id(self._request), None)
         route = getattr(self._request.resolver_match, "route", None)
         root.set_route(None if route is None else "/" + str(route).removeprefix("^"))
@@ -109,12 +109,13 @@ class _Handling:
                 # A template may be rendered further out.
                 if root.response_body is not None and not streaming and getattr(response, "is_rendered", True):
                     root.write(response.content, more=False)
-        # Below 500, somebody made an answer of what was handled.
-        failure = handled if error is None and (root.status or 0) >= 500 else error
-        if isinstance(failure, UnreadablePostError):  # the client left while it sent its body
+        if error is None and (root.status or 0) >= 500:  # below, somebody made an answer of what was handled
+            error = self.error
+        self.error = None  # an exception that is kept pins its frames
+        if isinstance(error, UnreadablePostError):  # the client left while it sent its body
             root.cancel()
-        elif failure is not None:
-            root.fail(failure)
+        elif error is not None:
+            root.fail(error)
         return _follow(root, response) if streaming else root.finish()
 
 
