@@ -13,16 +13,10 @@ from rootspan.body import Body
 from rootspan.grouped_settings import GroupedSettings
 from rootspan.input_tee import InputTee
 from rootspan.log import log
+from rootspan.protocols import environ_header, environ_info, header_of, scope_info
 from rootspan.record import Kind
 from rootspan.request import RequestRoot
-from rootspan.request_options import (
-    RequestInfo,
-    RequestOptions,
-    WebOptions,
-    environ_header,
-    environ_info,
-    header_of,
-)
+from rootspan.request_options import RequestInfo, RequestOptions, WebOptions
 from rootspan.runs import Run, RunTree, trace_id_for
 from rootspan.streamed import StreamedBody
 
@@ -44,6 +38,7 @@ __all__ = [
     "header_of",
     "open_request",
     "outcome_of",
+    "scope_info",
     "sole",
     "trace_id_for",
 ]

@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
-from functools import lru_cache, partial
-from operator import itemgetter
+from functools import partial
 from typing import Any, Final, NoReturn, TypedDict
 
 from rootspan import default_tracker, semconv
@@ -23,12 +22,8 @@ __all__ = [
     "RequestInfo",
     "RequestOptions",
     "WebOptions",
-    "environ_header",
-    "environ_info",
-    "header_of",
 ]
 
-_name: Final = itemgetter(0)
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
@@ -263,50 +258,3 @@ def _trust(proxies: Sequence[str] | None) -> Trust | None:
     except (TypeError, ValueError):
         pass
     _wrong("trusted_proxies", "addresses and networks", "trusted_proxies=['10.0.0.0/8']")
-
-
-def environ_info(request: Any, method: str, path: str, scheme: str, environ: Mapping[str, Any]) -> RequestInfo:
-    """Return what is known of a request when it starts, with its headers and its peer from the environ of WSGI."""
-    return RequestInfo(request, method, path, scheme, partial(_in_environ, environ), environ.get("REMOTE_ADDR"))
-
-
-def environ_header(environ: Mapping[str, Any]) -> Callable[[str], str | None]:
-    """Return what gives a header by its lower-case name, as `RequestInfo` wants it, from the environ of WSGI.
-
-    Example:
-        >>> environ_header({"HTTP_X_USER": "u1"})("x-user")
-        'u1'
-    """
-    return partial(_in_environ, environ)
-
-
-def _in_environ(environ: Mapping[str, Any], name: str) -> Any:
-    return environ.get(_environ_key(name))
-
-
-@lru_cache(maxsize=1_024)  # few are ever asked for, and those at each request
-def _environ_key(name: str) -> str:
-    key = name.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-
-
-def header_of(headers: Any) -> Callable[[str], str | None]:
-    """Return what gives a header by its lower-case name, as `RequestInfo` wants it, from raw pairs of bytes.
-
-    Args:
-        headers: a list of pairs; None and what could be read only once count as empty.
-
-    Example:
-        >>> header_of([(b"X-User", b"u1")])("x-user")
-        'u1'
-    """
-    return partial(_header_in, headers if isinstance(headers, (list, tuple)) else ())
-
-
-def _header_in(pairs: Any, name: str) -> str | None:
-    length = len(name)
-    if length not in map(len, map(_name, pairs)):  # mostly so, and found out in C
-        return None
-    wanted = name.encode("latin-1")
-    found = [value for key, value in pairs if len(key) == length and key.lower() == wanted]
-    return str(b", ".join(found), "latin-1") or None

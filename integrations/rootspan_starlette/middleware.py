@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from rootspan import Tracker, adapter, default_tracker
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, header_of, open_request, sole
+from rootspan import Tracker, adapter
+from rootspan.adapter import RequestOptions, RequestRoot, WebOptions, header_of, open_request, scope_info, sole
 from rootspan_starlette.routes import template
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ class RootspanMiddleware:
 
     def __init__(self, app: ASGIApp, **options: Unpack[WebOptions]) -> None:
         self.app, self._call, self._options = app, _single(app), RequestOptions.of(options)
-        self._seen = f"{_SEEN}.{id(self._options.tracker or default_tracker)}"
+        self._seen = f"{_SEEN}.{id(self._options.tracker_now)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         kind, seen, options = scope["type"], self._seen, self._options
         if kind in ("http", "websocket") and seen not in scope:
-            if (root := open_request(_info(scope, kind, options.hooked), options)) is not None:
+            request = (Request if kind == "http" else HTTPConnection)(scope) if options.hooked else None
+            if (root := open_request(scope_info(request, scope), options)) is not None:
                 connection, scope[seen] = _Connection(root, scope, receive, send), True
                 try:
                     await self._call(scope, connection.receive, connection.send)
@@ -107,16 +108,6 @@ def _single(app: Any) -> ASGIApp:
     except ValueError:  # what is written in C has no signature
         pass
     return app  # type: ignore[no-any-return]
-
-
-def _info(scope: Scope, kind: str, hooked: bool) -> RequestInfo:
-    get, is_http = scope.get, kind == "http"
-    client, made_with = get("client"), Request if is_http else HTTPConnection
-    return RequestInfo(
-        made_with(scope) if hooked else None, get("method", "GET") if is_http else "WEBSOCKET",
-        get("path", ""), get("scheme", "http" if is_http else "ws"), header_of(get("headers")),
-        client[0] if client else None, get("root_path"),
-    )  # fmt: skip
 
 
 class _Connection:

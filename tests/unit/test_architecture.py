@@ -77,6 +77,7 @@ PARTS = {
     "body": "adapter",
     "grouped_settings": "adapter",
     "input_tee": "adapter",
+    "protocols": "adapter",
     "request": "adapter",
     "request_options": "adapter",
     "request_scope": "adapter",
