@@ -43,7 +43,9 @@ class RootspanMiddleware:
     """
 
     def __init__(self, app: ASGIApp, **options: Unpack[WebOptions]) -> None:
-        self.app, self._call, self._options = app, _single(app), RequestOptions.of(options)
+        self.app = app
+        self._call = _single(app)
+        self._options = RequestOptions.of(options)
         self._seen = f"{_SEEN}.{id(self._options.tracker_now)}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,16 +53,13 @@ class RootspanMiddleware:
         kind, seen, options = scope["type"], self._seen, self._options
         if kind in ("http", "websocket") and seen not in scope:
             request = (Request if kind == "http" else HTTPConnection)(scope) if options.hooked else None
-            if (root := open_request(scope_info(request, scope), options)) is not None:
-                connection, scope[seen] = _Connection(root, scope, receive, send), True
-                try:
-                    await self._call(scope, connection.receive, connection.send)
-                except BaseException as error:  # passes untouched
-                    connection.ended(error, seen)
-                    raise
-                return connection.ended(None, seen)
+            root = open_request(scope_info(request, scope), options)
+            if root is not None:
+                with _Connection(root, scope, receive, send, seen) as connection:
+                    return await self._call(scope, connection.receive, connection.send)
         elif kind == "lifespan" and seen not in scope:  # or the wait at the end would be as many times as long
-            scope[seen], send = True, _flushing(send, options.tracker)
+            scope[seen] = True
+            send = _flushing(send, options.tracker)
         await self._call(scope, receive, send)
 
 
@@ -118,14 +117,22 @@ class _Connection:
         scope: the ASGI scope.
         receive: the server's.
         send: the server's.
+        seen: what says in the scope that it is recorded, until it ends.
     """
 
     _started = _trailers = _gone = False
 
-    def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send) -> None:
-        self._root, self._scope = root, scope
-        self._receive, self._send = receive, send
-        self._before = root.attach()
+    def __init__(self, root: RequestRoot, scope: Scope, receive: Receive, send: Send, seen: str) -> None:
+        self._root = root
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._seen = seen
+
+    def __enter__(self) -> _Connection:
+        self._scope[self._seen] = True
+        self._before = self._root.attach()
+        return self
 
     async def receive(self) -> Message:
         """Receive for the application, when it asks."""
@@ -177,18 +184,19 @@ class _Connection:
         return kind in _ENDS and not self._trailers and not message.get("more_body", False)
 
     def _starts(self, message: Message, status: int) -> Message:
-        root, self._started, self._trailers = self._root, True, message.get("trailers", False)
+        root = self._root
         root.set_status(status)
+        self._started = True
+        self._trailers = message.get("trailers", False)
         if root.wants_headers:
             for name, value in root.set_response_headers(header_of(message.get("headers"))):
                 message = {"headers": (), **message}
                 MutableHeaders(scope=message).setdefault(name, value)  # which also reads what can be read only once
         return message
 
-    def ended(self, error: BaseException | None, seen: str) -> None:
-        """Note how the application ended, where the response did not end before."""
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         self._root.detach(self._before)
-        self._scope.pop(seen, None)  # who calls the application again has that recorded, too
+        self._scope.pop(self._seen, None)  # who calls the application again has that recorded, too
         if self._root.finished:
             return
         if error is None and self._started and self._scope["type"] == "websocket":
