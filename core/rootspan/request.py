@@ -193,17 +193,17 @@ class RequestRoot(RequestScope):
             more: whether another piece follows.
         """
         if more or self._traffic is not None:
-            self._passing().write(len(body) if hasattr(body, "__len__") else 0)
+            (self._traffic or self._passing()).write(body)
         if self.response_body is not None:
             self.response_body.feed(body)
 
     def message_received(self, data: str | bytes) -> None:
         """Count a message of a WebSocket's client."""
-        self._passing().received.add(data)
+        (self._traffic or self._passing()).received.add(data)
 
     def message_sent(self, data: str | bytes) -> None:
         """Count a message to a WebSocket's client."""
-        self._passing().sent.add(data)
+        (self._traffic or self._passing()).sent.add(data)
 
     def close(self, code: int) -> None:
         """Note that a WebSocket closed, or was refused before it was accepted; both end it.
@@ -292,9 +292,8 @@ class RequestRoot(RequestScope):
         return True
 
     def _passing(self) -> Traffic:
-        if self._traffic is None:
-            self._traffic = Traffic(self._span.start)
-            self._rare = True
+        self._traffic = Traffic(self._span.start)
+        self._rare = True
         return self._traffic
 
     def __del__(self) -> None:

@@ -48,8 +48,7 @@ class StreamedBody:
                 self._root.fail(error)
                 self._end()  # a server that closes nothing may keep this with the error
             raise
-        sent = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk
-        self._root.write(sent, more=self._measured)
+        self._root.write(chunk, more=self._measured)
         return chunk
 
     def _step(self) -> Any:

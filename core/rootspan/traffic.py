@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter, time_ns
+from typing import Any
 
 from rootspan import semconv
 from rootspan.record import AttributeValue
@@ -18,12 +19,10 @@ class Messages:
     def __init__(self) -> None:
         self.count = self.size = 0
 
-    def add(self, data: str | bytes) -> None:
+    def add(self, data: Any) -> None:
         """Count one message."""
         self.count += 1
-        if isinstance(data, str):
-            data = data.encode("utf-8", "replace")
-        self.size += len(data) if hasattr(data, "__len__") else 0
+        self.size += _size(data)
 
 
 class Traffic:
@@ -42,8 +41,9 @@ class Traffic:
         self.received = Messages()
         self.sent = Messages()
 
-    def write(self, size: int) -> None:
+    def write(self, data: Any) -> None:
         """Count a piece of a streamed body; an empty one is none."""
+        size = _size(data)
         if not size:
             return
         now = perf_counter()
@@ -73,3 +73,13 @@ class Traffic:
             found[semconv.WEBSOCKET_SENT] = self.sent.count
             found[semconv.WEBSOCKET_BYTES_SENT] = self.sent.size
         return found
+
+
+def _size(data: Any) -> int:
+    """Return how many bytes a piece has; what is no text and has no bytes is none."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "replace")
+    try:
+        return memoryview(data).nbytes
+    except (TypeError, ValueError):
+        return 0

@@ -8,6 +8,7 @@ import gc
 import http
 import threading
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
@@ -244,6 +245,20 @@ def test_web_74_a_body_that_nobody_closes_ends_its_request_when_it_is_dropped(ca
     next(body)
     del body
     assert captured.one().attributes["rootspan.outcome"] == "cancelled"
+
+
+def test_a_stream_is_measured_in_bytes_whatever_its_pieces_are(captured: Captured) -> None:
+    async def words() -> AsyncIterator[Any]:
+        for word in ("ü", memoryview(b"xy"), array("H", [1]), [b"no piece"]):
+            yield word
+
+    async def read() -> None:
+        async for _ in opened(captured).astream(words()):
+            pass
+
+    asyncio.run(read())
+    attributes = captured.one().attributes
+    assert (attributes["rootspan.stream.chunks"], attributes["rootspan.stream.bytes"]) == (3, 6)
 
 
 @pytest.mark.parametrize("data", ["ü", b"xy", 5])
