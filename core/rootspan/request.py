@@ -128,8 +128,8 @@ class RequestRoot(RequestScope):
             self.identify()
 
     def set_route(self, route: str | None) -> None:
-        """Set the matched route's template."""
-        self.route = route or None
+        """Set the matched route's template; what is no text is none, for a framework's routes may be its user's."""
+        self.route = route if isinstance(route, str) and route else None
 
     def set_status(self, status: int) -> None:
         """Set the response status; the first one was sent, so it stays."""

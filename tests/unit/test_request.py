@@ -74,6 +74,15 @@ def test_the_first_status_and_the_first_failure_count(captured: Captured) -> Non
     assert (span.attributes["error.type"], span.attributes["rootspan.outcome"]) == ("LookupError", "failure")
 
 
+@pytest.mark.parametrize("route", [["/a", "/b"], b"/a", 5, ""])
+def test_a_route_that_is_no_text_costs_the_route_only(captured: Captured, route: Any) -> None:
+    root = opened(captured)
+    root.set_route(route)
+    root.finish()
+    assert "http.route" not in captured.one("GET").attributes
+    assert not captured.tracker.stats()["dropped"]
+
+
 def test_what_is_set_by_hand_wins(captured: Captured) -> None:
     root = opened(captured, capture_body=True, header={"content-type": "application/json"}.get)
     root.read(b'{"message": "body"}')
