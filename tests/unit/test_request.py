@@ -19,7 +19,17 @@ import pytest
 from opentelemetry import trace
 
 from rootspan import ConfigurationError, Tracker
-from rootspan.adapter import RequestInfo, RequestOptions, RequestRoot, WebOptions, open_request, sole
+from rootspan.adapter import (
+    RequestInfo,
+    RequestOptions,
+    RequestRoot,
+    WebOptions,
+    environ_header,
+    header_of,
+    open_request,
+    scope_info,
+    sole,
+)
 from rootspan.testing import Captured, Echo, WebContract, captured_spans
 
 
@@ -110,6 +120,19 @@ def test_the_header_to_add_is_told_unless_the_app_sets_it(captured: Captured, se
     plain = opened(captured)
     assert not plain.wants_headers
     assert plain.set_response_headers({}.get) == ()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        environ_header({"HTTP_X_USER": "u1", "CONTENT_TYPE": "text/plain"}),
+        header_of([(b"X-User", b"u1"), (b"content-type", b"text/plain")]),
+        scope_info(None, {"type": "http", "headers": ((b"x-user", b"u1"), (b"Content-Type", b"text/plain"))}).header,
+    ],
+    ids=["environ", "pairs", "scope"],
+)
+def test_a_header_is_found_by_its_lower_case_name(header: Callable[[str], str | None]) -> None:
+    assert [header(name) for name in ("x-user", "content-type", "x-other")] == ["u1", "text/plain", None]
 
 
 def test_an_event_wins_over_the_body(captured: Captured) -> None:
