@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from struct import Struct
-from typing import Final, TypeAlias, cast
+from struct import Struct, error
+from typing import Any, Final, TypeAlias
 
 from rootspan.record import AttributeValue, Link, SpanData, SpanEvent
 from rootspan.wire import ERROR, FLAGS, cut, id_bytes, nanoseconds, plain, plain_attributes, plain_text
 
-__all__ = ["ATTRIBUTE", "PLAIN_END", "ProtobufEncoder", "key_value", "sized", "span_ids"]
+__all__ = ["ATTRIBUTE", "PLAIN_END", "TIMES", "ProtobufEncoder", "key_value", "sized", "span_ids"]
 
 # Bounds of the caches: longer texts are written anew, and a full cache starts afresh.
 _CACHED_PAIRS: Final = 4096
@@ -21,6 +21,7 @@ _DOUBLE: Final = Struct("<cd").pack
 _FIXED64: Final = Struct("<Q").pack
 _FLAGS: Final = FLAGS.to_bytes(4, "little")
 ATTRIBUTE: Final = b"\x4a"  # what comes before each attribute of a span
+TIMES: Final = Struct("<cQcQ").pack  # when a span began and ended; called with the tags b"\x39" and b"\x41" before them
 PLAIN_END: Final = b"\x7a\x00\x85\x01" + _FLAGS  # how a span ends that did not fail: no status, and its flags
 
 
@@ -55,24 +56,27 @@ def span_ids(trace: str, span: str, parent: str | None) -> bytes:
     return ids
 
 
-def _time(time: int) -> bytes:
-    return _FIXED64(time if 0 <= time <= _UINT64 else nanoseconds(time))
+def _times(start: int, end: int) -> bytes:
+    try:
+        return TIMES(b"\x39", start, b"\x41", end)
+    except error:
+        return TIMES(b"\x39", nanoseconds(start), b"\x41", nanoseconds(end))
 
 
-def _any_value(value: object) -> bytes:
+def _any_value(value: Any) -> bytes:
     """An AnyValue message, without its size."""
-    kind = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a type of anything
     if kind is str:
         try:
-            return b"\x0a" + sized(cast(str, value).encode())
+            return b"\x0a" + sized(value.encode())
         except UnicodeEncodeError:
             return b"\x0a" + sized(plain_text(value).encode())
     if kind is bool:
         return b"\x10\x01" if value else b"\x10\x00"
     if kind is float:
-        return _DOUBLE(b"\x21", cast(float, value))
-    if kind is int and -(2**63) <= cast(int, value) < 2**63:
-        return b"\x18" + _varint(cast(int, value) & _UINT64)
+        return _DOUBLE(b"\x21", value)
+    if kind is int and -(2**63) <= value < 2**63:
+        return b"\x18" + _varint(value & _UINT64)
     known = plain(value)
     if type(known) is not tuple:
         return _any_value(known)
@@ -133,8 +137,7 @@ class ProtobufEncoder:
             span_ids(trace, span, parent),
             self._names.get(name) or self.name(name),
             b"\x30", _NUMBERS[kind if 0 < kind < 6 else 1],
-            b"\x39", _time(start),
-            b"\x41", _time(end),
+            _times(start, end),
             self.attributes(attributes),
             b"".join(map(self._event, events)) if events else b"",
             b"".join(map(self.link, links)) if links else b"",
@@ -167,7 +170,7 @@ class ProtobufEncoder:
         return _shrunk(span, _SPANS, longest)
 
     def _event(self, event: SpanEvent) -> bytes:
-        time = b"\x09" + _time(event.time)
+        time = b"\x09" + _FIXED64(nanoseconds(event.time))
         name = b"\x12" + sized(plain_text(event.name).encode())
         return b"\x5a" + sized(time + name + self.attributes(event.attributes, b"\x1a"))
 

@@ -12,7 +12,6 @@ that, so nothing is decided here that the dialect would decide otherwise: a test
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from struct import Struct
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
@@ -25,7 +24,7 @@ from rootspan.draft import Draft, Plan
 from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.lengths import DATA, SHORT
 from rootspan.properties import write_properties
-from rootspan.protobuf import ATTRIBUTE, PLAIN_END, ProtobufEncoder, key_value, sized, span_ids
+from rootspan.protobuf import ATTRIBUTE, PLAIN_END, TIMES, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Identity, Kind, Record
 
 __all__ = ["Short", "shortcut"]
@@ -70,7 +69,6 @@ _ENTRY: Final = 16  # characters of an entry of a dict that are counted beside i
 _TOLD: Final = frozenset({"session_id", "user_id"})
 _TOKENS_IN: Final = semconv.GEN_AI_USAGE_INPUT_TOKENS
 _TOKENS_OUT: Final = semconv.GEN_AI_USAGE_OUTPUT_TOKENS
-_times: Final = Struct("<cQcQ").pack
 
 T = TypeVar("T")
 
@@ -164,7 +162,7 @@ class _Writer:
         person, told = self._people.get((convo, user)) or self._person(convo, user)
         parts = [
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), called,
-            _times(b"\x39", start, b"\x41", end), shared, usage, person,
+            TIMES(b"\x39", start, b"\x41", end), shared, usage, person,
         ]  # fmt: skip
         # Properties that are inherited, that are no flat dict, or that stand beside rare fields are shaped with those.
         odd = outer is not None or (properties is not None and (type(properties) is not dict or rare != b""))
