@@ -105,7 +105,7 @@ def _write_each(draft: Draft, properties: dict[str, Any]) -> None:
     if plan.extras:
         _write_vendors(draft, {key: value for key, value in properties.items() if key not in blocked})
     if "attributes" in draft.more or "host_attributes" in draft.more:
-        is_near = semconv.near(attributes)
+        is_near = semconv.near(attributes.keys() - semconv.NAMES)
         blocked = {key for key in properties if key in blocked or is_near(key)}
     for key, value in properties.items():
         if not is_free(key) or key in blocked:
