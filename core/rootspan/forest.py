@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary, ref
 from rootspan.arguments import Error
 from rootspan.forks import after_fork
 from rootspan.open_span import OpenSpan
-from rootspan.recorder import Recorder
 from rootspan.scope import Scope
 from rootspan.tracker import Tracker
 
@@ -40,29 +39,35 @@ class Invocation:
 class Run:
     """One run of a framework: a span of ours, or one that is hidden and whose children hang below its parent.
 
+    An adapter that remembers more of its runs gives them a class of its own.
+
+    Args:
+        run_id: the framework's id.
+        parent: the run above it, as `RunTree.parent` returns it.
+        owner: the tree that it is opened in.
+
     Attributes:
         span: the open span; None where the run is hidden.
-        data: the adapter's own notes.
-        on_close: called before the run is closed without an end event, to keep what is known so far.
     """
 
     # Defaults of the class, so that starting a run sets only what it has.
     span: OpenSpan | None = None
     scope: Scope | None = None  # where its children are
-    on_close: Callable[[Run], object] | None = None
     unwatch: Callable[[], object] | None = None
     ended = False
     streams = False  # tokens came: a consumer holds it, maybe in another task than the one that began
     copies = 1  # how often the handler is listed
     heard = 0
 
-    def __init__(self, run_id: Hashable, parent: Run | None, owner: RunTree, recorder: Recorder, data: Any) -> None:
+    def __init__(self, run_id: Hashable, parent: Run | None, owner: RunTree) -> None:
         self.run_id = run_id
         self.parent = parent
         self.owner = owner
-        self.recorder = recorder
-        self.data = data
+        self.recorder = owner.recorder
         self.invocation: Invocation = Invocation() if parent is None else parent.invocation
+
+    def on_close(self) -> None:
+        """Keep what is known so far, before the run is closed without an end event."""
 
     def repeated(self) -> bool:
         """Return whether an event was heard before: a handler that is listed twice hears everything twice."""
@@ -197,8 +202,7 @@ class Forest:
         """Close a run that no event will end."""
         if self._ends(run, reason):
             try:
-                if run.on_close is not None:
-                    run.on_close(run)
+                run.on_close()
             except Exception:
                 run.recorder.own_error()
             self._record(run, outcome, None, end)
@@ -235,7 +239,7 @@ class Forest:
             run.span.input = run.span.output = run.span.first_input = run.span.last_output = run.span.fields = None
         if run.unwatch is not None:
             run.unwatch()
-        run.on_close = run.unwatch = None
+            run.unwatch = None
 
     def _release(self, invocation: Invocation) -> None:
         runs, members = self.runs, list(invocation.members)

@@ -86,18 +86,8 @@ class RunTree:
         """Return the run above one that starts: the one it names, else the one that the code is in."""
         return self._forest.running() if parent_id is None else self._forest.runs.get(parent_id)
 
-    def start(
-        self,
-        run_id: Hashable,
-        parent: Run | None,
-        kind: str,
-        name: str,
-        identity: Identity = NOBODY,
-        shown: bool = True,
-        task: asyncio.Task[Any] | None = None,
-        data: Any = None,
-    ) -> Run:
-        """Open a run; a root is isolated, or a child of the request or the interaction around it.
+    def start(self, run_id: Hashable, parent: Run | None, kind: str, name: str, identity: Identity = NOBODY) -> Run:
+        """Open a run and return it.
 
         Args:
             run_id: the framework's id.
@@ -105,19 +95,38 @@ class RunTree:
             kind: one of `rootspan.record.Kind`.
             name: the span name.
             identity: what is known of user and conversation, beside what is inherited.
+        """
+        run = Run(run_id, parent, self)
+        self.open(run, kind, name, identity)
+        return run
+
+    def open(
+        self,
+        run: Run,
+        kind: str,
+        name: str,
+        identity: Identity = NOBODY,
+        shown: bool = True,
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
+        """Open a run of the adapter's own class; a root is isolated, or a child of what is around it.
+
+        Args:
+            run: the run, made for this tree.
+            kind: one of `rootspan.record.Kind`.
+            name: the span name.
+            identity: what is known of user and conversation, beside what is inherited.
             shown: False for a run that gets no span; its children hang below its parent.
-            data: the adapter's own notes.
             task: the task that awaits it; the run is closed when that ends and no event did it.
         """
-        recorder = self.recorder
+        recorder = run.recorder
         if recorder is not self._asks:
             recorder.look_up_with(self._forest.look_up)
             self._asks = recorder
-        run = Run(run_id, parent, self, recorder, data)
-        scope = self._scope(recorder, parent)
+        scope = self._scope(recorder, run.parent)
         if shown:
             above = None if scope is None else scope.span
-            trace = trace_id_for(run_id) if above is None or above.finished else None  # only a root needs one
+            trace = trace_id_for(run.run_id) if above is None or above.finished else None  # only a root needs one
             run.span = recorder.start(kind, recorder.name(name), scope, identity, trace)
             run.span.adopts = run.span.parent is None
         else:
@@ -125,7 +134,6 @@ class RunTree:
         self._forest.add(run)
         if task is not None:
             self._watch(run, task)
-        return run
 
     def _scope(self, recorder: Recorder, parent: Run | None) -> Scope | None:
         scope = recorder.variable.get()

@@ -9,20 +9,57 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from langchain_core.messages import ToolMessage
 
 from rootspan import Tracker, calculate_cost, semconv
-from rootspan.adapter import Run, trace_id_for
+from rootspan.adapter import trace_id_for
 from rootspan.errors import fail
+from rootspan.record import Frozen
 from rootspan_langchain import graphs, invocation, options
-from rootspan_langchain.notes import UNTOLD, attach, text_of
-from rootspan_langchain.recording import Ending, Recording, ending, guarded
+from rootspan_langchain.calls import ModelRun
+from rootspan_langchain.run import UNTOLD, ChainRun, Ending, text_of
+from rootspan_langchain.tree import ChainTree
 from rootspan_langchain.values import frozen_messages, frozen_value
 
 __all__ = ["RootspanCallbackHandler"]
+
+
+def guarded(method: Callable[..., None]) -> Callable[..., None]:
+    """Return an event's method that never raises."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            self._tree.recorder.own_error()
+
+    return call
+
+
+def ending(method: Callable[..., Ending]) -> Callable[..., None]:
+    """Return an event's method that ends its run as it says, whatever it could not record, and never raises."""
+
+    @functools.wraps(method)
+    def call(self: Any, *told: Any, run_id: Any = None, **event: Any) -> None:
+        tree: ChainTree = self._tree
+        run: Any = None
+        try:
+            run = tree.find(run_id)
+            if run is not None:
+                tree.end(run, *method(self, run, *told, **event))
+        except Exception:
+            tree.recorder.own_error()
+            with suppress(Exception):
+                if run is not None:
+                    tree.end(run, *run.ending_with(told[0] if told else event.get("error")))
+
+    return call
 
 
 class RootspanCallbackHandler(graphs.GraphHandler):
@@ -83,11 +120,11 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         own = invocation.Whose(user_id, convo_id)
         if estimate_cost:
             calculate_cost("gpt-4o", {"prompt_tokens": 1})  # loads the price list now, not during the first call
-        self._recording = Recording(tracker, own, tags, properties, capture_content, shows, estimate_cost)
+        self._tree = ChainTree(tracker, own, tags, properties, capture_content, shows, estimate_cost)
 
     def disable(self) -> None:
         """Record no further invocation; what is open is recorded to its end."""
-        self._recording.enabled = False
+        self._tree.enabled = False
 
     def __deepcopy__(self, memo: object) -> RootspanCallbackHandler:
         return self  # a copied configuration means the same handler
@@ -97,7 +134,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
 
     def stats(self) -> dict[str, int]:
         """Return how many runs are open, and how many were closed without an end event, by reason."""
-        return self._recording.tree.stats()
+        return self._tree.stats()
 
     @staticmethod
     def trace_id_for(run_id: Any) -> str:
@@ -109,151 +146,155 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     @guarded
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_type: Any = None, **event: Any) -> None:
         """Open a chain, a graph, a node, a prompt or a parser."""
-        run = self._recording.begin(run_type or "chain", serialized, **event)
+        run = self._tree.begin(run_type or "chain", serialized, **event)
         if run is None or run.span is None:
             return
         answer = inputs.resume if graphs.is_command(inputs) else None
-        self._recording.begin_with(run, inputs if answer is None else answer)
+        run.begin_with(inputs if answer is None else answer)
         if answer is not None:
-            attach(run.span, {semconv.ROOTSPAN_INTERRUPT_ANSWER: text_of(run.span.input)})
+            run.add({semconv.ROOTSPAN_INTERRUPT_ANSWER: text_of(run.span.input)})
             if not graphs.HAS_EVENTS and run.parent is None:
-                self._recording.resume(run, run.data.thread)
+                run.resume(run.thread)
 
     @guarded
     def on_chat_model_start(self, serialized: Any, messages: Any, **event: Any) -> None:
         """Open a call of a chat model."""
-        self._call(serialized, frozen_messages, messages[0] if messages else [], "chat", **event)
+        self._call("chat", serialized, messages[0] if messages else [], frozen_messages, **event)
 
     @guarded
     def on_llm_start(self, serialized: Any, prompts: Any, **event: Any) -> None:
         """Open a call of a model that completes text."""
-        self._call(serialized, frozen_value, prompts[0] if prompts else None, "text_completion", **event)
+        self._call("text_completion", serialized, prompts[0] if prompts else None, frozen_value, **event)
 
     def _call(
-        self, serialized: Any, frozen: Callable[[Any, int], Any], asked: Any, operation: str, *, metadata: Any = None,
-        invocation_params: Any = None, **event: Any,
+        self, operation: str, serialized: Any, asked: Any, frozen: Callable[[Any, int], Frozen], *,
+        metadata: Any = None, invocation_params: Any = None, **event: Any,
     ) -> None:  # fmt: skip
-        run = self._recording.begin("model", serialized, metadata=metadata, **event)
-        if run is None or run.span is None:
-            return
-        self._recording.call(run, run.span, operation, serialized, metadata or {}, invocation_params)
-        if self._recording.content:
-            run.span.input = frozen(asked, run.recorder.limit)
+        run = self._tree.begin("model", serialized, metadata=metadata, **event)
+        if isinstance(run, ModelRun):
+            run.ask(operation, serialized, metadata or {}, invocation_params, asked, frozen)
 
     @guarded
     def on_tool_start(
         self, serialized: Any, input_str: Any, *, inputs: Any = None, tool_call_id: Any = None, **event: Any
     ) -> None:
         """Open a tool call."""
-        run = self._recording.begin("tool", serialized, **event)
+        run = self._tree.begin("tool", serialized, **event)
         if run is not None and run.span is not None:
             label = run.recorder.label
             run.span.set(tool_description=label((serialized or {}).get("description")), call_id=label(tool_call_id))
-            if self._recording.content:
-                run.span.input = frozen_value(input_str if inputs is None else inputs)
+            run.asked(input_str if inputs is None else inputs)
 
     @guarded
     def on_retriever_start(self, serialized: Any, query: Any, **event: Any) -> None:
         """Open a retrieval."""
-        run = self._recording.begin("retriever", serialized, **event)
-        if run is not None and run.span is not None and self._recording.content:
-            run.span.input = frozen_value(query)
+        run = self._tree.begin("retriever", serialized, **event)
+        if run is not None:
+            run.asked(query)
 
     # In between
 
     @guarded
     def on_llm_new_token(self, token: Any, *, run_id: Any, chunk: Any = None, **kwargs: Any) -> None:
         """Note when the first token came, and what was said so far; tokens are no events."""
-        text = token if type(token) is str else getattr(chunk, "text", "")
-        usage = getattr(getattr(chunk, "message", None), "usage_metadata", None)
-        self._recording.token(run_id, text, "token", usage)
+        run = self._tree.find(run_id)
+        if isinstance(run, ModelRun):
+            text = token if type(token) is str else getattr(chunk, "text", "")
+            run.hear(text, "token", getattr(getattr(chunk, "message", None), "usage_metadata", None))
 
     @guarded
     def on_stream_event(self, event: Any, *, run_id: Any, **kwargs: Any) -> None:
         """The same for the events of `stream_events(version="v3")`."""
-        if event.get("event") == "content-block-delta":
-            self._recording.token(run_id, event.get("delta", {}).get("text", ""), "event")
+        run = self._tree.find(run_id)
+        if isinstance(run, ModelRun) and event.get("event") == "content-block-delta":
+            run.hear(event.get("delta", {}).get("text", ""), "event")
 
     @guarded
     def on_custom_event(self, name: Any, data: Any, *, run_id: Any, **kwargs: Any) -> None:
         """Keep an event of the host's own on the run's span."""
-        self._recording.event(run_id, str(name), {semconv.ROOTSPAN_EVENT_DATA: text_of(frozen_value(data))})
+        self._event(run_id, str(name), {semconv.ROOTSPAN_EVENT_DATA: text_of(frozen_value(data))})
 
     @guarded
     def on_retry(self, retry_state: Any, *, run_id: Any, **kwargs: Any) -> None:
         """Note that a model's own client tries again."""
-        self._recording.event(run_id, "retry", {semconv.ROOTSPAN_RUN_ATTEMPT: retry_state.attempt_number})
+        self._event(run_id, "retry", {semconv.ROOTSPAN_RUN_ATTEMPT: retry_state.attempt_number})
+
+    def _event(self, run_id: Any, name: str, attributes: dict[str, Any]) -> None:
+        run = self._tree.find(run_id)
+        if isinstance(run, ChainRun):
+            run.event(name, attributes)
 
     @guarded
     def on_interrupt(self, event: Any) -> None:
         """Note what a graph waits for; LangGraph sends this to the handlers of graphs alone."""
-        run = self._recording.tree.find(event.run_id)
-        if run is not None:
-            self._recording.interrupted(run, event.interrupts)
-            attach(run.span, {semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
-            run.data.interrupted = True
-            self._recording.tree.pause(event.checkpoint_id, run)
+        run = self._tree.find(event.run_id)
+        if isinstance(run, ChainRun):
+            run.waits = True
+            run.wait_for(event.interrupts)
+            run.add({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
+            self._tree.pause(event.checkpoint_id, run)
 
     @guarded
     def on_resume(self, event: Any) -> None:
         """Link a graph that goes on to the run that was paused."""
-        run = self._recording.tree.find(event.run_id)
-        if run is not None:
-            attach(run.span, {semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
-            self._recording.resume(run, event.checkpoint_id)
+        run = self._tree.find(event.run_id)
+        if isinstance(run, ChainRun):
+            run.add({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
+            run.resume(event.checkpoint_id)
 
     # Ends
 
     @ending
-    def on_chain_end(self, run: Run, outputs: Any, inputs: Any = UNTOLD, **event: Any) -> Ending:
+    def on_chain_end(self, run: ChainRun, outputs: Any, inputs: Any = UNTOLD, **event: Any) -> Ending:
         """End a chain."""
-        if run.data.chooses:
-            self._recording.go(run, graphs.goto(outputs))
-        self._recording.end_with(run, inputs)
-        self._recording.give(run, outputs)
-        if run.data.interrupted and run.data.thread is not None and not graphs.HAS_EVENTS:
-            self._recording.tree.pause(run.data.thread, run)
-        return "interrupted" if run.data.interrupted else None, None
+        if run.chooses:
+            run.go(graphs.goto(outputs))
+        run.end_with(inputs)
+        run.give(outputs)
+        if not run.waits:
+            return None, None
+        if run.thread is not None and not graphs.HAS_EVENTS:
+            self._tree.pause(run.thread, run)
+        return "interrupted", None
 
     @ending
-    def on_llm_end(self, run: Run, response: Any, **event: Any) -> Ending:
+    def on_llm_end(self, run: ChainRun, response: Any, **event: Any) -> Ending:
         """End a call of a model."""
-        if run.span is not None:
-            answer = self._recording.answer(run, run.span, response)
-            if answer.calls:
-                names = [str(call.get("name")) for call in answer.calls]
-                others = [name for name in run.data.offered if name not in names]
-                self._recording.decide(run, "tool_choice", names, answer.text, others)
+        if isinstance(run, ModelRun):
+            run.end(response)
         return None, None
 
     @ending
-    def on_tool_end(self, run: Run, output: Any, **event: Any) -> Ending:
+    def on_tool_end(self, run: ChainRun, output: Any, **event: Any) -> Ending:
         """End a tool call; a `ToolMessage` with the status `error` is a failure, though nothing was raised."""
         message = output if isinstance(output, ToolMessage) else None
         content = output if message is None else message.content
-        if run.span is not None:
-            run.span.set(call_id=None if message is None else run.recorder.label(message.tool_call_id))
-            if self._recording.content:
-                run.span.output = frozen_value(content)
-        self._recording.go(run, graphs.goto(output))
+        if message is not None and run.span is not None:
+            run.span.set(call_id=run.recorder.label(message.tool_call_id))
+        run.answered(content)
+        run.go(graphs.goto(output))
         if message is None or message.status != "error":
             return None, None
-        return "failure", ("ToolMessage", text_of(frozen_value(content, 10_000)) if self._recording.content else None)
+        return "failure", ("ToolMessage", text_of(frozen_value(content, 10_000)) if self._tree.content else None)
 
     @ending
-    def on_retriever_end(self, run: Run, documents: Any, **event: Any) -> Ending:
+    def on_retriever_end(self, run: ChainRun, documents: Any, **event: Any) -> Ending:
         """End a retrieval."""
-        if run.span is not None and self._recording.content:
-            # An iterator is the host's to read.
-            found = list(documents) if isinstance(documents, (list, tuple)) else documents
-            run.span.output = frozen_value(found)
+        # An iterator is the host's to read.
+        run.answered(list(documents) if isinstance(documents, (list, tuple)) else documents)
         return None, None
 
     @ending
-    def on_chain_error(
-        self, run: Run, error: BaseException, response: Any = None, inputs: Any = UNTOLD, **event: Any
-    ) -> Ending:
-        """End a run that raised, was cancelled, interrupted or handed over; a model's with what came of its answer."""
-        return self._recording.fail(run, error, response, inputs)
+    def on_chain_error(self, run: ChainRun, error: BaseException, inputs: Any = UNTOLD, **event: Any) -> Ending:
+        """End a run that raised, was cancelled, interrupted or handed over."""
+        run.end_with(inputs)
+        return run.fail(error)
 
-    on_llm_error = on_tool_error = on_retriever_error = on_chain_error
+    on_tool_error = on_retriever_error = on_chain_error
+
+    @ending
+    def on_llm_error(self, run: ChainRun, error: BaseException, response: Any = None, **event: Any) -> Ending:
+        """The same of a call of a model, with what came of its answer."""
+        if isinstance(run, ModelRun):
+            run.break_off(response)
+        return run.fail(error)

@@ -666,5 +666,5 @@ def test_paused_runs_are_bounded(sink: Any) -> None:
     handler = RootspanCallbackHandler(tracker=tracker)
     for number in range(5):
         asking().invoke({"text": "x"}, config(handler, f"t{number}"))
-    assert len(handler._recording.tree._forest.paused) == 3
+    assert len(handler._tree._forest.paused) == 3
     tracker.shutdown()

@@ -149,7 +149,7 @@ def test_lc_24_a_mistake_of_ours_never_changes_the_result(
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("rootspan_langchain.recording.frozen_value", broken)
+    monkeypatch.setattr("rootspan_langchain.run.frozen_value", broken)
     monkeypatch.setattr("rootspan_langchain.models.answer", broken)
     chain = RunnableLambda(str) | ChatScripted(script=["fine"])
     with caplog.at_level(logging.WARNING):
@@ -424,6 +424,17 @@ def test_lc_41_a_handler_listed_twice_records_once(
     assert sorted(span.name for span in found.spans) == ["ChatStreaming", "RunnableSequence", "str"]
     assert "one two" in found.models()[0].attributes["gen_ai.output.messages"]
     assert handler.stats()["kept"] == another.stats()["kept"] == 0
+
+
+def test_lc_41_a_retrieval_of_a_handler_listed_twice_is_one_span(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    run = uuid.uuid4()
+    for _ in range(2):
+        handler.on_retriever_start({"name": "look"}, "q", run_id=run)
+    for _ in range(2):
+        handler.on_retriever_end([], run_id=run)
+    assert trees().root.attributes["input.value"] == "q"
 
 
 def test_lc_41_a_broken_stream_of_a_handler_listed_twice_says_it_once(
@@ -711,7 +722,7 @@ def test_what_a_step_left_behind_stays_the_same_persons_work_when_all_has_ended(
     assert {span.attributes["user.id"] for span in found.spans} == {"u7"}
     assert handler.stats()["kept"] == 0
     gc.collect()
-    assert not handler._recording.tree._forest.left
+    assert not handler._tree._forest.left
 
 
 def test_a_tag_of_the_apps_own_that_ends_in_a_number_tells_of_no_attempt(
@@ -739,7 +750,7 @@ def test_a_run_that_is_over_keeps_nothing_of_what_was_said(tracker: Tracker) -> 
     with tracker.begin("turn"):
         RunnableLambda(str).invoke(said, config(handler, run_id=kept))
     tracker.flush(20)
-    (span,) = handler._recording.tree._forest.left.values()
+    (span,) = handler._tree._forest.left.values()
     while span is not None:
         assert not span.first_input
         assert not span.last_output
@@ -948,7 +959,7 @@ import rootspan
 from rootspan_langchain import RootspanCallbackHandler
 
 handler = RootspanCallbackHandler(tracker=rootspan.Tracker(endpoint=sys.argv[1]))
-forest = handler._recording.tree._forest
+forest = handler._tree._forest
 held, forked = threading.Event(), threading.Event()
 
 def hold():
@@ -962,13 +973,13 @@ def work(text, config):
     child = os.fork()
     if child == 0:
         RunnableLambda(str, name="in the child").invoke(text, config)
-        handler._recording.tree.tracker.shutdown()
+        handler._tree.tracker.shutdown()
         os._exit(0)
     forked.set()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 print(RunnableLambda(work, name="parent").invoke("x", {"callbacks": [handler]}))
-handler._recording.tree.tracker.shutdown()
+handler._tree.tracker.shutdown()
 """
 
 

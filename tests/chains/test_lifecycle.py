@@ -20,7 +20,7 @@ import pytest
 from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import ToolMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.outputs import LLMResult
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
@@ -378,6 +378,23 @@ def test_lc_12_one_run_id_for_two_invocations_is_two_roots(handler: RootspanCall
     assert [root.attributes["output.value"] for root in found.roots] == ["A", "B"]
     assert len({root.span_id for root in found.roots}) == 2
     assert {root.trace_id for root in found.roots} == {handler.trace_id_for(same)}
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_lc_12_a_model_under_the_open_id_of_a_chain_ends_that_chain_and_nothing_else(
+    handler: RootspanCallbackHandler, trees: Collect, failing: bool
+) -> None:
+    same, answer = uuid.uuid4(), LLMResult(generations=[[Generation(text="hi")]])
+    handler.on_chain_start(None, "in", run_id=same, name="chain")
+    handler.on_chat_model_start({"name": "model"}, [[]], run_id=same)
+    handler.on_llm_new_token("h", run_id=same)
+    if failing:
+        handler.on_llm_error(ValueError("broken"), run_id=same, response=answer)
+    else:
+        handler.on_llm_end(answer, run_id=same)
+    root = trees().root
+    assert (root.name, root.attributes["input.value"], root.status_code) == ("chain", "in", 2 if failing else 0)
+    assert handler.stats() == {"open": 0, "kept": 0, **NOTHING}
 
 
 def test_lc_13_empty_events_are_spans_too(handler: RootspanCallbackHandler, trees: Collect) -> None:
