@@ -14,11 +14,13 @@ from rootspan.freeze import freeze
 from rootspan.record import Frozen
 from rootspan_langchain import models
 from rootspan_langchain.run import ChainRun, text_of
-from rootspan_langchain.usage import usage_of
+from rootspan_langchain.usage import Usage, found_in, price_of, usage_of
 from rootspan_langchain.values import frozen_value
 
 __all__ = ["ModelRun"]
 
+_NAMES: Final = ("model_name", "model", "model_id")
+_USAGES: Final = ("token_usage", "usage")
 _TOOLS: Final = 65_536  # characters of the tools' definitions
 
 
@@ -72,18 +74,18 @@ class ModelRun(ChainRun):
     def end(self, response: Any) -> None:
         """Keep an answer, and which tools were chosen in it."""
         if self.span is not None:
-            answer = self._answer(response)
-            if answer.calls:
-                names = [str(call.get("name")) for call in answer.calls]
+            text, calls = self._keep(response)
+            if calls:
+                names = [str(call.get("name")) for call in calls]
                 others = [name for name in self.offered if name not in names]
-                self.decide("tool_choice", names, answer.text, others)
+                self.decide("tool_choice", names, text, others)
 
     def break_off(self, response: Any) -> None:
         """Keep what came of an answer that fails."""
         if self.span is not None:
             told = ""
             if getattr(response, "generations", None) and any(response.generations):
-                told = self._answer(response).text
+                told, _ = self._keep(response)
             if len(told) < sum(map(len, self.pieces or ())):  # an older LangChain leaves out the last piece
                 self.span.output = None
             self.on_close()
@@ -99,20 +101,44 @@ class ModelRun(ChainRun):
         if self.used is not None and span.tokens == (None, None, None):
             span.tokens = (*self.used, None)
 
-    def _answer(self, response: Any) -> models.Answer:
-        """Keep what was answered, whole or in part."""
-        span: Any = self.span  # only one that has a span is asked
-        limit = self.recorder.limit if self.owner.content else None
-        answer = models.answer(response, self.run_id, limit, self._is_delegated)
-        span.tokens = answer.usage[:3]
-        if self.owner.priced and answer.usage.cost is None:
-            span.tokens = (*span.tokens[:2], models.cost_of(answer, span.model, span.provider))
-        if "response_model" in answer.fields:
-            answer.fields["response_model"] = self.recorder.label(answer.fields["response_model"])
-        self.add(answer.attributes, **answer.fields)
+    def _keep(self, result: Any) -> tuple[str, Sequence[Any]]:
+        """Keep an answer, whole or in part; return its text and the tools that it calls."""
+        span: Any = self.span  # of a run that is shown
+        choices = result.generations[0] if result.generations else []
+        first = getattr(choices[0], "message", None) if choices else None
+        meta = getattr(first, "response_metadata", None)
+        model = found_in(_NAMES, meta, result.llm_output)
+        usage, cached = self._pay(first, found_in(_USAGES, result.llm_output, meta), model or span.model)
+        attributes: dict[str, Any] = dict(usage.audio)
+        if identifier := models.id_of(first, meta):
+            attributes[semconv.GEN_AI_RESPONSE_ID] = identifier
+        if cached:
+            attributes[semconv.ROOTSPAN_RESPONSE_CACHED] = True
+        fields: dict[str, Any] = dict(usage.details)
+        if model:
+            fields["response_model"] = self.recorder.label(model)
+        reasons = [models.reason_of(choice) for choice in choices]
+        if ended := [reason for reason in reasons if reason is not None]:
+            fields["finish_reasons"] = tuple(ended)
+        self.add(attributes, **fields)
         self._keep_time()
-        span.output = answer.output
-        return answer
+        span.output = models.output_of(choices, reasons, self.recorder.limit) if self.owner.content else None
+        return str(choices[0].text) if choices else "", getattr(first, "tool_calls", None) or ()
+
+    def _pay(self, message: Any, provided: Any, model: Any) -> tuple[Usage, bool]:
+        """Keep what an answer has used and its price; return the former, and whether LangChain's cache gave it."""
+        span: Any = self.span
+        origin = models.origin_of(message, self.run_id)
+        delegated = origin is not None and self._is_recorded(origin)
+        cached = not delegated and models.is_cached(message, origin)
+        # Else it is on the other run, or was bought when that was asked for the first time.
+        bought = None if delegated or cached else getattr(message, "usage_metadata", None) or provided
+        usage = usage_of(bought)
+        cost = price_of(provided) if bought and usage.cost is None else usage.cost
+        if cost is None and self.owner.priced:
+            cost = models.list_price(model, bought, span.provider)
+        span.tokens = (usage.input, usage.output, cost)
+        return usage, cached
 
     def _keep_time(self) -> None:
         if self.first is not None and self.span is not None:
@@ -120,7 +146,7 @@ class ModelRun(ChainRun):
             told = {semconv.GEN_AI_REQUEST_STREAM: True, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: seconds}
             self.add(told)
 
-    def _is_delegated(self, run_id: Any) -> bool:
-        """Return whether an answer is another run's that is recorded in this one's time: where it delegates to it."""
+    def _is_recorded(self, run_id: Any) -> bool:
+        """Return whether another run is recorded in this one's time: where that delegates to it."""
         other, span = self.owner.parent(run_id), self.span
         return other is not None and other.span is not None and span is not None and other.span.start >= span.start

@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.globals import get_llm_cache
-from langchain_core.outputs import LLMResult
 
 from rootspan import calculate_cost, semconv
 from rootspan.messages import ENDED
 from rootspan.record import AttributeValue, Frozen
 from rootspan_langchain.budget import Budget
-from rootspan_langchain.usage import UNKNOWN, Usage, found_in, price_of, usage_of
+from rootspan_langchain.usage import found_in, price_of
 from rootspan_langchain.values import frozen_value
 
 __all__ = [
-    "Answer", "answer", "cost_of", "model_of", "names_of", "parameters", "provider_of", "tools_of",
+    "id_of", "is_cached", "list_price", "model_of", "names_of", "origin_of", "output_of", "parameters",
+    "provider_of", "reason_of", "tools_of",
 ]  # fmt: skip
 
 _MODELS: Final = ("model", "model_name", "model_id", "deployment_name", "azure_deployment")
@@ -42,23 +42,9 @@ _PARAMETERS: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
 }
 _SUFFIXES: Final = ("Chat", "LLM")
 _STOPS: Final = ("stop", "stop_sequences", "ls_stop")
-_NAMES: Final = ("model_name", "model", "model_id")
-_USAGES: Final = ("token_usage", "usage")
 _RUN_IDS: Final = ("run-", "lc_run-")
 _RUN_ID: Final = re.compile("(?:lc_)?run--?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _CACHE_TELLS: Final = not version("langchain-core").startswith("0.")  # that it answered: it sets the cost to 0
-
-
-class Answer(NamedTuple):
-    """What a model answered."""
-
-    output: Frozen  # a text, or messages
-    usage: Usage
-    fields: dict[str, Any]
-    attributes: dict[str, Any]
-    calls: Sequence[Mapping[str, Any]]
-    text: str
-    bought: Any  # the usage as it was told; None for what the cache answered
 
 
 def model_of(metadata: Mapping[str, Any], parameters: Any, serialized: Any) -> Any:
@@ -112,47 +98,13 @@ def names_of(tools: Sequence[Any]) -> list[str]:
     return names
 
 
-def answer(result: LLMResult, run_id: Any, limit: int | None, delegated: Callable[[UUID], bool]) -> Answer:
-    """Return what the result of one call says.
-
-    Args:
-        result: what LangChain tells.
-        run_id: the run that ends with it.
-        limit: characters of its output; None leaves that out.
-        delegated: returns whether that run was another model's call, recorded in this one's time with what it bought.
-    """
-    choices: Any = result.generations[0] if result.generations else []
-    told: Any = result.llm_output
-    first: Any = getattr(choices[0], "message", None) if choices else None
-    meta: Any = getattr(first, "response_metadata", None)
-    provided = found_in(_USAGES, told, meta)
-    bought = getattr(first, "usage_metadata", None) or provided
-    usage = usage_of(bought)
-    if usage.cost is None:
-        usage = usage._replace(cost=price_of(provided))
-    attributes: dict[str, Any] = {}
-    identifier = (meta and meta.get("id")) or getattr(first, "id", None)
-    if type(identifier) is str and not identifier.startswith(_RUN_IDS):
-        attributes[semconv.GEN_AI_RESPONSE_ID] = identifier
-    origin = _origin(first, run_id)
-    if origin is not None and delegated(origin):
-        usage, bought = UNKNOWN, None
-    elif _is_cached(first, origin):
-        attributes[semconv.ROOTSPAN_RESPONSE_CACHED] = True
-        usage, bought = UNKNOWN, None  # bought when it was asked for the first time
-    attributes.update(usage.audio)
-    fields: dict[str, Any] = dict(usage.details)
-    if model := found_in(_NAMES, meta, told):
-        fields["response_model"] = model
-    reasons = [_reason(choice) for choice in choices]
-    if ended := [reason for reason in reasons if reason is not None]:
-        fields["finish_reasons"] = tuple(ended)
-    output = None if limit is None else _output(choices, reasons, limit)
-    text = str(choices[0].text) if choices else ""
-    return Answer(output, usage, fields, attributes, getattr(first, "tool_calls", None) or (), text, bought)
+def id_of(message: Any, meta: Any) -> str | None:
+    """Return the provider's id of an answer."""
+    identifier = (meta and meta.get("id")) or getattr(message, "id", None)
+    return identifier if type(identifier) is str and not identifier.startswith(_RUN_IDS) else None
 
 
-def _reason(choice: Any) -> str | None:
+def reason_of(choice: Any) -> str | None:
     """Return why an answer ended there."""
     told = getattr(getattr(choice, "message", None), "response_metadata", None)
     if not told and not choice.generation_info:
@@ -161,7 +113,7 @@ def _reason(choice: Any) -> str | None:
     return None if reason is None else str(reason)
 
 
-def _output(choices: Any, reasons: list[str | None], limit: int) -> Frozen:
+def output_of(choices: Any, reasons: list[str | None], limit: int) -> Frozen:
     """Return what was said: messages, or the text of a model that completes text."""
     budget = Budget(limit)
     said: list[dict[str, Any]] = []
@@ -178,23 +130,22 @@ def _output(choices: Any, reasons: list[str | None], limit: int) -> Frozen:
     return budget.frozen(said) if said else None
 
 
-def cost_of(answer: Answer, model: str | None, provider: str | None) -> float | None:
-    """Return the price of a call by the price list, None where it is not known."""
-    named = answer.fields.get("response_model") or model
-    price = calculate_cost(named, answer.bought, provider=provider) if named and answer.bought else None
-    return None if price is None else float(price)
-
-
-def _origin(message: Any, run_id: Any) -> UUID | None:
+def origin_of(message: Any, run_id: Any) -> UUID | None:
     """Return which other run a message comes from: LangChain gives it the id of the first."""
     identifier = getattr(message, "id", None)
     found = _RUN_ID.match(identifier) if type(identifier) is str else None
     return None if found is None or found[1] == str(run_id) else UUID(found[1])
 
 
-def _is_cached(message: Any, origin: UUID | None) -> bool:
+def is_cached(message: Any, origin: UUID | None) -> bool:
     """Return whether LangChain's cache answered; an older one leaves only the id of the run that asked first."""
     usage = getattr(message, "usage_metadata", None)
     if _CACHE_TELLS:
         return price_of(usage) == 0
     return origin is not None and get_llm_cache() is not None
+
+
+def list_price(model: Any, usage: Any, provider: str | None) -> float | None:
+    """Return the price of a call by the price list, None where it is not known."""
+    price = calculate_cost(model, usage, provider=provider) if model and usage else None
+    return None if price is None else float(price)
