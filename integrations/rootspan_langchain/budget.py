@@ -23,7 +23,7 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
 
-from rootspan.description import cut, named
+from rootspan.description import cut, named, not_finite
 from rootspan.freeze import freeze, room, thaw, written
 from rootspan.lengths import DATA, SHORT, digest
 from rootspan.record import Frozen
@@ -84,13 +84,11 @@ class Budget:
         self.left = limit
         self.nodes = nodes
         self.path: set[int] = set()
-        self.plain_json = True  # of what was seen, nothing that JSON lacks
 
     def frozen(self, plain: Any) -> Frozen:
-        """Return what was made plain as a record holds it; only what JSON cannot write is walked a second time."""
-        if self.plain_json and (type(plain) is dict or type(plain) is list):
-            return written(plain, self.limit + _SLACK)
-        return freeze(plain, self.limit + _SLACK)
+        """Return what was made plain as a record holds it."""
+        as_it_is = type(plain) is dict or type(plain) is list
+        return (written if as_it_is else freeze)(plain, self.limit + _SLACK)
 
     def plain(self, value: Any, depth: int = 0, key: object = None) -> Any:
         """Return any value as a JSON-like one."""
@@ -101,8 +99,7 @@ class Budget:
         if kind in _PLAIN:
             return value
         if kind is float:
-            self.plain_json &= isfinite(value)
-            return value
+            return value if isfinite(value) else not_finite(value)  # which JSON would write as null
         if self.nodes < 0 or self.left < 0 or depth > _DEPTH:
             return "…[cut: too large]"
         if id(value) in self.path:
@@ -164,23 +161,19 @@ class Budget:
         if "callbacks" in fields and "configurable" in fields:
             return "<RunnableConfig>"
         result: dict[Any, Any] = {}
-        left, nodes = self.left, self.nodes
-        for key, item in list(islice(dict.items(fields), max(nodes, 0) + 1)):
-            if nodes < 0 or left < 0:
+        for key, item in list(islice(dict.items(fields), max(self.nodes, 0) + 1)):
+            if self.nodes < 0 or self.left < 0:
                 break
-            if type(item) is str and len(item) <= SHORT and 2 * len(item) <= left:
-                left -= len(item) + 8
-                nodes -= 1
+            if type(item) is str and len(item) <= SHORT and 2 * len(item) <= self.left:
+                self.left -= len(item) + 8
+                self.nodes -= 1
             elif type(item) is float:
-                self.plain_json &= isfinite(item)
+                item = item if isfinite(item) else not_finite(item)
             elif type(item) not in _PLAIN:
-                self.left, self.nodes = left, nodes
                 item = self.plain(item, depth, key)
-                left, nodes = self.left, self.nodes
             result[key] = item
-            left -= 16
-            nodes -= 1
-        self.left, self.nodes = left, nodes
+            self.left -= 16
+            self.nodes -= 1
         if len(result) < len(fields):
             result["…"] = f"[cut: {len(fields) - len(result)} more]"
         return result
