@@ -132,13 +132,11 @@ class Budget:
             return self.fields({name: item for name, item in found.items() if item not in (None, {})}, depth)
         if isinstance(value, _MACHINERY):
             return named(value)
-        found = thaw(freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500)))
-        cost = 0
-        if isinstance(found, (dict, list)):
-            cost = SHORT - left_by(found) if left_by(found) >= 0 else 500
-        self.nodes -= 4 + cost // 10  # such a walk takes longer than a look at what is plain
-        self.left -= len(found) if isinstance(found, str) else cost
-        return found
+        frozen = freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500))
+        size = len(frozen) if isinstance(frozen, (str, bytes)) else 0
+        self.nodes -= 4 + size // 60  # such a walk takes longer than a look at what is plain
+        self.left -= size
+        return thaw(frozen)
 
     def text(self, text: str, key: object = None) -> str:
         """Return a text, cut to its share of what is left."""

@@ -467,6 +467,14 @@ def test_numbers_that_json_lacks_are_told_wherever_they_are(handler: RootspanCal
     assert (given["number"], given["deep"]) == ("NaN", [{"numbers": ["Infinity", 0.5]}])
 
 
+def test_what_only_a_walk_can_read_counts_with_its_length(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    value = {f"set {number}": {f"{item:0200d}" for item in range(250)} for number in range(30)}
+    RunnableLambda(lambda _: "x").invoke(value, config(handler))
+    text = trees().root.attributes["input.value"]
+    assert len(text) < 70_000
+    assert "cut: " in text
+
+
 def test_long_arguments_of_a_tool_call_keep_their_size(handler: RootspanCallbackHandler, trees: Collect) -> None:
     call: Any = {"name": "write", "args": {"text": "x" * 200_000}, "id": "c1", "type": "tool_call"}
     RunnableLambda(lambda _: "x").invoke([AIMessage("", tool_calls=[call])], config(handler))
