@@ -162,12 +162,7 @@ def weight(kept: Kept) -> int:
 
 def _container(value: Any, limit: int, nodes: int) -> Frozen:
     """Return the JSON text of an exact dict or list; what orjson must not or cannot write takes the walk."""
-    try:
-        if room(value, limit) >= 0:
-            return written(value, limit, nodes)
-    except RuntimeError:
-        pass  # cyclic, too deep, or changed by another thread meanwhile
-    return _walked(value, limit, nodes)
+    return written(value, limit, nodes) if room(value, limit) >= 0 else _walked(value, limit, nodes)
 
 
 def written(value: Any, limit: int, nodes: int = _NODES) -> Frozen:
@@ -223,26 +218,29 @@ def identifier(value: object) -> str | None:
 
 def room(value: Any, budget: int) -> int:
     """Return what is left of `budget` characters after a dict or list; below zero when only a walk can tell it."""
-    budget -= 16 * len(value)
-    items: Iterable[Any] = value.values() if type(value) is dict else value
-    for item in items:
-        kind: Any = type(item)
-        if kind is str:
-            budget -= len(item)
-        elif kind is dict or kind is list or kind is tuple:
-            budget = room(item, budget)
-        elif kind is float:
-            if item - item != 0.0:  # NaN and infinities, which JSON writes as null
+    try:
+        budget -= 16 * len(value)
+        items: Iterable[Any] = value.values() if type(value) is dict else value
+        for item in items:
+            kind: Any = type(item)
+            if kind is str:
+                budget -= len(item)
+            elif kind is dict or kind is list or kind is tuple:
+                budget = room(item, budget)
+            elif kind is float:
+                if item - item != 0.0:  # NaN and infinities, which JSON writes as null
+                    return -1
+            elif kind is uuid.UUID:
+                number = getattr(item, "int", None)
+                if type(number) is not int or number >> 128:  # half made, or nonsense: orjson would end the process
+                    return -1
+            elif kind not in _SCALARS and not (kind is datetime.datetime and type(item.tzinfo) in _ZONES):
                 return -1
-        elif kind is uuid.UUID:
-            number = getattr(item, "int", None)
-            if type(number) is not int or number >> 128:  # half made, or nonsense: orjson would end the process
-                return -1
-        elif kind not in _SCALARS and not (kind is datetime.datetime and type(item.tzinfo) in _ZONES):
-            return -1
-        if budget < 0:
-            return budget
-    return budget
+            if budget < 0:
+                return budget
+        return budget
+    except RuntimeError:  # cyclic, too deep, or changed by another thread meanwhile
+        return -1
 
 
 def _digits(number: int) -> str:

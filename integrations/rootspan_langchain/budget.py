@@ -29,7 +29,7 @@ from rootspan.lengths import DATA, SHORT, digest
 from rootspan.record import Frozen
 from rootspan_langchain.graphs import goto, is_command
 
-__all__ = ["NODES", "ROLES", "Budget", "left_by"]
+__all__ = ["NODES", "ROLES", "Budget"]
 
 NODES: Final = 1_000
 """Values looked at, unless more is said."""
@@ -45,14 +45,6 @@ _CALLS: Final = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function
 _MACHINERY: Final = (BaseCallbackHandler, BaseCallbackManager, Runnable, BaseStore)
 _MESSAGES: Final = frozenset({AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage})
 _PLAIN: Final = frozenset({int, bool, type(None)})
-
-
-def left_by(value: Any) -> int:
-    """Return what a dict or list leaves of a short text's length; what does can be written as it is."""
-    try:
-        return room(value, SHORT)
-    except RuntimeError:  # another thread changes it
-        return -1
 
 
 def _digest(data: str) -> str:
@@ -204,7 +196,7 @@ class Budget:
         content = self.text(said) if type(said) is str else self.plain(said, depth)
         fields: dict[str, Any] = {"role": ROLES.get(role, role), "content": content}
         if (calls := told.get("tool_calls")) and not _has_calls(content):
-            if type(calls) is list and (kept := left_by(calls)) >= 0:
+            if type(calls) is list and (kept := room(calls, SHORT)) >= 0:
                 self.left -= SHORT - kept
             else:
                 calls = self.items(calls, depth)

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 
-from rootspan.freeze import freeze, written
+from rootspan.freeze import freeze, room, written
 from rootspan.lengths import SHORT
 from rootspan.messages import THOUGHTS
 from rootspan.record import Frozen
-from rootspan_langchain.budget import NODES, ROLES, Budget, left_by
+from rootspan_langchain.budget import NODES, ROLES, Budget
 
 __all__ = ["frozen_messages", "frozen_value", "is_placeholder", "last_said"]
 
@@ -33,7 +33,7 @@ def frozen_value(value: Any, limit: int = STATE) -> Frozen:
     if value is None or isinstance(value, str):
         return freeze(value, limit)
     # A list is not asked for the word: its items would have to say whether they are that.
-    if (type(value) is list or (type(value) is dict and "messages" not in value)) and left_by(value) >= 0:
+    if (type(value) is list or (type(value) is dict and "messages" not in value)) and room(value, SHORT) >= 0:
         found = written(value, SHORT)
         if type(found) is bytes and b'"configurable"' not in found:  # else it may be LangChain's own configuration
             return found
