@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 from rootspan.arguments import Error
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from rootspan.runs import RunTree
 
 __all__ = ["Forest", "Run", "forest_of"]
-
-_SCATTERED: Final = ("failure", "cancelled", "abandoned")  # ends after which nothing below will be told to end
-
 
 class Invocation:
     """A run at the top and everything below it, kept until all of it has ended."""
@@ -48,10 +45,12 @@ class Run:
 
     Attributes:
         span: the open span; None where the run is hidden.
+        nearest: that span, or the one of the nearest run above that has any.
     """
 
     # Defaults of the class, so that starting a run sets only what it has.
     span: OpenSpan | None = None
+    nearest: OpenSpan | None = None
     scope: Scope | None = None  # where its children are
     unwatch: Callable[[], object] | None = None
     ended = False
@@ -73,15 +72,6 @@ class Run:
         """Return whether an event was heard before: a handler that is listed twice hears everything twice."""
         self.heard += 1
         return self.copies > 1 and self.heard % self.copies != 1
-
-    def nearest(self) -> OpenSpan | None:
-        """Return the span of the run, or of the nearest one above that has any."""
-        run: Run | None = self
-        while run is not None:
-            if run.span is not None:
-                return run.span
-            run = run.parent
-        return None
 
     def is_below(self, other: Run) -> bool:
         """Return whether `other` is the run itself or one above it."""
@@ -122,7 +112,7 @@ class Forest:
         """Return the span of the run that the code is in, or was left behind by."""
         run = self.running()
         if run is not None:
-            return run.nearest()
+            return run.nearest
         tracker = self.tracker()
         if tracker is None or not self.left:
             return None
@@ -200,23 +190,14 @@ class Forest:
 
     def cut(self, run: Run, reason: str, outcome: str | None, end: int | None = None) -> None:
         """Close a run that no event will end."""
-        if self._ends(run, reason):
+        if self.ends(run, reason):
             try:
                 run.on_close()
             except Exception:
                 run.recorder.own_error()
-            self._record(run, outcome, None, end)
+            self.record(run, outcome, None, end)
 
-    def close(self, run: Run, outcome: str | None, error: Error | None = None) -> None:
-        """End a run and record it; what is open below one that did not end well ends with it."""
-        if self._ends(run):
-            if outcome in _SCATTERED:
-                for other in reversed(list(run.invocation.open)):
-                    if other.is_below(run):
-                        self.cut(other, "closed_by_parent", "abandoned" if outcome == "failure" else outcome)
-            self._record(run, outcome, error)
-
-    def _ends(self, run: Run, reason: str | None = None) -> bool:
+    def ends(self, run: Run, reason: str | None = None) -> bool:
         """Note that a run ends now, and why where no event tells; return False where it had ended before."""
         invocation = run.invocation
         with self.lock:
@@ -232,10 +213,10 @@ class Forest:
                 self._release(invocation)
         return True
 
-    def _record(self, run: Run, outcome: str | None, error: Error | None, end: int | None = None) -> None:
+    def record(self, run: Run, outcome: str | None, error: Error | None, end: int | None = None) -> None:
+        """Record a run that has ended, and keep no more of it than its place."""
         if run.span is not None:
             run.recorder.finish(run.span, outcome, error, end)
-            # Recorded; only the place in the tree is kept.
             run.span.input = run.span.output = run.span.first_input = run.span.last_output = run.span.fields = None
         if run.unwatch is not None:
             run.unwatch()
@@ -248,7 +229,7 @@ class Forest:
         for run in members:
             if runs.get(run.run_id) is run:
                 del runs[run.run_id]
-                if (span := run.nearest()) is not None:
+                if (span := run.nearest) is not None:
                     with suppress(TypeError):  # an id that nothing can refer to weakly, such as a text
                         self.left[run.run_id] = span
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "RunTree", "trace_id_for"]
 
 _MOST_WAITING: Final = 100  # pauses of one thread
+_SCATTERED: Final = ("failure", "cancelled", "abandoned")  # ends after which nothing below will be told to end
 
 
 def trace_id_for(run_id: Any) -> str:
@@ -129,8 +130,10 @@ class RunTree:
             trace = trace_id_for(run.run_id) if above is None or above.finished else None  # only a root needs one
             run.span = recorder.start(kind, recorder.name(name), scope, identity, trace)
             run.span.adopts = run.span.parent is None
+            run.nearest = run.span
         else:
             run.scope = scope
+            run.nearest = None if run.parent is None else run.parent.nearest
         self._forest.add(run)
         if task is not None:
             self._watch(run, task)
@@ -141,7 +144,7 @@ class RunTree:
             left = self._forest.left_behind(scope)
             return scope if left is None else inside(left, None, scope)
         around = parent.scope
-        if around is None and (span := parent.nearest()) is not None:
+        if around is None and (span := parent.nearest) is not None:
             around = parent.scope = inside(span)
         if around is None or scope is None:
             return scope or around
@@ -161,8 +164,17 @@ class RunTree:
         run.unwatch = lambda: task.remove_done_callback(done)  # a task may live for long
 
     def end(self, run: Run, outcome: str | None = None, error: Error | None = None) -> None:
-        """End a run and record it; a second call changes nothing."""
-        self._forest.close(run, outcome, error)
+        """End a run and record it; what is open below one that did not end well ends with it.
+
+        A second call changes nothing.
+        """
+        if self._forest.ends(run):
+            if outcome in _SCATTERED:
+                for other in reversed(list(run.invocation.open)):
+                    if other.is_below(run):
+                        cut = "abandoned" if outcome == "failure" else outcome
+                        self._forest.cut(other, "closed_by_parent", cut)
+            self._forest.record(run, outcome, error)
 
     def pause(self, key: Hashable, run: Run) -> None:
         """Note that a run waits for somebody, so that the one that goes on can be linked to it."""

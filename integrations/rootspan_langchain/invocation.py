@@ -99,7 +99,10 @@ def operation(metadata: Mapping[str, Any]) -> str:
 
 def given(*values: Any) -> Any:
     """Return the first that is neither None nor an empty text; 0 is a user like any other."""
-    return next((value for value in values if value is not None and not (type(value) is str and not value)), None)
+    for value in values:
+        if value is not None and not (type(value) is str and not value):
+            return value
+    return None
 
 
 def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class ChainRun(Run):
 
     def event(self, name: str, attributes: dict[str, Any]) -> None:
         """Keep an event on its span, or on the nearest one above."""
-        span = None if self.repeated() else self.nearest()
+        span = None if self.repeated() else self.nearest
         if span is not None and not span.finished:
             events = (span.fields or {}).get("events") or ()
             kept = {key: value for key, value in attributes.items() if self.owner.content or key not in semconv.CONTENT}
@@ -138,7 +138,7 @@ class ChainRun(Run):
 
     def decide(self, name: str, chosen: list[str], reasoning: str = "", others: Sequence[str] = ()) -> None:
         """Record what was chosen, below the agent that chose."""
-        parent = self.nearest() if self.parent is None or name == "goto" else self.parent.nearest() or self.span
+        parent = self.nearest if self.parent is None or name == "goto" else self.parent.nearest or self.span
         if chosen and parent is not None:
             fields = output = None
             if self.owner.content:

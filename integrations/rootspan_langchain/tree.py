@@ -109,7 +109,7 @@ class ChainTree(RunTree):
 
     def _identity(self, parent: ChainRun | None, told: Whose, labels: tuple[str, ...], metadata: Any) -> Identity:
         """Return what this run says of whose it is, beside what it inherits."""
-        above = None if parent is None or parent.owner is not self else parent.nearest()
+        above = None if parent is None or parent.owner is not self else parent.nearest
         if parent is None or above is None:
             return self._foremost(told, labels, metadata if parent is None else None)
         if told is invocation.UNNAMED and not labels:
