@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Forest", "Run", "forest_of"]
 
+
 class Invocation:
     """A run at the top and everything below it, kept until all of it has ended."""
 

@@ -21,7 +21,7 @@ from rootspan.adapter import trace_id_for
 from rootspan.errors import fail
 from rootspan.record import Frozen
 from rootspan_langchain import graphs, invocation, options
-from rootspan_langchain.calls import ModelRun
+from rootspan_langchain.model_run import ModelRun
 from rootspan_langchain.run import UNTOLD, ChainRun, Ending, text_of
 from rootspan_langchain.tree import ChainTree
 from rootspan_langchain.values import frozen_messages, frozen_value

@@ -14,8 +14,8 @@ from rootspan.freeze import identifier
 from rootspan.open_span import holding
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan_langchain import invocation
-from rootspan_langchain.calls import ModelRun
 from rootspan_langchain.invocation import Whose
+from rootspan_langchain.model_run import ModelRun
 from rootspan_langchain.run import ChainRun
 
 __all__ = ["ChainTree"]

@@ -150,7 +150,7 @@ def test_lc_24_a_mistake_of_ours_never_changes_the_result(
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr("rootspan_langchain.run.frozen_value", broken)
-    monkeypatch.setattr("rootspan_langchain.calls.usage_of", broken)
+    monkeypatch.setattr("rootspan_langchain.models.usage_of", broken)
     chain = RunnableLambda(str) | ChatScripted(script=["fine"])
     with caplog.at_level(logging.WARNING):
         assert chain.invoke("x", config(handler)).content == "fine"
@@ -174,7 +174,7 @@ def test_lc_24_a_run_ends_though_its_end_could_not_be_recorded_whole(
 
     run = uuid.uuid4()
     handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
-    monkeypatch.setattr("rootspan_langchain.calls.usage_of", broken)
+    monkeypatch.setattr("rootspan_langchain.models.usage_of", broken)
     result = LLMResult(generations=[[Generation(text="a")]])
     if error is None:
         handler.on_llm_end(result, run_id=run)

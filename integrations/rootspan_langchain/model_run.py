@@ -13,8 +13,8 @@ from rootspan import semconv
 from rootspan.freeze import freeze
 from rootspan.record import Frozen
 from rootspan_langchain import models
+from rootspan_langchain.models import found_in
 from rootspan_langchain.run import ChainRun, text_of
-from rootspan_langchain.usage import Usage, found_in, price_of, usage_of
 from rootspan_langchain.values import frozen_value
 
 __all__ = ["ModelRun"]
@@ -68,7 +68,7 @@ class ModelRun(ChainRun):
             self.pieces.append(text)
             self.said += len(text)
         if usage:
-            before, more = self.used or (0, 0), usage_of(usage)
+            before, more = self.used or (0, 0), models.usage_of(usage)
             self.used = before[0] + (more.input or 0), before[1] + (more.output or 0)
 
     def end(self, response: Any) -> None:
@@ -125,7 +125,7 @@ class ModelRun(ChainRun):
         span.output = models.output_of(choices, reasons, self.recorder.limit) if self.owner.content else None
         return str(choices[0].text) if choices else "", getattr(first, "tool_calls", None) or ()
 
-    def _pay(self, message: Any, provided: Any, model: Any) -> tuple[Usage, bool]:
+    def _pay(self, message: Any, provided: Any, model: Any) -> tuple[models.Usage, bool]:
         """Keep what an answer has used and its price; return the former, and whether LangChain's cache gave it."""
         span: Any = self.span
         origin = models.origin_of(message, self.run_id)
@@ -133,8 +133,8 @@ class ModelRun(ChainRun):
         cached = not delegated and models.is_cached(message, origin)
         # Else it is on the other run, or was bought when that was asked for the first time.
         bought = None if delegated or cached else getattr(message, "usage_metadata", None) or provided
-        usage = usage_of(bought)
-        cost = price_of(provided) if bought and usage.cost is None else usage.cost
+        usage = models.usage_of(bought)
+        cost = models.price_of(provided) if bought and usage.cost is None else usage.cost
         if cost is None and self.owner.priced:
             cost = models.list_price(model, bought, span.provider)
         span.tokens = (usage.input, usage.output, cost)
