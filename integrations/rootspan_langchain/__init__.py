@@ -1,4 +1,8 @@
-"""rootspan for LangChain and LangGraph: each invocation is one isolated root span with its whole tree below."""
+"""rootspan for LangChain and LangGraph: each invocation is one isolated root span with its whole tree below.
+
+The way of an event: `handler` hears it, `tree` opens a run, `run` and `model_run` keep what is told of it. What comes
+from LangChain is read by `invocation`, `models` and `graphs`, and frozen by `values` within a `budget`.
+"""
 
 from __future__ import annotations
 

@@ -79,8 +79,9 @@ class Budget:
 
     def frozen(self, plain: Any) -> Frozen:
         """Return what was made plain as a record holds it."""
-        as_it_is = type(plain) is dict or type(plain) is list
-        return (written if as_it_is else freeze)(plain, self.limit + _SLACK)
+        if type(plain) is dict or type(plain) is list:
+            return written(plain, self.limit + _SLACK)
+        return freeze(plain, self.limit + _SLACK)
 
     def plain(self, value: Any, depth: int = 0, key: object = None) -> Any:
         """Return any value as a JSON-like one."""

@@ -19,7 +19,6 @@ from langchain_core.messages import ToolMessage
 from rootspan import Tracker, calculate_cost, semconv
 from rootspan.adapter import trace_id_for
 from rootspan.errors import fail
-from rootspan.record import Frozen
 from rootspan_langchain import graphs, invocation, options
 from rootspan_langchain.model_run import ModelRun
 from rootspan_langchain.run import UNTOLD, ChainRun, Ending, text_of
@@ -159,20 +158,16 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     @guarded
     def on_chat_model_start(self, serialized: Any, messages: Any, **event: Any) -> None:
         """Open a call of a chat model."""
-        self._call("chat", serialized, messages[0] if messages else [], frozen_messages, **event)
+        run = self._tree.begin("model", serialized, **event)
+        if isinstance(run, ModelRun):
+            run.ask("chat", serialized, event, messages[0] if messages else [], frozen_messages)
 
     @guarded
     def on_llm_start(self, serialized: Any, prompts: Any, **event: Any) -> None:
         """Open a call of a model that completes text."""
-        self._call("text_completion", serialized, prompts[0] if prompts else None, frozen_value, **event)
-
-    def _call(
-        self, operation: str, serialized: Any, asked: Any, frozen: Callable[[Any, int], Frozen], *,
-        metadata: Any = None, invocation_params: Any = None, **event: Any,
-    ) -> None:  # fmt: skip
-        run = self._tree.begin("model", serialized, metadata=metadata, **event)
+        run = self._tree.begin("model", serialized, **event)
         if isinstance(run, ModelRun):
-            run.ask(operation, serialized, metadata or {}, invocation_params, asked, frozen)
+            run.ask("text_completion", serialized, event, prompts[0] if prompts else None, frozen_value)
 
     @guarded
     def on_tool_start(

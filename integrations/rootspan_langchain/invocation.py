@@ -17,7 +17,7 @@ from rootspan.freeze import identifier
 from rootspan.record import AttributeValue, Identity
 
 __all__ = [
-    "UNLABELLED", "UNNAMED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
+    "UNNAMED", "Labels", "RunInfo", "Whose", "awaiting_task", "current_run_id", "labels",
     "news", "operation", "place", "properties", "shown_in_agent", "whose",
 ]  # fmt: skip
 
@@ -117,13 +117,9 @@ def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
 class Labels(NamedTuple):
     """What the tags of a run tell."""
 
-    own: tuple[str, ...] = ()  # the host's
-    attempt: int | None = None  # of a retried run; the first one is not marked
-    hidden: bool = False  # LangGraph's own plumbing
-
-
-UNLABELLED: Final = Labels()
-"""Of a run without tags."""
+    own: tuple[str, ...]  # the host's
+    attempt: int | None  # of a retried run; the first one is not marked
+    hidden: bool  # LangGraph's own plumbing
 
 
 @functools.lru_cache(256)

@@ -34,18 +34,13 @@ class ModelRun(ChainRun):
     used: tuple[int, int] | None = None  # tokens, as far as the pieces tell them
 
     def ask(
-        self,
-        operation: str,
-        serialized: Any,
-        metadata: Any,
-        given: Any,
-        asked: Any,
-        frozen: Callable[[Any, int], Frozen],
+        self, operation: str, serialized: Any, event: Any, asked: Any, frozen: Callable[[Any, int], Frozen]
     ) -> None:
         """Keep which model is asked, how, and what."""
         span, recorder = self.span, self.recorder
         if span is None:
             return
+        metadata, given = event.get("metadata") or {}, event.get("invocation_params")
         span.model = recorder.label(models.model_of(metadata, given, serialized))
         span.provider = recorder.label(models.provider_of(metadata, serialized))
         self.add(models.parameters(metadata, given), operation=operation)

@@ -60,7 +60,7 @@ class ChainTree(RunTree):
         if self.is_known(run_id):
             return None
         metadata = metadata or _NOTHING
-        labels = invocation.labels(tuple(map(str, tags))) if tags else invocation.UNLABELLED
+        labels = invocation.labels(tuple(map(str, tags or ())))
         name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
         above, ns = self.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
         parent = above if isinstance(above, ChainRun) else None
