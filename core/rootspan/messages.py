@@ -19,7 +19,7 @@ __all__ = ["ENDED", "THOUGHTS", "first", "last_words", "messages", "unwrapped"]
 ENDED: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
 """The fields in which providers say why an answer ended."""
 
-THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking")
+THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking", "reasoning_content")
 """The types of what was thought, and is no part of an answer's text."""
 
 _ROLES: Final = {
@@ -56,7 +56,8 @@ def _said(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasoned(block: dict[str, Any]) -> dict[str, Any]:
-    thought = first(block, "thinking", "reasoning", "text", "content", "summary", "data")
+    inner = block.get("reasoning_content")  # of Bedrock's
+    thought = first(inner if is_object(inner) else block, "thinking", "reasoning", "text", "content", "summary", "data")
     if is_array(thought):
         thought = "\n".join(str(step.get("text", "")) if is_object(step) else str(step) for step in thought)
     return {**_text_part(thought or ""), "type": "reasoning"}

@@ -594,7 +594,8 @@ def test_the_state_of_a_chat_is_shown_as_what_was_said(handler: RootspanCallback
 
 def test_what_was_said_in_blocks_of_text_is_shown_as_text(handler: RootspanCallbackHandler, trees: Collect) -> None:
     thought = {"type": "reasoning", "reasoning": "a greeting"}
-    said: Any = [thought, {"type": "text", "text": "good "}, {"type": "text", "text": "day", "index": 1}]
+    bedrock = {"type": "reasoning_content", "reasoning_content": {"text": "politely", "signature": "s"}}
+    said: Any = [thought, bedrock, {"type": "text", "text": "good "}, {"type": "text", "text": "day", "index": 1}]
     seen = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     hi: Any = {"type": "text", "text": "hi"}
     for asked, answer in (([hi], said), ([hi, seen], [seen])):

@@ -567,6 +567,10 @@ FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "argu
             [{"type": "reasoning", "content": "one\ntwo"}],
         ),
         ({"role": "model", "parts": [{"text": "hm", "thought": True}]}, [{"type": "reasoning", "content": "hm"}]),
+        (
+            {"type": "ai", "content": [{"type": "reasoning_content", "reasoning_content": {"text": "hm"}}]},
+            [{"type": "reasoning", "content": "hm"}],
+        ),
         ({"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}]}, [text("a")]),
         ({"candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}}]}, [text("a")]),
         ({"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}, [text("a")]),
