@@ -350,7 +350,9 @@ def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
     for declared in ("model_fields", "__pydantic_fields__", "__fields__"):
         fields: Any = getattr(kind, declared, None)
         if type(fields) is dict:
-            return _declared(value, [(name, getattr(field, "repr", True)) for name, field in list(fields.items())])
+            # pydantic 1 keeps what was declared one level further down
+            infos = [(name, getattr(field, "field_info", field)) for name, field in list(fields.items())]
+            return _declared(value, [(name, getattr(info, "repr", True)) for name, info in infos])
     attributes: Any = getattr(kind, "__attrs_attrs__", None)
     if isinstance(attributes, tuple):
         return _declared(value, [(field.name, field.repr) for field in list[Any](attributes)])

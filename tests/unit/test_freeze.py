@@ -507,6 +507,14 @@ def test_pydantic_models_show_what_their_repr_shows() -> None:
     assert kept(pydantic.SecretBytes(b"hunter2")) == "SecretBytes(b'**********')"
 
 
+def test_models_of_pydantic_1_do_so_too() -> None:
+    """delivery 11"""
+    pydantic = pytest.importorskip("pydantic.v1", reason="pydantic is not installed")
+
+    fields = {"key": (pydantic.SecretStr, ...), "hidden": (str, pydantic.Field("hunter2", repr=False))}
+    assert kept(pydantic.create_model("Model", **fields)(key="hunter2")) == {"key": "SecretStr('**********')"}
+
+
 def test_attrs_classes_show_what_their_repr_shows() -> None:
     """delivery 11"""
     attr = pytest.importorskip("attr", reason="attrs is not installed")
