@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, Final
@@ -26,7 +25,7 @@ import orjson
 
 from rootspan.assignments import without_assignments
 from rootspan.denied_keys import DeniedKeys
-from rootspan.log import log
+from rootspan.log import Seldom
 from rootspan.marks import DROPPED, REDACTED, TOO_DEEP
 from rootspan.personal_data import PERSONAL_DATA
 from rootspan.secret_shapes import without_shapes, without_userinfo
@@ -79,8 +78,8 @@ class Redactor:
         self._hook = hook
         self._key = lru_cache(maxsize=4096)(self._decide)
         self._word = lru_cache(maxsize=1024)(self._scrub)
-        self._logged = float("-inf")
-        self._unlogged = 0
+        self._seldom = Seldom()
+        self._dropped = 0
 
     def value(self, path: str, value: Any) -> Any:
         """Redact a JSON-like value; nothing is changed in place.
@@ -216,22 +215,10 @@ class Redactor:
             name = type(error).__name__
             if not isinstance(error, (Exception, SystemExit)) and name != "CancelledError":
                 raise
-            self._report(path, name)
+            self._dropped += 1
+            said = "The redact hook raised %s for %a (values dropped so far: %d). Make it return a value for each."
+            self._seldom.say("hook", logging.WARNING, said, name, path, self._dropped, again=True)
             return DROPPED
-
-    def _report(self, path: str, error: str) -> None:
-        self._unlogged += 1
-        now = time.monotonic()
-        if now - self._logged >= 60:
-            count, self._unlogged, self._logged = self._unlogged, 0, now
-            log(
-                logging.WARNING,
-                "The redact hook raised %s for %a (values dropped since the last such line: %d). "
-                "Make it return a value for every path and value.",
-                error,
-                path,
-                count,
-            )
 
     def _exact(self, value: Any) -> Any:
         return self._without_secrets(value) if isinstance(value, str) else value

@@ -505,10 +505,10 @@ def test_a_hook_that_raises_drops_the_value_and_says_so_once_a_minute(
         assert redactor.value("p", {"a": "x", "b": 1, "c": "fine"}) == {"a": DROPPED, "b": DROPPED, "c": "fine"}
         assert redactor.text("p\ud800", "x") == DROPPED
         assert len(caplog.records) == 1
-        now += 60
+        now += 61
         redactor.value("p\ud800", {SHAPES["openai"]: "x"})
     assert [record.name for record in caplog.records] == ["rootspan", "rootspan"]
-    assert "since the last such line: 3)" in caplog.messages[1]
+    assert "dropped so far: 4)" in caplog.messages[1]
     assert "sensitive" not in caplog.text
     assert SHAPES["openai"] not in caplog.text
     assert type(error).__name__ in caplog.messages[0]
