@@ -72,9 +72,7 @@ class SecretKey:
         return self
 
     def __eq__(self, other: object) -> bool:
-        import hmac  # not with `import rootspan`: it loads OpenSSL
-
-        return isinstance(other, SecretKey) and hmac.compare_digest(self.__key, other.__key)
+        return isinstance(other, SecretKey) and self.__key == other.__key
 
     def __hash__(self) -> int:
         return hash((SecretKey, self.__key))
