@@ -13,7 +13,7 @@ import types
 import uuid
 from typing import Any, Final
 
-__all__ = ["cut", "described", "integer", "is_numpy", "kind_of", "mark", "named", "not_finite", "noted", "valid"]
+__all__ = ["cut", "described", "integer", "is_numpy", "kind_of", "named", "not_finite", "noted", "size_note", "valid"]
 
 _REPR: Final = 1_000  # characters kept of a foreign object's own text
 _NOTED: Final = re.compile(r"…\[cut from (\d+) characters\]\Z")
@@ -41,7 +41,7 @@ def noted(size: int | str, of: str = "characters") -> str:
     return f"…[cut from {size} {of}]"
 
 
-def mark(text: str) -> str:
+def size_note(text: str) -> str:
     """Return what notes the original size of a text that is cut, be it for the second time."""
     before = _NOTED.search(text, len(text) - _LONGEST_NOTE)
     return noted(before[1] if before else len(text))
@@ -49,7 +49,7 @@ def mark(text: str) -> str:
 
 def cut(text: str, limit: int) -> str:
     """Return the first `limit` characters of `text`, and what was cut."""
-    return text[:limit] + mark(text)
+    return text[:limit] + size_note(text)
 
 
 def integer(number: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeGuard, cast
 
 import orjson
 
-from rootspan.description import mark
+from rootspan.description import size_note
 from rootspan.freeze import freeze
 
 __all__ = [
@@ -60,7 +60,7 @@ def dumps(value: Any) -> str:
 
 def cut_to(text: str, limit: int) -> str:
     """Return a text that is too long within `limit` characters, its original size noted at the end."""
-    note = mark(text)
+    note = size_note(text)
     return text[: limit - len(note)] + note if len(note) < limit else text[:limit]
 
 
