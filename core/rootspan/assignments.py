@@ -149,6 +149,8 @@ def without_assignments(text: str, denied: DeniedKeys, *, queries_only: bool) ->
         denied: The denied keys.
         queries_only: Whether only those in the query of a URL are replaced.
     """
+    if not (":" in text or "=" in text or "%" in text or ">" in text or ("-" in text and "--" in text)):
+        return text
     out: list[str] = []
     done = 0
     for start, end in _denied_keys(text, denied):
