@@ -105,10 +105,8 @@ class Store:
 
     def begin(self, record: tuple[Any, ...]) -> None:
         """Write what is to be sent of an interaction if this process dies before it finishes."""
-        if not self._ready():
-            return
         try:
-            if (span := self._encode(record, record[TRACE])) is not None:
+            if self._ready() and (span := self._encode(record, record[TRACE])) is not None:
                 self._spool.begin(bytes.fromhex(record[SPAN][-16:]), span)
         except Exception:
             log(logging.ERROR, "rootspan could not announce an interaction to its spool", exc_info=True)
