@@ -50,7 +50,6 @@ from django.views.decorators.csrf import csrf_exempt
 import django_site
 import rootspan
 from rootspan import ConfigurationError, Tracker
-from rootspan.pipeline import Pipeline
 from rootspan.testing import AsgiClient, Captured, WsgiClient, captured_spans
 from rootspan_django.asgi import with_lifespan
 from rootspan_django.middleware import RootspanMiddleware
@@ -1166,7 +1165,7 @@ def test_a_lifespan_delivers_at_shutdown_or_says_what_is_left(
         assert [span.name for span in sink.spans] == ["the last word"]
         asyncio.run(serving({"type": "http"}, receive, send))
         sink.stop()
-        monkeypatch.setattr(Pipeline, "exit_seconds", 0.1)
+        monkeypatch.setattr(rootspan.default_tracker._recorder.pipeline, "exit_seconds", 0.1)
         messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
         asyncio.run(serving({"type": "lifespan"}, receive, send))
     assert said == [*(complete := ["lifespan.startup.complete", "lifespan.shutdown.complete"]), "http", *complete]
