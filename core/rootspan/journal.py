@@ -57,27 +57,31 @@ class Chunk:
 
     Args:
         journal: where they stand.
-        segment: in which of its files; None for interactions that nobody finished.
+        segment: in which of its files.
         frames: the spans.
     """
 
-    def __init__(self, journal: Journal, segment: Segment | None, frames: Sequence[Frame]) -> None:
+    def __init__(self, journal: Journal, segment: Segment, frames: Sequence[Frame]) -> None:
         self.journal = journal
         self.spans = [part.payload for part in frames]
         self._segment = segment
-        self._ends = [part.end for part in frames]
-        self._settled = 0
+        self._frames = deque(frames)
 
     @property
     def stays(self) -> bool:
         """Whether it is still on the disk."""
-        return self._segment is None or not self._segment.dropped
+        return not self._segment.dropped
 
     def settle(self, count: int) -> None:
         """Note that the next `count` spans need not be sent again."""
-        self._settled += count
-        if count and self._segment is not None:
-            self._segment.settled_to = self._ends[self._settled - 1]
+        before = self._segment.settled_to
+        for _ in range(count):
+            part = self._frames.popleft()
+            if part.kind == SegmentKind.UNFINISHED:
+                self.journal.forget(part.span_id)
+            else:
+                self._segment.settled_to = part.end
+        if self._segment.settled_to != before:
             self.journal.note(self._segment)
 
 
@@ -93,9 +97,6 @@ class Journal:
         self.own = own
         self.about = b""
         self.segments: deque[Segment] = deque()
-        self.unfinished: list[Frame] = []
-        self._copied: Segment | None = None  # where what is unfinished stands once more
-        self._kept: list[Segment] = []  # delivered, but what is unfinished could not be copied from there
         self._path = os.path.join(directory, name)  # what the names of its files begin with
         self._lock = lock
         self._number = 0
@@ -130,18 +131,23 @@ class Journal:
         number, offset = journal._position()
         for number_here, path in _segments(directory, name):
             start = 0 if number_here > number else offset
-            if number_here < number:  # delivered, and kept for what is unfinished
+            if number_here < number:  # delivered, and perhaps kept by an older version for what is unfinished
                 start = os.stat(path).st_size
             journal._number = number_here
             journal.segments.append(Segment(path, number_here, start=start))
         return journal
 
-    def survey(self) -> Iterator[tuple[int, int]]:
-        """Read everything once, a segment a step; yield how many spans and how many damaged records are left in it.
+    @property
+    def found(self) -> int:
+        """How many spans were left in it, as soon as it was surveyed."""
+        return sum(segment.found for segment in self.segments)
 
-        Afterwards `about` and `unfinished` are known.
+    def survey(self) -> Iterator[int]:
+        """Read everything once, a segment a step; yield how many damaged records are left in it.
+
+        Afterwards `about` and `found` are known.
         """
-        begun: dict[bytes, Frame] = {}
+        begun: dict[bytes, tuple[Segment, Frame]] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
         for part in Segment(f"{self._path}.owner", 0).frames(_POSITION.size):
             if part.kind == SegmentKind.FORGET:
@@ -157,12 +163,13 @@ class Journal:
                 if part.kind == SegmentKind.HEADER:
                     self.about = self.about or part.payload
                 elif part.kind == SegmentKind.BEGIN and part.span_id not in ended:
-                    begun[part.span_id] = part
+                    begun[part.span_id] = segment, part
                 elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
                     ended.add(part.span_id)
             segment.rest()
-            yield segment.found, damaged
-        self.unfinished = list(begun.values())
+            yield damaged
+        for segment, part in begun.values():
+            segment.leave_unfinished(part)
 
     def open_segment(self) -> Pen:
         """Begin the next segment; what is written from now on goes there."""
@@ -189,33 +196,8 @@ class Journal:
             if not complete:
                 return None, damaged
             damaged += segment.missing()
-            self.segments.popleft()
-            if (segment is not self._copied or segment.dropped) and self._copies():
-                segment.remove()
-            else:
-                segment.rest()
-                self._kept.append(segment)
-        unfinished, self.unfinished = self.unfinished, []
-        return (Chunk(self, None, unfinished) if unfinished else None), damaged
-
-    def _copies(self) -> bool:
-        """Write what is unfinished once more, behind all else; return whether the segments before may be deleted."""
-        if not self.unfinished or (self._copied is not None and not self._copied.dropped):
-            return True
-        pen = None
-        try:
-            pen = self.open_segment()
-            for part in self.unfinished:
-                pen.write(frame(SegmentKind.BEGIN, part.span_id, part.payload))
-            os.fsync(pen.descriptor.fd)
-        except OSError:
-            if pen is not None:
-                self.segments.pop().remove()
-            return False
-        self._copied = self.segments[-1]
-        while self._kept:
-            self._kept.pop(0).remove()
-        return True
+            self.segments.popleft().remove()
+        return None, damaged
 
     def is_complete(self) -> bool:
         """Return whether nobody is writing to it just now."""
@@ -234,7 +216,7 @@ class Journal:
 
     def delete(self) -> None:
         """Delete what is left, and let go of it."""
-        for segment in (*self._kept, *self.segments):
+        for segment in self.segments:
             segment.remove()
         with suppress(OSError):  # deleted by somebody, or in a directory that became read-only
             os.unlink(f"{self._path}.owner")

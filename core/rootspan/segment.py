@@ -38,6 +38,7 @@ class SegmentKind:
     FINISH: Final = b"F"  # an encoded span whose beginning was written as well
     FORGET: Final = b"X"  # the interaction of that id has ended, whatever the beginnings say
     DAMAGED: Final = b"!"  # never written: stands for what could not be read
+    UNFINISHED: Final = b"U"  # never written: stands for a beginning that has to be sent
 
 
 class Frame(NamedTuple):
@@ -51,7 +52,7 @@ class Frame(NamedTuple):
     @property
     def is_span(self) -> bool:
         """Whether it is to be sent."""
-        return self.kind in (SegmentKind.EVENT, SegmentKind.FINISH)
+        return self.kind in (SegmentKind.EVENT, SegmentKind.FINISH, SegmentKind.UNFINISHED)
 
 
 def frame(kind: bytes, span_id: bytes, payload: bytes) -> bytes:
@@ -167,7 +168,7 @@ class Segment:
         self.path = path
         self.number = number
         self.settled_to = start
-        self.found = 0  # spans in it that were not settled, where another process wrote it
+        self.found = 0  # spans in it that are to be sent, where another process wrote it
         self._descriptor = None if pen is None else pen.descriptor
         self._read_to = start
         self._ready: deque[Frame] = deque()
@@ -195,6 +196,11 @@ class Segment:
         while found := self._window(at, complete=True):
             at = found[-1].end
             yield from found
+
+    def leave_unfinished(self, begun: Frame) -> None:
+        """Have a beginning in it sent before all else, for its interaction never finished."""
+        self._ready.append(begun._replace(kind=SegmentKind.UNFINISHED))
+        self.found += 1
 
     def rest(self) -> None:
         """Close the file of another process until it is read again: there may be many."""

@@ -306,19 +306,18 @@ class Spool:
 
     def _survey(self, journal: Journal) -> Found | None:
         """Read what a dead process left; None if it is for another key or endpoint."""
-        spans = damaged = 0
-        for readable, broken in journal.survey():
-            spans, damaged = spans + readable, damaged + broken
+        damaged = 0
+        for broken in journal.survey():
+            damaged += broken
             time.sleep(_PAUSE)
         about = read_about(journal.about)
         if not about:  # every copy of the header is damaged: nobody knows how to send the rest
-            lost, journal.unfinished = len(journal.unfinished), []
-            return Found(0, damaged + lost + sum(segment.drop() for segment in journal.segments))
+            return Found(0, damaged + sum(segment.drop() for segment in journal.segments))
         if about.get("fingerprint") != self.fingerprint:
             journal.release()
             self._strangers.add(journal.name)
             return None
-        return Found(spans + len(journal.unfinished), damaged)
+        return Found(journal.found, damaged)
 
     def bury(self, span: bytes, detail: str) -> None:
         """Keep an event that a collector will never take, for people to look at."""

@@ -251,14 +251,12 @@ def _left(directory: str, name: str) -> _Left:
     if (journal := Journal.adopt(directory, name)) is None:
         return _Left(name, True, size, since)
     try:
-        counts = list(journal.survey())
+        damaged = sum(journal.survey())
         if not (journal.segments or journal.about):  # its owner deleted it meanwhile, and to lock it was to make it
             journal.delete()
     finally:
         journal.release()
-    events = sum(spans for spans, _ in counts) + len(journal.unfinished)
-    about = read_about(journal.about)
-    return _Left(name, False, size, since, events, sum(damaged for _, damaged in counts), about)
+    return _Left(name, False, size, since, journal.found, damaged, read_about(journal.about))
 
 
 def _dead_letters(directory: str) -> list[Path]:
