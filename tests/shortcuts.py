@@ -6,6 +6,8 @@ import threading
 from typing import Any
 
 from rootspan import Tracker
+from rootspan.dialect import to_span
+from rootspan.draft import Plan
 from rootspan.record import Record
 
 __all__ = ["Ways"]
@@ -25,6 +27,7 @@ class Ways:
         self.pipeline: Any = self._tracker._recorder.pipeline
         self.queue = self.pipeline.queue
         self._shaping = self.pipeline._shaping
+        self._settings = self._tracker._recorder.settings
 
     @property
     def tracker(self) -> Tracker:
@@ -49,11 +52,13 @@ class Ways:
         assert records, "nothing was recorded"
         self.queue.records.clear()
         self.queue.size = 0
-        (sink,) = self._shaping.sinks
         return [
-            (
-                self._shaping._short(record, record[1] or TRACE),
-                sink.encode(self._shaping._shape(Record.of(record, record[1] or TRACE))),
-            )
+            (self._shaping._short(record, record[1] or TRACE), self._long(Record.of(record, record[1] or TRACE)))
             for record in records
         ]
+
+    def _long(self, record: Record) -> bytes:
+        (sink,) = self._shaping.sinks
+        long: bytes = sink.encode(to_span(record, Plan(self._settings)))
+        assert sink.encode(self._shaping._shape(record)) == long
+        return long

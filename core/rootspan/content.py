@@ -19,14 +19,11 @@ from rootspan.messages import first, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 
 __all__ = [
-    "write_call",
-    "write_decision",
     "write_events",
-    "write_feedback",
     "write_input",
     "write_output",
-    "write_session_name",
-    "write_tool",
+    "write_score",
+    "write_target",
 ]
 
 _CHATS: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION, Kind.MODEL})
@@ -94,7 +91,7 @@ def _write_input_messages(draft: Draft, value: Any) -> None:
 
 
 def _write_output_messages(draft: Draft, value: Any) -> None:
-    reasons = [draft.label(reason) for reason in draft.more.get("finish_reasons") or ()]
+    reasons = list(map(draft.label, draft.more.get("finish_reasons") or ()))
     rest = reasons[0] if reasons else "stop"
     answers = messages(value, "assistant")
     for message, reason in zip(answers, (*reasons, *[rest] * len(answers)), strict=False):
@@ -111,56 +108,22 @@ def _json_text(draft: Draft, value: Any) -> str:
     return draft.json(value)
 
 
-def write_tool(draft: Draft) -> None:
-    """Write which tool it was; on an error, which tool failed."""
-    record, more, attributes = draft.record, draft.more, draft.attributes
-    if (name := record.name if record.kind == Kind.TOOL else more.get("tool_name")) is not None:
-        attributes[semconv.GEN_AI_TOOL_NAME] = draft.label(name)
-    if (description := more.get("tool_description")) is not None:
-        attributes[semconv.GEN_AI_TOOL_DESCRIPTION] = draft.label(description)
-
-
-def write_call(draft: Draft) -> None:
-    """Write which of the model's calls it was."""
-    if (value := draft.more.get("call_id")) is not None:
-        draft.attributes[semconv.GEN_AI_TOOL_CALL_ID] = draft.label(value)
-
-
-def write_decision(draft: Draft) -> None:
-    """Write why something was done, what else was possible, and how sure that was."""
-    more, attributes, capture = draft.more, draft.attributes, draft.plan.capture
-    if capture and (reasoning := more.get("reasoning")) is not None:
-        attributes[semconv.ROOTSPAN_DECISION_REASONING] = draft.text("reasoning", reasoning)
-    if capture and (alternatives := more.get("alternatives")) is not None:
-        attributes[semconv.ROOTSPAN_DECISION_ALTERNATIVES] = draft.typed(draft.reveal("alternatives", alternatives))
-    if (confidence := draft.amount("confidence", more.get("confidence"))) is not None:
-        attributes[semconv.ROOTSPAN_DECISION_CONFIDENCE] = confidence
-
-
-def write_session_name(draft: Draft) -> None:
-    """Write what a session is about; it may hold a user's words."""
-    name = draft.more.get("session_name")
-    if name is not None and draft.plan.capture:
-        draft.attributes[semconv.ROOTSPAN_SESSION_NAME] = draft.text("session_name", name)
-
-
-def write_feedback(draft: Draft) -> None:
-    """Write what somebody thought of another span."""
-    more, attributes = draft.more, draft.attributes
-    attributes[semconv.GEN_AI_EVALUATION_NAME] = draft.label(draft.record.name)
-    if isinstance(target := more.get("target"), str) and len(target) >= 16:
+def write_target(draft: Draft) -> None:
+    """Write which span was judged."""
+    target, attributes = draft.more["target"], draft.attributes
+    if isinstance(target, str) and len(target) >= 16:
         attributes[semconv.ROOTSPAN_TARGET_SPAN_ID] = target[-16:]
         if len(target) == 48:
             attributes[semconv.ROOTSPAN_TARGET_TRACE_ID] = target[:32]
-    word, score = more.get("label"), more.get("score")
+
+
+def write_score(draft: Draft) -> None:
+    """Write a judgement as a number, or a word as its label, which a label of its own replaces."""
+    score = draft.more["score"]
     if isinstance(score, str):
-        word, score = score if word is None else word, None
-    if word is not None:
-        attributes[semconv.GEN_AI_EVALUATION_SCORE_LABEL] = draft.text("label", word)
-    if draft.plan.capture and (comment := more.get("comment")) is not None:
-        attributes[semconv.GEN_AI_EVALUATION_EXPLANATION] = draft.text("comment", comment)
-    if (value := draft.amount("score", float(score) if type(score) is bool else score)) is not None:
-        attributes[semconv.GEN_AI_EVALUATION_SCORE_VALUE] = value
+        draft.attributes[semconv.GEN_AI_EVALUATION_SCORE_LABEL] = draft.text("label", score)
+    elif (number := draft.amount("score", float(score) if type(score) is bool else score)) is not None:
+        draft.attributes[semconv.GEN_AI_EVALUATION_SCORE_VALUE] = number
 
 
 def write_events(draft: Draft) -> tuple[str, list[SpanEvent]]:

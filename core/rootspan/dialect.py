@@ -1,11 +1,8 @@
 """Turns a finished `Record` into the attributes, events, links and status that OpenTelemetry backends really read.
 
 `to_span` is pure and never raises: each part of a record is shaped on its own, and one that cannot be shaped costs that
-part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` may hold these keys, all optional:
-`tags`, `agent_name`, `operation`, `response_model`, `finish_reasons`, `cache_read_tokens`, `cache_creation_tokens`,
-`reasoning_tokens`, `call_id`, `tool_name`, `tool_description`, `reasoning`, `alternatives`, `confidence`,
-`session_name`, `custom_metrics`, `has_children`, `tokens_below`, `cost_below`, `score`, `label`, `comment`, `target`,
-`links`, `attributes`, `host_attributes` and `events`.
+part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` may hold, all optional, the fields that
+`LABELS`, `TOKENS` and `RARE` name, `tokens_below`, `cost_below`, `links` and `events`.
 """
 
 # Host values are told apart at run time, so what they hold is unknown by nature:
@@ -13,34 +10,26 @@ part only; its name is then listed in `rootspan.dropped_fields`. `Record.more` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from rootspan import content, properties, semconv
+from rootspan import content, labels, properties, semconv
 from rootspan.description import valid
-from rootspan.draft import Draft, Plan
+from rootspan.draft import Draft, Part, Parts, Plan
 from rootspan.freeze import LONGEST_ID, identifier
 from rootspan.lengths import dumps
-from rootspan.record import NOBODY, Kind, Link, Record, SpanData, SpanEvent
+from rootspan.record import NOBODY, AttributeValue, Kind, Link, Record, SpanData, SpanEvent
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from rootspan.settings import Settings
 
-__all__ = ["RARE", "TOKENS", "link_to", "to_span"]
-
-_NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfinished"})
-_CALLS: Final = frozenset({semconv.SpanKind.LLM, semconv.SpanKind.EMBEDDING})
-_MAY_CHAT: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION})
-_OPERATIONS: Final = {
-    Kind.TOOL: semconv.Operation.EXECUTE_TOOL,
-    Kind.MODEL: semconv.Operation.CHAT,
-    Kind.RETRIEVAL: semconv.Operation.RETRIEVAL,
-}
-"""The kinds that are always the same operation; every other one is a CHAIN unless it turns out to be more."""
+__all__ = ["COUNTS", "PROPERTIES", "RARE", "USAGE", "link_to", "parts_of", "to_span"]
 
 TOKENS: Final = (
+    ("input_tokens", semconv.GEN_AI_USAGE_INPUT_TOKENS, semconv.ROOTSPAN_SESSION_INPUT_TOKENS),
+    ("output_tokens", semconv.GEN_AI_USAGE_OUTPUT_TOKENS, semconv.ROOTSPAN_SESSION_OUTPUT_TOKENS),
     ("cache_read_tokens", semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, semconv.ROOTSPAN_SESSION_CACHE_READ_TOKENS),
     (
         "cache_creation_tokens",
@@ -49,6 +38,9 @@ TOKENS: Final = (
     ),
     ("reasoning_tokens", semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, semconv.ROOTSPAN_SESSION_REASONING_TOKENS),
 )
+"""Each count of tokens: its field, its attribute, and that of a root's total where spans below have their own."""
+
+COUNTS: Final = frozenset(field for field, _, _ in TOKENS)
 _JSON_ONLY: Final = frozenset(
     {
         semconv.GEN_AI_INPUT_MESSAGES,
@@ -59,47 +51,6 @@ _JSON_ONLY: Final = frozenset(
 )
 
 
-def _write_name(draft: Draft) -> None:
-    record = draft.record
-    draft.failed = (
-        record.outcome == "failure"
-        or record.kind == Kind.ERROR
-        or (record.error is not None and record.outcome not in _NOT_FAILURES)
-    )
-    if record.outcome is not None:
-        draft.attributes[semconv.ROOTSPAN_OUTCOME] = str(record.outcome)
-    draft.name = semconv.GEN_AI_EVALUATION_RESULT if record.kind == Kind.FEEDBACK else draft.label(record.name)
-
-
-def _write_operation(draft: Draft) -> None:
-    record = draft.record
-    operation = _conversation(draft) if record.kind in _MAY_CHAT else _OPERATIONS.get(record.kind)
-    asked = draft.more.get("operation")
-    if isinstance(asked, str) and asked in semconv.SPAN_KINDS:
-        operation = asked
-    kind: str = semconv.SpanKind.CHAIN
-    if operation is not None:
-        kind = semconv.SPAN_KINDS[operation]
-        draft.attributes[semconv.GEN_AI_OPERATION_NAME] = operation
-    if record.kind == Kind.REQUEST:
-        draft.kind = semconv.SERVER
-    elif kind in _CALLS:
-        draft.kind = semconv.CLIENT
-    draft.attributes[semconv.OPENINFERENCE_SPAN_KIND] = kind
-
-
-def _conversation(draft: Draft) -> str | None:
-    """Return what an event, an interaction or a session did: one model call, or a whole agent run."""
-    record, more = draft.record, draft.more
-    if record.kind != Kind.EVENT and more.get("has_children"):
-        return semconv.Operation.INVOKE_AGENT
-    if record.model is not None or record.input_tokens is not None or record.output_tokens is not None:
-        return semconv.Operation.CHAT
-    if record.kind == Kind.SESSION and (more.get("agent_name") or record.name.startswith("invoke_agent ")):
-        return semconv.Operation.INVOKE_AGENT
-    return None
-
-
 def _write_identity(draft: Draft) -> None:
     record, attributes = draft.record, draft.attributes
     inherited = record.inherited or NOBODY
@@ -107,13 +58,6 @@ def _write_identity(draft: Draft) -> None:
         draft.convo = attributes[semconv.SESSION_ID] = attributes[semconv.GEN_AI_CONVERSATION_ID] = convo
     if (user := _id(draft, record.user_id or inherited.user_id)) is not None:
         draft.user = attributes[semconv.USER_ID] = user
-
-
-def _write_agent(draft: Draft) -> None:
-    agent = draft.more.get("agent_name") or (draft.record.inherited or NOBODY).agent_name
-    agent = draft.label(agent) if agent else draft.plan.agent_name
-    if agent is not None:
-        draft.attributes[semconv.GEN_AI_AGENT_NAME] = draft.attributes[semconv.AGENT_NAME] = agent
 
 
 def _id(draft: Draft, given: Any) -> str | None:
@@ -126,71 +70,31 @@ def _id(draft: Draft, given: Any) -> str | None:
     return None if text is None else valid(text)
 
 
-def _write_tags(draft: Draft) -> None:
-    inherited, own = draft.record.inherited, draft.more.get("tags")
-    if not own and not (inherited and inherited.tags):
-        return
-    unique = dict.fromkeys((*(inherited.tags if inherited else ()), *(own or ())))
-    tags = [draft.text("tags", tag) for tag in unique if tag is not None]
-    draft.attributes[semconv.TAG_TAGS] = tags
-    extras = draft.plan.extras
-    if "langsmith" in extras:
-        draft.attributes[semconv.LANGSMITH_SPAN_TAGS] = ",".join(tags)
-    if "mlflow" in extras:
-        draft.attributes.update((f"{semconv.MLFLOW_TRACE_TAG}.{tag}", "true") for tag in tags)
-
-
-def _write_event_name(draft: Draft) -> None:
-    draft.attributes[semconv.ROOTSPAN_EVENT_NAME] = draft.name
-    if "traceloop" in draft.plan.extras:
-        draft.attributes[f"{semconv.TRACELOOP_PROPERTIES}.event_name"] = draft.name
-
-
-def _write_model(draft: Draft) -> None:
-    record, attributes, more = draft.record, draft.attributes, draft.more
-    if record.model is not None:
-        attributes[semconv.GEN_AI_REQUEST_MODEL] = draft.label(record.model)
-    if record.provider is not None:
-        provider = semconv.normalise_provider(draft.label(record.provider))
-        attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
-        if draft.plan.extras and not draft.plan.extras.isdisjoint(("langsmith", "bentolabs")):
-            attributes[semconv.GEN_AI_SYSTEM] = provider
-    if more:
-        answered = more.get("response_model")
-        if answered is not None and answered != record.model:
-            attributes[semconv.GEN_AI_RESPONSE_MODEL] = draft.label(answered)
-        if reasons := more.get("finish_reasons"):
-            attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [draft.label(reason) for reason in reasons]
-
-
-def _is_below(draft: Draft, what: str) -> bool:
-    """Return whether totals would be counted twice; an outcome's process does not know, and twice is the worse."""
-    return bool(draft.more.get(what, draft.record.kind == Kind.OUTCOME))
-
-
 def _write_usage(draft: Draft) -> None:
-    record, attributes, more = draft.record, draft.attributes, draft.more
-    if record.input_tokens is None and record.output_tokens is None and not more:
+    record, more = draft.record, draft.more
+    if record.input_tokens is record.output_tokens is record.cost is None and COUNTS.isdisjoint(more):
         return
-    below = _is_below(draft, "tokens_below")
-    if (count := draft.count("input_tokens", record.input_tokens)) is not None:
-        attributes[semconv.ROOTSPAN_SESSION_INPUT_TOKENS if below else semconv.GEN_AI_USAGE_INPUT_TOKENS] = count
-    if (count := draft.count("output_tokens", record.output_tokens)) is not None:
-        attributes[semconv.ROOTSPAN_SESSION_OUTPUT_TOKENS if below else semconv.GEN_AI_USAGE_OUTPUT_TOKENS] = count
-    if more:
-        for field, name, total in TOKENS:
-            if (count := draft.count(field, more.get(field))) is not None:
-                attributes[total if below else name] = count
+    given = {**more, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens}
+    # Spans below have their own; an outcome's process does not know, and to count twice is the worse.
+    is_total = more.get("tokens_below", record.kind == Kind.OUTCOME)
+    for field, name, total in TOKENS:
+        if (value := given.get(field)) is None:
+            continue
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int and 0 <= value < 2**63:
+            draft.attributes[total if is_total else name] = value
+        else:  # backends lose or misprice anything odd
+            draft.drop(field)
+    if record.cost is not None:
+        _write_cost(draft, more.get("cost_below", record.kind == Kind.OUTCOME))
 
 
-def _write_cost(draft: Draft) -> None:
-    record, attributes = draft.record, draft.attributes
-    if record.cost is None:
-        return
-    cost = draft.amount("cost", record.cost)
+def _write_cost(draft: Draft, is_total: bool) -> None:
+    attributes, cost = draft.attributes, draft.amount("cost", draft.record.cost)
     if cost is None or cost < 0:
         draft.drop("cost")
-    elif _is_below(draft, "cost_below"):
+    elif is_total:
         attributes[semconv.ROOTSPAN_SESSION_COST] = cost
     else:
         attributes[semconv.GEN_AI_USAGE_COST] = attributes[semconv.LLM_COST_TOTAL] = cost
@@ -198,35 +102,54 @@ def _write_cost(draft: Draft) -> None:
             attributes[semconv.MLFLOW_LLM_COST] = dumps({"total_cost": cost})
 
 
-_Part = Callable[[Draft], None]
-# What many records share comes first: `shortcut` keeps it as bytes.
-_FIRST: Final[tuple[_Part, ...]] = (_write_name, _write_operation, _write_agent, _write_tags)
-_LAST: Final[tuple[_Part, ...]] = (
-    _write_model, _write_usage, _write_cost, _write_identity, content.write_input, content.write_output,
-)  # fmt: skip
-RARE: Final[tuple[_Part, ...]] = (
-    content.write_call, content.write_decision, content.write_session_name,
-    properties.write_metrics, properties.write_attributes, properties.write_host_attributes,
-)  # fmt: skip
-"""What writes the fields that most records do not have, all but those that `shortcut` keeps."""
-
-_NAMED: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
+_Shape = Callable[[Draft, str, Any], "AttributeValue | None"]
 
 
-def _parts(kind: str, rare: bool) -> tuple[tuple[str, _Part], ...]:
-    """Return the parts of a kind of record; properties come last, so that they give way to every other name."""
-    named: tuple[_Part, ...] = (_write_event_name,) if kind in _NAMED else ()
-    if kind == Kind.FEEDBACK:
-        named = (content.write_feedback,)
-    if rare or kind == Kind.TOOL:
-        named += (content.write_tool,)
-    parts = (*_FIRST, *named, *_LAST, *(RARE if rare else ()), properties.write_properties)
-    return tuple((part.__name__.removeprefix("_").removeprefix("write_"), part) for part in parts)
+def _field(field: str, name: str, shape: _Shape) -> Part:
+    """Return the part that writes a rare field as one attribute; without content not where that holds any."""
+
+    def write(draft: Draft) -> None:
+        value = draft.more[field]
+        if value is not None and (draft.plan.capture or name not in semconv.CONTENT):
+            shaped = shape(draft, field, value)
+            if shaped is not None:
+                draft.attributes[name] = shaped
+
+    return field, write
 
 
-_KINDS: Final = tuple(value for name, value in vars(Kind).items() if name.isupper())
-_PLAIN: Final = {kind: _parts(kind, rare=False) for kind in _KINDS}
-_FULL: Final = {kind: _parts(kind, rare=True) for kind in _KINDS}
+_IDENTITY: Final[Parts] = (("identity", _write_identity),)
+USAGE: Final[Parts] = (("usage", _write_usage),)
+_CONTENT: Final[Parts] = (("input", content.write_input), ("output", content.write_output))
+_RARE: Final[Parts] = (
+    ("target", content.write_target),
+    ("score", content.write_score),
+    _field("label", semconv.GEN_AI_EVALUATION_SCORE_LABEL, Draft.text),
+    _field("comment", semconv.GEN_AI_EVALUATION_EXPLANATION, Draft.text),
+    _field("call_id", semconv.GEN_AI_TOOL_CALL_ID, lambda draft, _, value: draft.label(value)),
+    _field("reasoning", semconv.ROOTSPAN_DECISION_REASONING, Draft.text),
+    _field(
+        "alternatives",
+        semconv.ROOTSPAN_DECISION_ALTERNATIVES,
+        lambda draft, field, value: draft.typed(draft.reveal(field, value)),
+    ),
+    _field("confidence", semconv.ROOTSPAN_DECISION_CONFIDENCE, Draft.amount),
+    _field("session_name", semconv.ROOTSPAN_SESSION_NAME, Draft.text),
+    ("custom_metrics", properties.write_metrics),
+    ("attributes", properties.write_attributes),
+    ("host_attributes", properties.write_host_attributes),
+)
+RARE: Final = frozenset(field for field, _ in _RARE)
+"""The rare fields that are written as they are."""
+
+# Properties come last, so that they give way to every other name.
+PROPERTIES: Final[Parts] = (("properties", properties.write_properties),)
+_PLAIN: Final = USAGE + _CONTENT + PROPERTIES
+
+
+def parts_of(more: Mapping[str, Any] | None) -> Parts:
+    """Return what writes a record with these rare fields, beside its labels and whose it is."""
+    return (*USAGE, *_CONTENT, *[part for part in _RARE if part[0] in more], *PROPERTIES) if more else _PLAIN
 
 
 def _links(draft: Draft) -> list[Link]:
@@ -282,15 +205,14 @@ def to_span(record: Record, plan: Plan) -> SpanData:
         'chat'
     """
     draft = Draft(record, plan)
-    table = _FULL if draft.more else _PLAIN
-    for field, part in table.get(record.kind) or table[Kind.STEP]:
+    for field, write in (*labels.PARTS, *_IDENTITY, *parts_of(draft.more)):
         try:
-            part(draft)
+            write(draft)
         except Exception:
             draft.drop(field)
     message = ""
     events: Sequence[SpanEvent] = ()
-    if draft.failed or draft.more:
+    if draft.failed or "events" in draft.more:
         try:
             message, events = content.write_events(draft)
         except Exception:
@@ -300,7 +222,7 @@ def to_span(record: Record, plan: Plan) -> SpanData:
 
 def _finished(draft: Draft, message: str, events: Sequence[SpanEvent]) -> SpanData:
     record, attributes = draft.record, draft.attributes
-    links = _links(draft) if record.link is not None or draft.more else ()
+    links = _links(draft) if record.link is not None or "links" in draft.more else ()
     if draft.dropped:
         attributes[semconv.ROOTSPAN_DROPPED_FIELDS] = draft.dropped
     span = SpanData(

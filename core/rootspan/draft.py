@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +23,7 @@ from rootspan.redaction import Redactor
 if TYPE_CHECKING:
     from rootspan.settings import Settings
 
-__all__ = ["Draft", "Plan"]
+__all__ = ["Draft", "Part", "Parts", "Plan"]
 
 _MARK: Final = 64  # `freeze` keeps `max_content_length` characters and adds a mark; that is not cut again
 _COPIES: Final = frozenset({dict, list, Chat})
@@ -152,21 +152,17 @@ class Draft:
                     return homogeneous
         return self.json(value)
 
-    def count(self, field: str, value: Any) -> int | None:
-        """Return a count of tokens as an int; anything odd is left out, because backends lose or misprice it."""
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if value is None or (type(value) is int and 0 <= value < 2**63):
-            return value
-        self.drop(field)
-        return None
-
     def amount(self, field: str, value: Any) -> float | None:
         """Return a number as a finite float; anything else is left out."""
-        if value is None or (type(value) is float and value - value == 0.0):
+        if type(value) is float and value - value == 0.0:
             return value
         with suppress(TypeError, ValueError, OverflowError):
             if type(value) is not bool and (number := float(value)) - number == 0.0:
                 return number
         self.drop(field)
         return None
+
+
+Part = tuple[str, Callable[[Draft], None]]
+"""What writes a part of a span, after the name that `rootspan.dropped_fields` gives it where that fails."""
+Parts = tuple[Part, ...]

@@ -48,7 +48,7 @@ AttributeValue: TypeAlias = (
 
 
 class Kind:
-    """What a record is; the dialect has one entry for each."""
+    """What a record is."""
 
     EVENT: Final = "event"  # track_ai
     INTERACTION: Final = "interaction"  # begin
@@ -106,7 +106,7 @@ class Record(NamedTuple):
     cost: float | None = None
     outcome: str | None = None  # "success", "failure", "cancelled", "unfinished", "interrupted", "abandoned"
     error: tuple[str | None, str | None] | None = None  # (type, message) of a failure
-    more: Mapping[str, Any] | None = None  # rare fields, values frozen; its keys are listed in `dialect`
+    more: Mapping[str, Any] | None = None  # rare fields, values frozen; `dialect` says which
 
     @classmethod
     def of(cls, fields: tuple[Any, ...], trace: str) -> Record:

@@ -59,6 +59,7 @@ PARTS = {
     "wire": "encode",
     "content": "dialect",
     "draft": "dialect",
+    "labels": "dialect",
     "lengths": "dialect",
     "messages": "dialect",
     "properties": "dialect",

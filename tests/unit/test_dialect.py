@@ -842,6 +842,7 @@ def test_an_adapters_attributes_and_events_pass_through() -> None:
     [
         (IDS, [(TRACE, SPAN)]),
         (SpanContext(int(TRACE, 16), int(SPAN, 16), False, TraceFlags(1)), [(TRACE, SPAN)]),
+        (SpanContext(0, 0, False), []),
         (SPAN, []),
         (None, []),
     ],
