@@ -17,7 +17,7 @@ __all__ = ["LABELS", "PARTS", "labels_of"]
 LABELS: Final = frozenset(
     {
         "tags", "agent_name", "operation", "has_children", "response_model", "finish_reasons",
-        "tool_name", "tool_description",
+        "tool_name", "tool_description", "request",
     }
 )  # fmt: skip
 """The rare fields that are labels."""
@@ -26,6 +26,9 @@ _NOT_FAILURES: Final = frozenset({"cancelled", "interrupted", "abandoned", "unfi
 _CALLS: Final = frozenset({semconv.SpanKind.LLM, semconv.SpanKind.EMBEDDING})
 _MAY_CHAT: Final = frozenset({Kind.EVENT, Kind.INTERACTION, Kind.SESSION})
 _NAMED: Final = frozenset({Kind.EVENT, Kind.INTERACTION})
+_REQUEST: Final = (
+    semconv.HTTP_REQUEST_METHOD, semconv.HTTP_ROUTE, semconv.HTTP_RESPONSE_STATUS_CODE, semconv.URL_SCHEME,
+)  # fmt: skip
 _OPERATIONS: Final = {
     Kind.TOOL: semconv.Operation.EXECUTE_TOOL,
     Kind.MODEL: semconv.Operation.CHAT,
@@ -147,8 +150,15 @@ def _write_model(draft: Draft) -> None:
             attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [draft.label(reason) for reason in reasons]
 
 
+def _write_request(draft: Draft) -> None:
+    for name, value in zip(_REQUEST, draft.more.get("request", ()), strict=False):
+        if value is not None:
+            draft.attributes[name] = draft.typed(value)
+
+
 PARTS: Final[Parts] = (
     ("name", _write_name), ("operation", _write_operation), ("agent", _write_agent), ("tags", _write_tags),
     ("event_name", _write_event_name), ("tool", _write_tool), ("model", _write_model),
+    ("request", _write_request),
 )  # fmt: skip
 """They also set the span's name and kind, and whether it failed."""

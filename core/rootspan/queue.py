@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan.batch import Batch
@@ -16,7 +15,7 @@ from rootspan.freeze import weight
 from rootspan.ids import new_trace_id
 from rootspan.ledger import Ledger
 from rootspan.log import log
-from rootspan.record import INHERITED, INPUT, OUTPUT, PROPERTIES, SPAN, TRACE, Record
+from rootspan.record import INHERITED, INPUT, OUTPUT, PROPERTIES, SPAN, TRACE, Record, Served
 
 if TYPE_CHECKING:
     from rootspan.settings import Settings
@@ -29,7 +28,7 @@ RECORD_BYTES: Final = 900
 """About what a record holds beside its input, output and properties."""
 
 _WHOLE: Final = len(Record._fields)
-_UNWEIGHED: Final = frozenset({list, MappingProxyType})  # events; what many records share
+_UNWEIGHED: Final = frozenset({list, Served})  # events; what many records share
 _CROWDED: Final = 1 << 20  # queued bytes from which on the caller wakes the worker
 _SLICE: Final = 0.001  # seconds of encoding in one go, after which the host gets the GIL
 _PAUSE: Final = 0.0005  # seconds between two slices

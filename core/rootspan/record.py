@@ -24,6 +24,7 @@ __all__ = [
     "Kind",
     "Link",
     "Record",
+    "Served",
     "SpanData",
     "SpanEvent",
 ]
@@ -121,6 +122,15 @@ INHERITED: Final = Record._fields.index("inherited")
 INPUT: Final = Record._fields.index("input")
 OUTPUT: Final = Record._fields.index("output")
 PROPERTIES: Final = Record._fields.index("properties")
+
+
+class Served(NamedTuple):
+    """What a web request says of itself; many share one, so that it weighs nothing in the queue."""
+
+    method: str
+    route: str | None
+    status: int | None
+    scheme: str
 
 
 class SpanEvent(NamedTuple):

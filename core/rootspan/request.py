@@ -18,7 +18,7 @@ from rootspan.arguments import outcome_of
 from rootspan.body import Body
 from rootspan.functions import asteps
 from rootspan.open_span import BELOW
-from rootspan.record import AttributeValue, Kind
+from rootspan.record import AttributeValue, Kind, Served
 from rootspan.recorder import Recorder
 from rootspan.request_options import RequestInfo, RequestOptions
 from rootspan.request_scope import RequestScope
@@ -336,7 +336,7 @@ class RequestRoot(RequestScope):
         if self._traffic is not None:
             more = {**self._traffic.attributes(), **more}
         if more:
-            fields = {"attributes": {**fields["attributes"], **more}}
+            fields = {**fields, "attributes": more}
         span, options = self._span, self._options
         if (event := options.event) is not None:
             asked = self._recorder.asked
@@ -362,13 +362,6 @@ def _usual(
     method: str, route: str | None, status: int | None, scheme: str, has_children: bool, usage_below: int
 ) -> tuple[str, Mapping[str, Any]]:
     """Return the name and the fields of a request that has nothing more to tell; they are never changed."""
-    attributes: dict[str, AttributeValue] = {semconv.HTTP_REQUEST_METHOD: method}
-    if route is not None:
-        attributes[semconv.HTTP_ROUTE] = route
-    if status is not None:
-        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-    attributes[semconv.URL_SCHEME] = scheme
+    fields = {"request": Served(method, route, status, scheme), **(BELOW[usage_below] if has_children else {})}
     method = "HTTP" if method == "_OTHER" else method
-    # The proxies say that many requests share it: it weighs nothing in the queue, and its bytes are written once.
-    fields = {"attributes": MappingProxyType(attributes), **(BELOW[usage_below] if has_children else {})}
     return method if route is None else f"{method} {route}", MappingProxyType(fields)

@@ -23,7 +23,7 @@ from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.labels import LABELS, PARTS, labels_of
 from rootspan.lengths import DATA, SHORT
 from rootspan.protobuf import ATTRIBUTE, PLAIN_END, TIMES, ProtobufEncoder, key_value, sized, span_ids
-from rootspan.record import Kind, Record
+from rootspan.record import Kind, Record, Served
 
 __all__ = ["Short", "shortcut"]
 
@@ -42,7 +42,7 @@ _ANSWERED: Final = '[{"role":"assistant","parts":[{"type":"text","content":', '}
 _START: Final = Record._fields.index("start")
 _MOST: Final = 4096  # things of a kind that are remembered; then all are forgotten
 _LONGEST: Final = 2 * LABEL  # characters of labels that are remembered
-_TYPES: Final = frozenset({str, tuple})  # of rare labels: 1 is equal to True, which is written otherwise
+_TYPES: Final = frozenset({str, tuple, Served})  # of rare labels: 1 is equal to True, which is written otherwise
 _SHORT: Final = 128  # bytes of a property that is worth remembering
 _SIZES: Final = 2000  # bytes of a text up to which the beginning of its field is remembered
 _ESCAPED: Final = 6  # characters that JSON may write for one

@@ -150,7 +150,7 @@ def test_labels_that_are_equal_and_not_the_same_are_told_apart(ways: Ways) -> No
 
 
 def test_an_attribute_in_place_of_one_of_ours_takes_the_long_way(ways: Ways) -> None:
-    for name in ("user.id", "session.id"):
+    for name in ("user.id", "http.route"):
         request(ways, lambda root, name=name: root.set_attribute(name, "mine"))
         ((short, long),) = ways.both()
         assert short is None
