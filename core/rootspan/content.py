@@ -12,7 +12,6 @@ from typing import Any, Final
 import orjson
 
 from rootspan import semconv
-from rootspan.description import valid
 from rootspan.draft import Draft
 from rootspan.lengths import fit_messages, is_array, is_object
 from rootspan.messages import first, last_words, messages, unwrapped
@@ -74,7 +73,7 @@ def _show(draft: Draft, name: str, mime: str, value: Any) -> None:
     """Write `input.value` or `output.value`: text as it is, containers as JSON."""
     attributes = draft.attributes
     if isinstance(value, str):
-        attributes[name] = value if value.isascii() and len(value) <= draft.plan.slack else draft.short(value)
+        attributes[name] = value if len(value) <= draft.plan.slack else draft.short(value)
         attributes[mime] = semconv.TEXT_PLAIN
     else:
         attributes[name] = draft.json(value)
@@ -149,5 +148,5 @@ def _event(draft: Draft, event: SpanEvent) -> SpanEvent:
     capture = draft.plan.capture
     given = {name: value for name, value in event.attributes.items() if capture or name not in semconv.CONTENT}
     clean: dict[str, Any] = draft.redactor.value("events", given)
-    kept = {valid(name): draft.typed(value) for name, value in clean.items() if value is not None}
+    kept = {name: draft.typed(value) for name, value in clean.items() if value is not None}
     return SpanEvent(draft.label(event.name), event.time, kept)

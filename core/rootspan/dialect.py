@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rootspan import content, labels, properties, semconv
-from rootspan.description import valid
 from rootspan.draft import Draft, Part, Parts, Plan
 from rootspan.freeze import LONGEST_ID, identifier
 from rootspan.lengths import dumps
@@ -64,10 +63,7 @@ def _id(draft: Draft, given: Any) -> str | None:
     if given is None:
         return None
     value = draft.redactor.word(given)
-    if type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_ID:
-        return value
-    text = identifier(value)
-    return None if text is None else valid(text)
+    return value if type(value) is str and 0 < len(value) <= LONGEST_ID else identifier(value)
 
 
 def _write_usage(draft: Draft) -> None:

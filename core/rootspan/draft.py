@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from rootspan import semconv
-from rootspan.description import integer, valid
+from rootspan.description import integer
 from rootspan.freeze import LABEL, freeze
 from rootspan.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
 from rootspan.record import AttributeValue, Chat, Kept, Record
@@ -50,7 +50,7 @@ class Plan:
             secrets=() if settings.api_key is None else (settings.api_key.reveal(),),
         )
         named = settings.agent_name if isinstance(settings.agent_name, str) else settings.service_name
-        self.agent_name = valid(self.redactor.word(named)) if isinstance(named, str) else None
+        self.agent_name = self.redactor.word(named) if isinstance(named, str) else None
         self.capture = settings.capture_content
         self.extras = settings.extras
         longest = settings.attribute_length_limit
@@ -96,11 +96,8 @@ class Draft:
         self.convo: str | None = None
 
     def label(self, value: Any) -> str:
-        """Return a name, a model or another label as valid text of bounded length, without secrets."""
-        named = self.redactor.word(value)
-        if type(named) is str and len(named) <= LABEL and named.isascii():
-            return named
-        return valid(str(named)[:LABEL])
+        """Return a name, a model or another label as text of bounded length, without secrets."""
+        return str(self.redactor.word(value))[:LABEL]
 
     def drop(self, field: str) -> None:
         """Note that a field could not be sent."""
@@ -125,8 +122,8 @@ class Draft:
         return self.short(value) if isinstance(value, str) else self.json(value)
 
     def short(self, text: str) -> str:
-        """Return a text that is valid and of bounded length."""
-        return valid(text if len(text) <= self.plan.slack else cut_to(text, self.plan.slack))
+        """Return a text of bounded length."""
+        return text if len(text) <= self.plan.slack else cut_to(text, self.plan.slack)
 
     def json(self, value: Any) -> str:
         """Return a value as JSON of bounded length."""

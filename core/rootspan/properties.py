@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from rootspan import semconv
-from rootspan.description import valid
 from rootspan.draft import Draft
 from rootspan.lengths import dumps, is_object
 from rootspan.record import Kept
@@ -30,7 +29,7 @@ def write_attributes(draft: Draft) -> None:
         elif name in _WORDS:
             value = draft.redactor.value("attributes", value)
         if value is not None:
-            draft.attributes[valid(name)] = draft.typed(value)
+            draft.attributes[name] = draft.typed(value)
 
 
 def write_host_attributes(draft: Draft) -> None:
@@ -41,7 +40,7 @@ def write_host_attributes(draft: Draft) -> None:
         (value,) = draft.redactor.value(path, {key: value}).values()
         if value is not None:
             header = name.startswith(_HEADERS)
-            draft.attributes[valid(name)] = draft.typed([value] if header and isinstance(value, str) else value)
+            draft.attributes[name] = draft.typed([value] if header and isinstance(value, str) else value)
 
 
 def _given(draft: Draft, field: str) -> list[tuple[str, Any]]:
@@ -112,7 +111,7 @@ def _write_each(draft: Draft, properties: dict[str, Any]) -> None:
             continue
         kind: Any = type(value)  # the common ones first, without a call
         if kind is str:
-            attributes[key] = value if value.isascii() and len(value) <= slack else draft.short(value)
+            attributes[key] = value if len(value) <= slack else draft.short(value)
         elif kind is bool or kind is float or (kind is int and -(2**63) <= value < 2**63):
             attributes[key] = value
         else:
