@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from struct import Struct, error
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from rootspan.record import AttributeValue, Link, SpanData, SpanEvent
 from rootspan.wire import ERROR, FLAGS, cut, id_bytes, nanoseconds, plain, plain_attributes, plain_text
 
 __all__ = ["ATTRIBUTE", "PLAIN_END", "TIMES", "ProtobufEncoder", "key_value", "sized", "span_ids"]
 
-# Bounds of the caches: longer texts are written anew, and a full cache starts afresh.
-_CACHED_PAIRS: Final = 4096
-_CACHED_TEXTS: Final = 1024
-_CACHED_LENGTH: Final = 64
+_MOST: Final = 4096  # entries of a cache; then it starts afresh
+_LONGEST: Final = 64  # characters of a value that is looked up; four times as many bytes are kept
 
 _UINT64: Final = 2**64 - 1
 _DOUBLE: Final = Struct("<cd").pack
@@ -93,6 +91,9 @@ def key_value(key: bytes, value: object) -> bytes:
     return b"".join((_varint(len(key) + len(sized) + size), key, sized, message))
 
 
+T = TypeVar("T")
+
+
 class _OddKeyError(Exception):
     """A key is not a `str`, or not valid UTF-8."""
 
@@ -115,8 +116,7 @@ class ProtobufEncoder:
         # Plain dictionaries: a subclass with `__missing__` takes three times as long to look up.
         self._names: dict[str, bytes] = {}
         self._keys: dict[str, bytes] = {}
-        self._known: dict[str, dict[str | int, bytes]] = {}
-        self._known_pairs = 0
+        self._known: dict[tuple[str, object], bytes] = {}
         self._resource = b"\x0a" + sized(self.attributes(resource, b"\x0a"))
         self._scope = b"\x0a" + sized(b"\x0a" + sized(b"rootspan") + b"\x12" + sized(plain_text(version).encode()))
 
@@ -184,29 +184,17 @@ class ProtobufEncoder:
         keys, known, fields = self._keys, self._known, [b""]
         add = fields.append
         try:
-            for key, value in attributes.items():
+            for item in attributes.items():
+                key, value = item
                 # Only these two are looked up: to a dictionary 1, 1.0 and True are the same.
-                if (type(value) is str and len(value) <= _CACHED_LENGTH) or type(value) is int:
-                    try:
-                        add(known[key][value])
-                    except KeyError:
-                        add(self._learn(key, value))
+                if (type(value) is str and len(value) <= _LONGEST) or type(value) is int:
+                    add(known.get(item) or _remember(known, item, key_value(keys.get(key) or self.key(key), value)))
                 elif value is not None:
                     add(key_value(keys.get(key) or self.key(key), value))
         except _OddKeyError:
             return self.attributes(plain_attributes(attributes), tag)
         # The tag separates the sized messages, so that one cache serves spans, events and the resource.
         return tag.join(fields)
-
-    def _learn(self, key: str, value: str | int) -> bytes:
-        encoded = key_value(self._keys.get(key) or self.key(key), value)
-        if len(encoded) <= 4 * _CACHED_LENGTH:
-            if self._known_pairs >= _CACHED_PAIRS:
-                self._known.clear()
-                self._known_pairs = 0
-            self._known_pairs += 1
-            self._known.setdefault(key, {})[value] = encoded
-        return encoded
 
     def key(self, key: str) -> bytes:
         """How an attribute begins: its key, up to the tag of its value."""
@@ -223,11 +211,11 @@ class ProtobufEncoder:
         return _remember(self._names, name, b"\x2a" + sized(plain_text(name).encode()))
 
 
-def _remember(cache: dict[str, bytes], text: str, encoded: bytes) -> bytes:
-    if len(encoded) <= 2 * _CACHED_LENGTH:
-        if len(cache) >= _CACHED_TEXTS:
+def _remember(cache: dict[T, bytes], what: T, encoded: bytes) -> bytes:
+    if len(encoded) <= 4 * _LONGEST:
+        if len(cache) >= _MOST:
             cache.clear()
-        cache[text] = encoded
+        cache[what] = encoded
     return encoded
 
 
