@@ -426,14 +426,16 @@ def test_lc_41_a_handler_listed_twice_records_once(
     assert handler.stats()["kept"] == another.stats()["kept"] == 0
 
 
-def test_lc_41_a_retrieval_of_a_handler_listed_twice_is_one_span(
-    handler: RootspanCallbackHandler, trees: Collect
+@pytest.mark.parametrize("kind", ["retriever", "llm"])
+def test_lc_41_a_call_of_a_handler_listed_twice_is_one_span(
+    handler: RootspanCallbackHandler, trees: Collect, kind: str
 ) -> None:
     run = uuid.uuid4()
+    given, came = ("q", []) if kind == "retriever" else (["q"], LLMResult(generations=[]))
     for _ in range(2):
-        handler.on_retriever_start({"name": "look"}, "q", run_id=run)
+        getattr(handler, f"on_{kind}_start")({}, given, run_id=run)
     for _ in range(2):
-        handler.on_retriever_end([], run_id=run)
+        getattr(handler, f"on_{kind}_end")(came, run_id=run)
     assert trees().root.attributes["input.value"] == "q"
 
 
