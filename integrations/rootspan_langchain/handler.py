@@ -151,7 +151,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         answer = inputs.resume if graphs.is_command(inputs) else None
         run.begin_with(inputs if answer is None else answer)
         if answer is not None:
-            run.add({semconv.ROOTSPAN_INTERRUPT_ANSWER: text_of(run.span.input)})
+            run.set_attributes({semconv.ROOTSPAN_INTERRUPT_ANSWER: text_of(run.span.input)})
             if not graphs.HAS_EVENTS and run.parent is None:
                 run.resume(run.thread)
 
@@ -178,14 +178,14 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         if run is not None and run.span is not None:
             label = run.recorder.label
             run.span.set(tool_description=label((serialized or {}).get("description")), call_id=label(tool_call_id))
-            run.asked(input_str if inputs is None else inputs)
+            run.set_input(input_str if inputs is None else inputs)
 
     @guarded
     def on_retriever_start(self, serialized: Any, query: Any, **event: Any) -> None:
         """Open a retrieval."""
         run = self._tree.begin("retriever", serialized, **event)
         if run is not None:
-            run.asked(query)
+            run.set_input(query)
 
     # In between
 
@@ -226,7 +226,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         if isinstance(run, ChainRun):
             run.waits = True
             run.wait_for(event.interrupts)
-            run.add({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
+            run.set_attributes({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
             self._tree.pause(event.checkpoint_id, run)
 
     @guarded
@@ -234,7 +234,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         """Link a graph that goes on to the run that was paused."""
         run = self._tree.find(event.run_id)
         if isinstance(run, ChainRun):
-            run.add({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
+            run.set_attributes({semconv.LANGGRAPH_CHECKPOINT_ID: event.checkpoint_id})
             run.resume(event.checkpoint_id)
 
     # Ends
@@ -266,7 +266,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         content = output if message is None else message.content
         if message is not None and run.span is not None:
             run.span.set(call_id=run.recorder.label(message.tool_call_id))
-        run.answered(content)
+        run.set_output(content)
         run.go(graphs.goto(output))
         if message is None or message.status != "error":
             return None, None
@@ -276,7 +276,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     def on_retriever_end(self, run: ChainRun, documents: Any, **event: Any) -> Ending:
         """End a retrieval."""
         # An iterator is the host's to read.
-        run.answered(list(documents) if isinstance(documents, (list, tuple)) else documents)
+        run.set_output(list(documents) if isinstance(documents, (list, tuple)) else documents)
         return None, None
 
     @ending

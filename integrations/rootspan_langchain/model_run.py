@@ -43,11 +43,11 @@ class ModelRun(ChainRun):
         metadata, given = event.get("metadata") or {}, event.get("invocation_params")
         span.model = recorder.label(models.model_of(metadata, given, serialized))
         span.provider = recorder.label(models.provider_of(metadata, serialized))
-        self.add(models.parameters(metadata, given), operation=operation)
+        self.set_attributes(models.parameters(metadata, given), operation=operation)
         if tools := models.tools_of(given):
             self.offered = models.names_of(tools)
             if self.owner.content:
-                self.add({semconv.GEN_AI_TOOL_DEFINITIONS: text_of(freeze(list(tools), _TOOLS))})
+                self.set_attributes({semconv.GEN_AI_TOOL_DEFINITIONS: text_of(freeze(list(tools), _TOOLS))})
         if self.owner.content:
             span.input = frozen(asked, recorder.limit)
 
@@ -115,7 +115,7 @@ class ModelRun(ChainRun):
         reasons = [models.reason_of(choice) for choice in choices]
         if ended := [reason for reason in reasons if reason is not None]:
             fields["finish_reasons"] = tuple(ended)
-        self.add(attributes, **fields)
+        self.set_attributes(attributes, **fields)
         self._keep_time()
         span.output = models.output_of(choices, reasons, self.recorder.limit) if self.owner.content else None
         return str(choices[0].text) if choices else "", getattr(first, "tool_calls", None) or ()
@@ -139,7 +139,7 @@ class ModelRun(ChainRun):
         if self.first is not None and self.span is not None:
             seconds = (self.first - self.span.start) / 1e9
             told = {semconv.GEN_AI_REQUEST_STREAM: True, semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: seconds}
-            self.add(told)
+            self.set_attributes(told)
 
     def _is_recorded(self, run_id: Any) -> bool:
         """Return whether another run is recorded in this one's time: where that delegates to it."""

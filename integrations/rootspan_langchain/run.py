@@ -57,7 +57,7 @@ class ChainRun(Run):
     went: frozenset[str] = frozenset()  # where runs below it have chosen to go
     pieces: list[str] | None = None  # of a model's answer
 
-    def add(self, attributes: Mapping[str, Any], **fields: Any) -> None:
+    def set_attributes(self, attributes: Mapping[str, Any], **fields: Any) -> None:
         """Add attributes, None omitted, and rare fields of the record to its span, if it has one."""
         span = self.span
         if span is None:
@@ -73,12 +73,12 @@ class ChainRun(Run):
 
     # What goes in and comes out
 
-    def asked(self, value: Any) -> None:
+    def set_input(self, value: Any) -> None:
         """Keep what a tool or a retriever was given."""
         if self.span is not None and self.owner.content:
             self.span.input = frozen_value(value)
 
-    def answered(self, value: Any) -> None:
+    def set_output(self, value: Any) -> None:
         """Keep what a tool or a retriever gave."""
         if self.span is not None and self.owner.content:
             self.span.output = frozen_value(value)
@@ -157,13 +157,13 @@ class ChainRun(Run):
     def wait_for(self, interrupts: Any) -> None:
         """Keep what is waited for."""
         if self.owner.content:
-            self.add({semconv.ROOTSPAN_INTERRUPT_PAYLOAD: text_of(frozen_value(graphs.payload(interrupts)))})
+            self.set_attributes({semconv.ROOTSPAN_INTERRUPT_PAYLOAD: text_of(frozen_value(graphs.payload(interrupts)))})
 
     def resume(self, key: Any) -> None:
         """Link it to the run that was paused under that key."""
         found = self.owner.resume(key)
         if found is not None:
-            self.add({semconv.ROOTSPAN_INTERRUPT_WAITED: found[1]}, links=(found[0],))
+            self.set_attributes({semconv.ROOTSPAN_INTERRUPT_WAITED: found[1]}, links=(found[0],))
 
     # How it ends
 
@@ -181,7 +181,7 @@ class ChainRun(Run):
         elif failure is not None:
             response = getattr(error, "response", None)
             status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-            self.add({semconv.HTTP_RESPONSE_STATUS_CODE: status if type(status) is int else None})
+            self.set_attributes({semconv.HTTP_RESPONSE_STATUS_CODE: status if type(status) is int else None})
         return outcome, failure
 
     def ending_with(self, told: Any) -> Ending:

@@ -85,7 +85,7 @@ class ChainTree(RunTree):
         if parent is None:
             self._place_root(run, metadata)
         if is_node or labels.attempt is not None:
-            run.add(invocation.place(metadata if is_node else _NOTHING, labels.attempt))
+            run.set_attributes(invocation.place(metadata if is_node else _NOTHING, labels.attempt))
         return run
 
     def _call_agent(self, graph: ChainRun, metadata: Any) -> None:
@@ -134,7 +134,8 @@ class ChainTree(RunTree):
     def _place_root(self, run: ChainRun, metadata: Any) -> None:
         """Keep which invocation of what it is."""
         run.thread = metadata.get("thread_id")
-        if run.span is not None:
-            if run.span.kind == Kind.INTERACTION:
-                run.span.fields = {"operation": invocation.operation(metadata)}
-            run.add({semconv.ROOTSPAN_RUN_ID: str(run.run_id), semconv.LANGGRAPH_THREAD_ID: identifier(run.thread)})
+        told = {semconv.ROOTSPAN_RUN_ID: str(run.run_id), semconv.LANGGRAPH_THREAD_ID: identifier(run.thread)}
+        if run.span is not None and run.span.kind == Kind.INTERACTION:
+            run.set_attributes(told, operation=invocation.operation(metadata))
+        else:
+            run.set_attributes(told)
