@@ -16,7 +16,7 @@ import pytest
 
 from pages import printed
 from rootspan import Tracker, forest, runs
-from rootspan.adapter import Kind, trace_id_for
+from rootspan.adapter import Kind, Run, trace_id_for
 from rootspan.testing import RunTreeContract, captured_spans
 from sinks import Sink
 
@@ -132,6 +132,31 @@ def test_an_adapter_that_fails_to_close_a_run_costs_that_runs_notes_only(tracker
     assert sink.one("below").parent_id == sink.one("top").span_id
     assert tracker.stats()["dropped"] == {"internal_error": 1}
     tracker.shutdown()
+
+
+class Remembering(Run):
+    """A run of an adapter that knows more of it."""
+
+    said = "so far"
+
+    def on_close(self) -> None:
+        if self.span is not None:
+            self.span.output = self.said
+
+
+def test_a_run_of_a_class_of_ones_own_tells_what_it_knows_where_no_event_ends_it() -> None:
+    with captured_spans() as captured:
+        tree = Hook(captured.tracker, "u1", None).tree
+        top = tree.start("top", None, Kind.INTERACTION, "top")
+        below, hidden = Remembering("below", top, tree), Remembering("hidden", top, tree)
+        tree.open(below, Kind.STEP, "below")
+        tree.open(hidden, Kind.STEP, "hidden", shown=False)
+        tree.start("child", hidden, Kind.STEP, "child")
+        assert tree.find("below") is below
+        tree.end(top, "failure", ("E", "broken"))
+        assert {span.name for span in captured} == {"top", "below", "child"}
+        assert captured.one("below").attributes["output.value"] == "so far"
+        assert captured.one("child").parent_id == captured.one("top").span_id
 
 
 @pytest.mark.parametrize("bounded", [False, True])
