@@ -78,9 +78,8 @@ class ChainTree(RunTree):
         run.chooses = is_node and not labels.hidden  # an older LangGraph has such runs repeat what their node chose
         # A hidden run has no span that its children could inherit it from.
         run.told = told if shown or parent is None else parent.told
-        called = _KINDS.get(kind)
-        task = None if called is None else invocation.awaiting_task()
-        of = called or (Kind.INTERACTION if parent is None else Kind.STEP)
+        task = invocation.awaiting_task() if kind in _KINDS else None
+        of = _KINDS.get(kind, Kind.INTERACTION if parent is None else Kind.STEP)
         self.open(run, of, name, self._identity(parent, told, labels.own, metadata), shown, task)
         if parent is None:
             self._place_root(run, metadata)
