@@ -343,7 +343,7 @@ class RequestRoot(RequestScope):
             said = event if isinstance(event, str) else asked("hook", "event", event, self._info.request)
             if asked("hook", "event", bool, said):  # what a host returns may have no truth
                 name = self._recorder.name(said)
-        if options.more and (outside := options.told_by(self._info)):
+        if options.more and (outside := options.caller_attributes(self._info)):
             fields = {**fields, "host_attributes": outside}
         return name, {**span.fields, **fields} if span.fields else fields
 

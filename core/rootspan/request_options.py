@@ -153,7 +153,7 @@ class RequestOptions:
                 fail(f"{name}= is no option of a web adapter.", meant(name, names, "{}="))
         return cls(**given)
 
-    def told_by(self, info: RequestInfo) -> dict[str, str]:
+    def caller_attributes(self, info: RequestInfo) -> dict[str, str]:
         """Return as span attributes what a request tells of its headers and of its client, where that is asked for."""
         found: dict[str, str] = {}
         for name in map(str.lower, self.capture_headers):
