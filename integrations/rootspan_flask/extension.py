@@ -97,17 +97,14 @@ def _started(app: Flask, request: Request | None, **_: Any) -> None:
 @_receiver
 def _failed(app: Flask, request: Request | None, exception: BaseException, **_: Any) -> None:
     # Before `request_started` where the session could not be opened.
-    start(request, app.extensions[_NAME], late=True)
-    if (followed := following(request)) is not None:
+    if (followed := following(request, app.extensions[_NAME])) is not None:
         followed.fail(exception)
 
 
 @_receiver
 def _finished(app: Flask, request: Request | None, response: Response, **_: Any) -> None:
-    if (followed := following(request)) is None:  # of `request_started`, another's receiver may have raised first
-        start(request, app.extensions[_NAME], late=True)
-        followed = following(request)
-    if request is not None and followed is not None:
+    # Of `request_started`, another's receiver may have raised before ours was asked.
+    if request is not None and (followed := following(request, app.extensions[_NAME])) is not None:
         followed.answer(request, response)
 
 

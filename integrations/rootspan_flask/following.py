@@ -25,20 +25,17 @@ current_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_ob
 """Returns the request that Flask's context names, itself and no proxy; raises outside of any."""
 
 
-def start(request: Request | None, options: RequestOptions, remembered: object = False, late: bool = False) -> None:
+def start(request: Request | None, options: RequestOptions, remembered: object = False) -> None:
     """Follow a request from now on, unless that is done already.
 
     Args:
         request: Flask's.
         options: the extension's.
         remembered: whether `last_followed` may be asked for it.
-        late: whether this is no beginning; then a request that was heard of is left as it is, be it excluded.
     """
     environ = {} if request is None else request.environ
     known: Followed | None = environ.get(_KEY)
-    if request is None or (late and _KEY in environ):
-        return
-    if known is not None and known.request is not None:  # else it is over, and handled again
+    if request is None or (known is not None and known.request is not None):  # else it is over, and handled again
         return
     environ[_KEY] = None
     root = open_request(environ_info(request, request.method, request.path, request.scheme, environ), options)
@@ -51,9 +48,18 @@ def start(request: Request | None, options: RequestOptions, remembered: object =
             environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
 
 
-def following(request: Request | None) -> Followed | None:
-    """Return what follows a request; None where it is over, or was handed on by another app."""
-    followed: Followed | None = None if request is None else request.environ.get(_KEY)
+def following(request: Request | None, options: RequestOptions | None = None) -> Followed | None:
+    """Return what follows a request; None where it is excluded or over, or was handed on by another app.
+
+    Args:
+        request: Flask's.
+        options: follow it from now on with these, if nobody has told of its beginning.
+    """
+    if request is None:
+        return None
+    if options is not None and _KEY not in request.environ:
+        start(request, options)
+    followed: Followed | None = request.environ.get(_KEY)
     return followed if followed is not None and followed.request is request else None
 
 
