@@ -324,7 +324,7 @@ class Step(Opening):
         self._span.bare = False
         variable = self._recorder.variable
         scope = variable.get()
-        if scope is not self._scope and scope is not self._scope.outer:
+        if self._span.finished or (scope is not self._scope and scope is not self._scope.outer):
             self._scope = inside(self._span, None, scope)
         self._scope.token = variable.set(self._scope)
         return self

@@ -441,6 +441,20 @@ class TestCurrent:
         assert spans["event"].parent_id == spans["another"].span_id
         assert tracker.current() is None
 
+    def test_one_that_is_entered_again_after_its_end_is_left_as_often(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1") as turn:
+            behind = contextvars.copy_context()
+            turn.finish()
+            with turn:
+                pass
+            tracker.track_ai("in the first block")
+        contextvars.Context().run(turn.__enter__)
+        turn.__exit__(None, None, None)
+        behind.run(tracker.track_ai, "left behind")
+        spans = arrived(tracker, sink)
+        for name in ("in the first block", "left behind"):
+            assert (spans[name].attributes["user.id"], spans[name].links) == ("u1", [(turn.trace_id, turn.span_id)])
+
     def test_one_that_another_thread_finished_is_not_lost(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1") as turn:
             elsewhere = contextvars.copy_context()
