@@ -356,6 +356,7 @@ class Step(Opening):
         try:
             if self._owner and not self._span.finished:
                 self._recorder.finish(self._span, "unfinished")
+                self._scope.outer = self._scope.around()  #
         except Exception:  # the interpreter may be half gone
             return
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from rootspan.open_span import Holder, OpenSpan
 
 __all__ = ["Enclosing", "Scope", "ScopeLookup", "inside", "within"]
 
-_ROOM: Final = 16  # scopes in one another before the first look for finished ones
-
 
 class Scope:
     """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
-    __slots__ = ("base", "lost", "outer", "own", "room", "span", "token")
+    __slots__ = ("base", "lost", "outer", "own", "span", "token")
 
     span: OpenSpan | None
     own: Holder | None
     outer: Scope | None
     base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
     lost: bool  # left in another context than it was entered in, where nobody leaves it any more
-    room: int  # how many may still be entered in it before the chain is looked through for what has ended
     token: Token[Scope | None] | None  # of where it was entered, until it is left there
 
     @property
@@ -67,52 +64,29 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope = Scope()
     scope.span = span
     scope.own = holder
-    scope.outer = scope.base = scope.token = None
+    scope.token = scope.base = None
     scope.lost = False
-    scope.room = _ROOM
     if outer is not None:
-        _enclose(scope, outer if outer.room > 0 else _shortened(outer))
+        # What `over` and `bare` say, without their calls.
+        if outer.lost or (outer.span is not None and outer.span.finished) or (outer.own and outer.token is None):
+            outer = _still_entered(outer)
+        scope.base = outer
+        if outer is not None and outer.own is None and outer.span is not None and outer.span.bare:
+            scope.base = outer.base
+    scope.outer = outer
     return scope
 
 
-def _enclose(scope: Scope, outer: Scope | None) -> None:
-    """Put a scope into another one, or into what is around that."""
-    if outer is not None and (outer.lost or (outer.span is not None and outer.span.finished and outer.bare)):
-        outer = outer.around()
-    if outer is not None:
-        scope.outer = outer
-        # What `outer.bare` says, without its call.
-        scope.base = outer.base if outer.span is not None and outer.span.bare and outer.own is None else outer
-        scope.room = outer.room - 1
+def _still_entered(scope: Scope) -> Scope | None:
+    """Return a scope that has ended, or what is around it where nobody goes on in it, without what ended around that.
 
-
-def _shortened(scope: Scope) -> Scope | None:
-    """Return a chain of scopes without what has ended in it: what nobody left must not make it grow.
-
-    Work that was left behind needs no more than the innermost of what it was left by. The chain gets room for as many
-    again, so that each entry costs the same however many are open.
+    Work that was left behind needs no more than the innermost of what it was left by; the rest must not be kept.
     """
-    found: list[Scope] = []
-    inner: Scope | None = scope
-    ended = False
-    while inner is not None:
-        over = inner.over
-        outer = inner.outer
-        if not inner.lost and (not over or not (inner.bare or ended)):
-            found.append(inner)
-            ended = ended or over
-        else:  # whoever still has it must not keep all that ever was
-            inner.outer = inner.base if inner.bare else None
-        inner = outer
-    outer = None
-    for inner in reversed(found):
-        if outer is None:
-            inner.outer = inner.base = None
-            inner.room = _ROOM + 2 * len(found)
-        else:
-            _enclose(inner, outer)
-        outer = inner
-    return outer
+    found = scope.around() if scope.lost or scope.bare else scope
+    if found is not None and found.over and found.token is None:
+        while (outer := found.outer) is not None and outer.over:
+            found.outer = outer.outer
+    return found
 
 
 def _without(left: Scope, current: Scope) -> Scope | None:
@@ -177,7 +151,9 @@ class Enclosing:
         Returns:
             Whether it is still entered, in another context or around a generator's step that ended it.
         """
-        variable, token = self.variable, scope.token
+        outer, variable, token = scope.outer, self.variable, scope.token
+        if outer is not None and (outer.lost or (outer.span is not None and outer.span.finished)):
+            outer = scope.outer = scope.around()  # whoever still has it must not keep all that ever was
         after = before = current = variable.get()
         if not block and current is not scope and (current is None or not current.like(scope)):
             return True
@@ -192,13 +168,10 @@ class Enclosing:
                 elsewhere, scope.lost = True, block
             except RuntimeError:  # another thread leaves it as well
                 pass
-        if current is not None:
-            if current is scope or current.like(scope):
-                after = current.outer
-                if after is not None and (after.lost or (after.span is not None and after.span.finished)):
-                    after = current.around()
-            elif token is not None:
-                after = _without(scope, current)
+        if current is scope:
+            after = outer
+        elif current is not None and (token is not None or current.like(scope)):
+            after = _without(scope, current)
         if after is not before:
             variable.set(after)
         return elsewhere

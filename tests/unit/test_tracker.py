@@ -26,6 +26,14 @@ from rootspan.settings import Settings, resolve
 from sinks import Sink, Span
 
 
+def depth(tracker: Tracker) -> int:
+    """Return how many scopes there are in one another where the code is."""
+    found, scope = 0, tracker._recorder.variable.get()
+    while scope is not None:
+        found, scope = found + 1, scope.outer
+    return found
+
+
 def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:
     """Return what arrived, by name; each name once."""
     assert tracker.flush(5)
@@ -363,10 +371,7 @@ class TestCurrent:
             turn = tracker.begin(f"turn {number}")
             contexts.append(contextvars.copy_context())
             contexts[-1].run(turn.finish)  # finished elsewhere: this context never leaves it
-        depth, scope = 0, tracker._recorder.variable.get()
-        while scope is not None:
-            depth, scope = depth + 1, scope.outer
-        assert depth <= 2
+        assert depth(tracker) <= 2
         arrived(tracker, sink)
 
     def test_nor_does_one_of_blocks_that_ended_in_another_context(self, tracker: Tracker, sink: Sink) -> None:
@@ -377,12 +382,48 @@ class TestCurrent:
             context = tracker.context(user_id=f"u{number}")
             context.__enter__()
             contextvars.copy_context().run(context.__exit__, None, None, None)
-        depth, scope = 0, tracker._recorder.variable.get()
-        while scope is not None:
-            depth, scope = depth + 1, scope.outer
-        assert depth <= 2
+        assert depth(tracker) <= 2
         tracker.track_ai("afterwards")
         assert "user.id" not in arrived(tracker, sink)["afterwards"].attributes
+
+    def test_nor_does_one_of_blocks_that_each_left_the_next_behind(self, tracker: Tracker, sink: Sink) -> None:
+        """As of a timer that sets the next one, which runs in a copy of the context."""
+        turn = tracker.begin("turn", user_id="u1").__enter__()
+        behind = contextvars.copy_context()
+        for number in range(500):
+            opened = [tracker.tool_span(f"step {number}"), tracker.context(tags=[f"t{number}"])]
+            for block in opened:
+                behind.run(block.__enter__)
+            following = behind.copy()
+            for block in reversed(opened):
+                behind.run(block.__exit__, None, None, None)
+            behind = following
+        assert behind.run(depth, tracker) <= 5
+        behind.run(tracker.update_current, user_id="u2")
+        turn.__exit__(None, None, None)
+        behind.run(tracker.track_ai, "afterwards")
+        spans = arrived(tracker, sink)
+        assert spans["turn"].attributes["user.id"] == spans["afterwards"].attributes["user.id"] == "u2"
+        assert spans["afterwards"].links == [(turn.trace_id, turn.span_id)]
+
+    def test_nor_does_one_of_interactions_that_nobody_finished(self, tracker: Tracker, sink: Sink) -> None:
+        turns = []
+        for number in range(500):
+            turns.append(tracker.begin(f"turn {number}"))
+            del turns[:-3]
+        assert depth(tracker) <= 5
+        arrived(tracker, sink)
+
+    def test_blocks_that_are_finished_early_go_on_however_deep_the_code_is(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1") as turn:
+            with tracker.tool_span("tool") as tool:
+                tool.finish()
+                turn.finish()
+                inside = [tracker.begin(f"inside {number}") for number in range(40)]
+            for interaction in inside:
+                interaction.finish()
+            tracker.track_ai("afterwards")
+        assert arrived(tracker, sink)["afterwards"].links == [(turn.trace_id, turn.span_id)]
 
     def test_what_an_abandoned_generator_entered_does_not_stay_current(self, tracker: Tracker, sink: Sink) -> None:
         """Its `with` is left by the task that closes it, in a context of its own; case 14."""
