@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanContext
 from rootspan.arguments import Arguments, Error, joined, merged
 from rootspan.forks import forked, home
 from rootspan.freeze import weight
-from rootspan.host_span import host_span
+from rootspan.host_span import host_context, host_span, host_span_in
 from rootspan.ids import is_id, new_ids, new_span_id
 from rootspan.log import log
 from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
@@ -141,7 +141,8 @@ class Recorder(Arguments):
         if scope is None:
             inherited = self.fixed_defaults if self.defaults_are_fixed else self.defaults()
             parent = None
-            link: SpanContext | str | None = host_span()
+            context = host_context(None)  # what `host_span` does, without its call
+            link: SpanContext | str | None = host_span_in(context) if context else None
         else:
             parent, inherited, link = self.place(scope)
             if parent is not None:

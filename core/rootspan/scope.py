@@ -29,26 +29,26 @@ class Scope:
         return self.own or self.span.holder  # type: ignore[union-attr]  # what has no span is a `context`
 
     @property
-    def bare(self) -> bool:
-        """Whether it is a bare interaction's."""
-        return self.own is None and self.span is not None and self.span.bare
-
-    @property
     def over(self) -> bool:
         """Whether it has ended: a span's with that, a `context` where it was left."""
         return self.token is None if self.own is not None or self.span is None else self.span.finished
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody goes on in it, or is to leave it: it is lost, or a bare interaction's that has ended.
+
+        Anything else that has ended may have been copied with its context: a background task goes on inside it.
+        """
+        return self.lost or (self.own is None and self.span is not None and self.span.bare and self.span.finished)
 
     def like(self, other: Scope) -> bool:
         """Whether it is another one, or was made of that where something around it was left first."""
         return self.span is other.span and self.own is other.own
 
     def around(self) -> Scope | None:
-        """Return what it was entered in, but for what nobody leaves any more: the lost, and bare ones that have ended.
-
-        Anything else that has ended is not left in this context: a background task goes on inside it.
-        """
+        """Return what it was entered in, but for what is gone."""
         outer = self.outer
-        while outer is not None and (outer.lost or (outer.bare and outer.over)):
+        while outer is not None and outer.gone:
             outer = outer.outer
         return outer
 
@@ -67,9 +67,9 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope.token = scope.base = None
     scope.lost = False
     if outer is not None:
-        # What `over` and `bare` say, without their calls.
+        # What `over` says, without its call.
         if outer.lost or (outer.span is not None and outer.span.finished) or (outer.own and outer.token is None):
-            outer = _still_entered(outer)
+            outer = _going_on(outer)
         scope.base = outer
         if outer is not None and outer.own is None and outer.span is not None and outer.span.bare:
             scope.base = outer.base
@@ -77,12 +77,12 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     return scope
 
 
-def _still_entered(scope: Scope) -> Scope | None:
-    """Return a scope that has ended, or what is around it where nobody goes on in it, without what ended around that.
+def _going_on(scope: Scope) -> Scope | None:
+    """Return a scope that has ended where work goes on in it, or what is around it, without what ended around that.
 
     Work that was left behind needs no more than the innermost of what it was left by; the rest must not be kept.
     """
-    found = scope.around() if scope.lost or scope.bare else scope
+    found = scope.around() if scope.gone else scope
     if found is not None and found.over and found.token is None:
         while (outer := found.outer) is not None and outer.over:
             found.outer = outer.outer
@@ -185,7 +185,7 @@ class Enclosing:
         token = scope.token
         if scope.lost:
             return True
-        if token is None or not (scope.bare and scope.over):
+        if token is None or not scope.gone:
             return False
         variable = self.variable
         current = variable.get()

@@ -19,7 +19,7 @@ from sinks import Sink
 PYTHON = {"track_ai"}
 C = {"len", "pop", "time_ns", "get", "append", "__next__"}
 # An interaction is more: it is current, it is known as open, others may take from it, and it ends by itself.
-OPENING = {"start", "place", "holding", "new_ids", "opened", "handle", "inside", "host_span"}
+OPENING = {"start", "place", "holding", "new_ids", "opened", "handle", "inside"}
 ENDING = {"finish", "put", "leave", "__del__"}
 
 
@@ -128,7 +128,7 @@ def test_an_interaction_takes_no_lock_formats_nothing_and_wakes_nobody(quiet: Tr
 
     event()
     python, c = called(event)
-    assert python <= {"begin", "begin_scope", "_open_interaction", "identity"} | OPENING | ENDING
+    assert python <= {"begin", "_open_interaction", "identity"} | OPENING | ENDING
     assert c <= {*C, "set", "reset", "__new__"}
     assert not quiet._recorder.pipeline._wake.is_set()
 
@@ -143,7 +143,7 @@ def test_a_step_inside_one_adds_only_its_own_work(quiet: Tracker) -> None:
         python, c = called(event)
     above = {"holder", "took", "settle"}  # whose work it is, and that its parent has a child
     within = {"tool_span", "_open_step", "__enter__", "set_output", "kept", "__exit__"}
-    assert python <= {*within, *above, "new_span_id", "_enclose"} | OPENING | ENDING
+    assert python <= {*within, *above, "new_span_id"} | OPENING | ENDING
     assert c <= {*C, "set", "reset"}  # which tells whether the block ends where it began
 
 
