@@ -311,14 +311,14 @@ class Step(Opening):
                 else:
                     recorder.finish(span, *recorder.verdict(success, failure_reason))
             # What a `with` entered is left at its end. Who has the handle of a bare one is in it wherever it was begun.
-            if span.bare and recorder.enclosing.leave(self._scope, False):
+            if span.bare and recorder.enclosing.leave(self._scope):
                 self._pinned = inside(span)
         except Exception:
             recorder.own_error()
 
     def _pause(self) -> None:
         """Leave its block for now; `with` enters it again, be it elsewhere."""
-        self._recorder.enclosing.leave(self._scope, block=True)
+        self._recorder.enclosing.leave(self._scope)
 
     def __enter__(self: _Handle) -> _Handle:
         self._span.bare = False
@@ -339,7 +339,7 @@ class Step(Opening):
                     recorder.finish(self._span)
                 else:
                     recorder.finish(self._span, *outcome_of(error))
-            if recorder.enclosing.leave(self._scope, block=True):  # who has the handle is in it all the same
+            if recorder.enclosing.leave(self._scope):  # who has the handle is in it all the same
                 self._pinned = inside(self._span)
         except Exception:
             recorder.own_error()

@@ -140,17 +140,16 @@ class Enclosing:
         """Return what a scope that was left is in, be it only by a look-up, which adds nothing to the scope's own."""
         return self.named(scope.around())
 
-    def leave(self, scope: Scope, block: bool) -> bool:
+    def leave(self, scope: Scope) -> bool:
         """Make current again what a scope was entered in, where it is current still.
 
-        Args:
-            scope: the one that has ended.
-            block: whether its `with` ends here; that is where it was entered, or it is lost. Otherwise it is a bare
-                interaction's, which may end anywhere; `is_left` finds out where it was begun.
+        A block ends where it was entered, or it is lost. A bare interaction may end anywhere; `is_left` finds out where
+        it was begun.
 
         Returns:
             Whether it is still entered, in another context or around a generator's step that ended it.
         """
+        block = scope.own is not None or scope.span is None or not scope.span.bare
         outer, variable, token = scope.outer, self.variable, scope.token
         if outer is not None and (outer.lost or (outer.span is not None and outer.span.finished)):
             outer = scope.outer = scope.around()  # whoever still has it must not keep all that ever was

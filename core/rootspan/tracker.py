@@ -187,7 +187,7 @@ class Tracker(Sessions, Decorating):
             yield
         finally:
             if inside is not None:
-                recorder.enclosing.leave(inside, block=True)
+                recorder.enclosing.leave(inside)
 
     def update_current(
         self,
