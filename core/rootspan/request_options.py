@@ -32,7 +32,7 @@ Hook = Callable[[Any], Any]
 
 @dataclass(slots=True)  # not frozen: that would cost more than everything else here
 class RequestInfo:
-    """What an adapter knows of a request when it starts.
+    """What an adapter knows of a request when it starts; `environ_info` and `scope_info` read it from WSGI and ASGI.
 
     Args:
         request: the framework's own request, which the hooks are given.
