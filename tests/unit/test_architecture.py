@@ -85,16 +85,8 @@ PARTS = {
     "sender": "adapter",
     "streamed": "adapter",
     "traffic": "adapter",
-    "captured": "testing",
-    "clients": "testing",
-    "contract": "testing",
-    "echo": "testing",
-    "option_cases": "testing",
-    "request_cases": "testing",
-    "run_cases": "testing",
-    "serving": "testing",
 }
-"""A module that another one was split into stands in its row."""
+"""A module that another one was split into stands in its row, and so does all of a package."""
 
 FRAMEWORKS = {
     "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
@@ -104,7 +96,7 @@ FRAMEWORKS = {
 }
 """What an adapter may import beside the standard library and rootspan: its framework and what that one stands on."""
 
-PUBLIC = ["rootspan", *(f"rootspan.{path.stem}" for path in CORE.glob("*.py") if path.stem in LAYERS[-1])]
+PUBLIC = ["rootspan", *(f"rootspan.{name}" for name in sorted(LAYERS[-1]))]
 ADAPTERS = [path for path in INTEGRATIONS if path.name != "rootspan_ui"]
 LONGEST_ADAPTER = 200
 
@@ -149,14 +141,15 @@ def test_the_helpers_see_what_they_should(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=label)
 def test_a_module_of_core_imports_only_from_the_rows_above(path: Path) -> None:
     row = {name: number for number, names in enumerate(LAYERS) for name in names}
-    whole = PARTS.get(path.stem, path.stem)
+    name = path.relative_to(CORE).parts[0].removesuffix(".py")
+    whole = PARTS.get(name, name)
     assert whole in row, f"give {whole} a row in LAYERS"
     for line, target in imported(path):
         package, _, rest = target.partition(".")
         if package != "rootspan":
             continue
         module = rest.partition(".")[0]
-        module = module if (CORE / f"{module}.py").exists() else "__init__"
+        module = module if (CORE / f"{module}.py").exists() or (CORE / module).is_dir() else "__init__"
         other = PARTS.get(module, module)
         assert other == whole or row[other] < row[whole], f"{label(path)}:{line} imports {other}: not in a row above"
 

@@ -128,7 +128,7 @@ def test_a_group_of_settings_that_is_taken_back_inside_leaves_what_was_before(
 
 def test_what_does_not_arrive_is_an_assertion(monkeypatch: pytest.MonkeyPatch) -> None:
     with captured_spans() as captured:
-        monkeypatch.setattr("rootspan.captured._PATIENCE", 0.0)
+        monkeypatch.setattr("rootspan.testing.captured._PATIENCE", 0.0)
         monkeypatch.setattr(captured.tracker, "flush", lambda timeout: False)
         with pytest.raises(AssertionError, match="did not arrive"):
             _ = captured.spans
@@ -165,7 +165,7 @@ def test_the_asgi_client_gives_up_on_a_silent_app(monkeypatch: pytest.MonkeyPatc
     async def silent(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(3_600)
 
-    monkeypatch.setattr("rootspan.clients._PATIENCE", 0.01)
+    monkeypatch.setattr("rootspan.testing.clients._PATIENCE", 0.01)
     with AsgiClient(silent) as client, pytest.raises(AssertionError, match="said nothing"):
         client.request("GET", "/")
 
@@ -177,7 +177,7 @@ def test_the_asgi_client_gives_up_on_an_app_that_goes_on(monkeypatch: pytest.Mon
 
     with AsgiClient(stubborn) as client:
         answer = client.request("GET", "/")
-        monkeypatch.setattr("rootspan.clients._PATIENCE", 0.01)
+        monkeypatch.setattr("rootspan.testing.clients._PATIENCE", 0.01)
         with pytest.raises(AssertionError, match="had not ended"):
             answer.close()
 

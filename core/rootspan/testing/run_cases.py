@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.context import get_current
 
-from rootspan.captured import CapturedSpan, captured_spans
+from rootspan.testing.captured import CapturedSpan, captured_spans
 from rootspan.tracker import Tracker
 
 __all__ = ["RunTreeContract"]

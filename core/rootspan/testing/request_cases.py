@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootspan.serving import Serving
+from rootspan.testing.serving import Serving
 
 __all__ = ["RequestCases"]
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rootspan.captured import CapturedSpan, captured_spans
-from rootspan.clients import Answer
 from rootspan.errors import ConfigurationError
-from rootspan.serving import Serving
+from rootspan.testing.captured import CapturedSpan, captured_spans
+from rootspan.testing.clients import Answer
+from rootspan.testing.serving import Serving
 
 __all__ = ["OptionCases"]
 

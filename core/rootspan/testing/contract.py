@@ -6,8 +6,8 @@ import unittest
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from rootspan.option_cases import OptionCases
-from rootspan.request_cases import RequestCases
+from rootspan.testing.option_cases import OptionCases
+from rootspan.testing.request_cases import RequestCases
 
 __all__ = ["WebContract"]
 

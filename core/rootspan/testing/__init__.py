@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 
 if (pytest := sys.modules.get("pytest")) is not None:  # or a case that fails would not say what it saw
-    pytest.register_assert_rewrite("rootspan.option_cases", "rootspan.request_cases", "rootspan.run_cases")
+    pytest.register_assert_rewrite(*(f"{__name__}.{cases}" for cases in ("option_cases", "request_cases", "run_cases")))
 
-from rootspan.captured import Captured, CapturedSpan, captured_spans
-from rootspan.clients import Answer, AsgiClient, Client, WsgiClient
-from rootspan.contract import WebContract
-from rootspan.echo import Echo
-from rootspan.run_cases import RunTreeContract
+from rootspan.testing.captured import Captured, CapturedSpan, captured_spans
+from rootspan.testing.clients import Answer, AsgiClient, Client, WsgiClient
+from rootspan.testing.contract import WebContract
+from rootspan.testing.echo import Echo
+from rootspan.testing.run_cases import RunTreeContract
 
 __all__ = [
     "Answer",

@@ -6,8 +6,8 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from rootspan.captured import Captured, captured_spans
-from rootspan.clients import Client
+from rootspan.testing.captured import Captured, captured_spans
+from rootspan.testing.clients import Client
 from rootspan.tracker import Tracker
 
 __all__ = ["Serving"]
