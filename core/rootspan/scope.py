@@ -94,7 +94,8 @@ def _without(left: Scope, current: Scope) -> Scope | None:
     above: list[Scope] = []
     found: Scope | None = current
     while found is not None and not found.like(left):
-        above.append(found)
+        if not found.lost:
+            above.append(found)
         found = found.outer
     if found is None:
         return current

@@ -414,6 +414,17 @@ class TestCurrent:
         assert depth(tracker) <= 5
         arrived(tracker, sink)
 
+    def test_what_was_left_elsewhere_stays_so_where_a_block_around_it_ends(self, tracker: Tracker, sink: Sink) -> None:
+        block = tracker.begin("block").__enter__()
+        context = tracker.context(user_id="u1")
+        context.__enter__()
+        turn = tracker.begin("turn")
+        contextvars.copy_context().run(context.__exit__, None, None, None)
+        block.__exit__(None, None, None)
+        turn.finish()
+        tracker.track_ai("afterwards")
+        assert "user.id" not in arrived(tracker, sink)["afterwards"].attributes
+
     def test_blocks_that_are_finished_early_go_on_however_deep_the_code_is(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1") as turn:
             with tracker.tool_span("tool") as tool:
