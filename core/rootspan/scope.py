@@ -84,7 +84,7 @@ def _going_on(scope: Scope) -> Scope | None:
     """
     found = scope.around() if scope.gone else scope
     if found is not None and found.over and found.token is None:
-        while (outer := found.outer) is not None and outer.over:
+        while (outer := found.outer) is not None and (outer.gone or (outer.over and outer.token is None)):
             found.outer = outer.outer
     return found
 
