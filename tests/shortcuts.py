@@ -7,7 +7,7 @@ from typing import Any
 
 from rootspan import Tracker
 from rootspan.dialect import to_span
-from rootspan.draft import Plan
+from rootspan.dialect.draft import Plan
 from rootspan.record import Record
 
 __all__ = ["Ways"]

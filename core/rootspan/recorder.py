@@ -19,7 +19,7 @@ from rootspan.ids import is_id, new_ids, new_span_id
 from rootspan.log import log
 from rootspan.open_span import ASKED, Holder, OpenSpan, holding, known_since, opened
 from rootspan.pipeline import Pipeline
-from rootspan.queue import RECORD_BYTES, weigh
+from rootspan.pipeline.queue import RECORD_BYTES, weigh
 from rootspan.record import NOBODY, Identity, Kept, Kind
 from rootspan.scope import Enclosing, Scope, ScopeLookup, inside
 from rootspan.settings import Settings

@@ -18,11 +18,11 @@ import orjson
 
 from rootspan import semconv
 from rootspan.dialect import COUNTS, PROPERTIES, RARE, USAGE, link_to, parts_of
-from rootspan.draft import Draft, Parts, Plan
+from rootspan.dialect.draft import Draft, Parts, Plan
+from rootspan.dialect.labels import LABELS, PARTS, labels_of
+from rootspan.dialect.lengths import DATA, SHORT
+from rootspan.encode.protobuf import ATTRIBUTE, PLAIN_END, TIMES, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.freeze import LABEL, LONGEST_ID
-from rootspan.labels import LABELS, PARTS, labels_of
-from rootspan.lengths import DATA, SHORT
-from rootspan.protobuf import ATTRIBUTE, PLAIN_END, TIMES, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.record import Kind, Record, Served
 
 __all__ = ["Short", "shortcut"]

@@ -15,7 +15,7 @@ from rootspan.freeze import LABEL, LONGEST_ID, keep, weight
 from rootspan.host_span import host_context, host_span_in
 from rootspan.ids import is_id, new_span_id, pooled_span_id
 from rootspan.open_span import UNKNOWN
-from rootspan.queue import RECORD_BYTES
+from rootspan.pipeline.queue import RECORD_BYTES
 from rootspan.record import NOBODY, Identity, Kind
 from rootspan.recorder import Recorder
 from rootspan.scope import Scope

@@ -24,8 +24,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
 
 from rootspan.description import cut, named, not_finite
+from rootspan.dialect.lengths import DATA, SHORT, digest
 from rootspan.freeze import freeze, room, thaw, written
-from rootspan.lengths import DATA, SHORT, digest
 from rootspan.record import Frozen
 from rootspan_langchain.graphs import goto, is_command
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from langchain_core.globals import get_llm_cache
 
 from rootspan import calculate_cost, semconv
-from rootspan.messages import ENDED
+from rootspan.dialect.messages import ENDED
 from rootspan.record import AttributeValue, Frozen
 from rootspan_langchain.budget import Budget
 from rootspan_langchain.values import frozen_value

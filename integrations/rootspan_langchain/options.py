@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from rootspan.options import Option, checked
 from rootspan.settings import OPTIONS
+from rootspan.settings.options import Option, checked
 
 __all__ = ["check"]
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 
+from rootspan.dialect.lengths import SHORT
+from rootspan.dialect.messages import THOUGHTS
 from rootspan.freeze import freeze, room, written
-from rootspan.lengths import SHORT
-from rootspan.messages import THOUGHTS
 from rootspan.record import Frozen
 from rootspan_langchain.budget import NODES, ROLES, Budget
 

@@ -15,13 +15,13 @@ from typing import Final, NamedTuple, TextIO
 from urllib.parse import urlsplit
 
 from rootspan import semconv
-from rootspan.answer import Answer, Outcome
-from rootspan.delivery import Delivery
 from rootspan.errors import ConfigurationError
 from rootspan.record import SpanData
 from rootspan.settings import OPTIONS, Settings, Sources, is_loopback, resolve
 from rootspan.spool import default_directory
 from rootspan.transport import Transport
+from rootspan.transport.answer import Answer, Outcome
+from rootspan.transport.delivery import Delivery
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
 

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from rootspan import Tracker
 from rootspan.errors import ConfigurationError
-from rootspan.journal import Journal, names
 from rootspan.settings import OPTIONS, resolve
 from rootspan.spool import default_directory, read_about
+from rootspan.spool.journal import Journal, names
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean, counted
 

@@ -1398,7 +1398,7 @@ def test_web_45_a_hook_may_return_anything(captured: Captured, hook: str, value:
 
 
 def test_web_45_an_error_of_our_own_changes_no_response(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rootspan.request import RequestRoot
+    from rootspan.adapter.request import RequestRoot
 
     monkeypatch.setattr(RequestRoot, "__init__", lambda *args: 1 / 0)
     assert run(wrapped(captured, ok)) == [START, END]

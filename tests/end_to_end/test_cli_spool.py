@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from programs import ids, run, until
-from rootspan.journal import Journal
+from rootspan.spool.journal import Journal
 from rootspan_ui import cli, spooled
 from sinks import Sink
 

@@ -379,8 +379,8 @@ def test_delivery_06_nothing_of_the_delivery_runs_on_the_callers_thread(
     mode: str, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attempts and waits are the worker's, also while it is crowded and the endpoint fails."""
-    from rootspan.sink import Backoff
     from rootspan.transport import Transport
+    from rootspan.transport.sink import Backoff
 
     threads: set[str] = set()
     send, wait = Transport.send, Backoff.wait

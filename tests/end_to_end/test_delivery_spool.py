@@ -16,10 +16,10 @@ import pytest
 from programs import adds_up, ids, run, track
 from rootspan import Tracker
 from rootspan import pipeline as pipeline_module
-from rootspan import store as store_module
 from rootspan.errors import ConfigurationError
-from rootspan.journal import Journal
+from rootspan.pipeline import store as store_module
 from rootspan.spool import Spool
+from rootspan.spool.journal import Journal
 from sinks import Sink, hang, partial
 
 
@@ -61,7 +61,7 @@ def test_delivery_08_an_interaction_that_ended_on_a_full_disk_comes_once(
 ) -> None:
     code = """
         import errno
-        from rootspan.segment import Pen
+        from rootspan.spool.segment import Pen
         turn = rootspan.begin("turn", input="Hi")
         if SETTLED: rootspan.default_tracker._recorder.pipeline._store._spool._retry_at = 1e12  # the disk failed before
         def full(*_): raise OSError(errno.ENOSPC, "No space left on device")

@@ -24,8 +24,9 @@ PACKAGES = [CORE, *INTEGRATIONS]
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "semconv", "record", "forks", "version"},
-    {"freeze", "redaction", "cost", "settings", "ledger"},
+    {"errors", "semconv", "record", "description", "log", "version"},
+    {"forks"},
+    {"freeze", "redaction", "cost", "settings", "ledger", "ids"},
     {"dialect", "encode"},
     {"shortcut"},
     {"transport", "spool"},
@@ -42,51 +43,7 @@ LAYERS = (
     {"runs"},
     {"adapter", "testing"},
 )
-"""A module of core imports only from rows above its own, and from the other parts of the same whole."""
-
-PARTS = {
-    "ids": "forks",
-    "log": "forks",
-    "description": "freeze",
-    "marks": "redaction",
-    "denied_keys": "redaction",
-    "assignments": "redaction",
-    "secret_shapes": "redaction",
-    "personal_data": "redaction",
-    "options": "settings",
-    "secret": "settings",
-    "protobuf": "encode",
-    "wire": "encode",
-    "content": "dialect",
-    "draft": "dialect",
-    "labels": "dialect",
-    "lengths": "dialect",
-    "messages": "dialect",
-    "properties": "dialect",
-    "batch": "pipeline",
-    "queue": "pipeline",
-    "shaping": "pipeline",
-    "store": "pipeline",
-    "journal": "spool",
-    "segment": "spool",
-    "answer": "transport",
-    "connection": "transport",
-    "delivery": "transport",
-    "exporting": "transport",
-    "sink": "transport",
-    "forest": "runs",
-    "body": "adapter",
-    "grouped_settings": "adapter",
-    "input_tee": "adapter",
-    "protocols": "adapter",
-    "request": "adapter",
-    "request_options": "adapter",
-    "request_scope": "adapter",
-    "sender": "adapter",
-    "streamed": "adapter",
-    "traffic": "adapter",
-}
-"""A module that another one was split into stands in its row, and so does all of a package."""
+"""A module or package of core imports only from rows above its own; the modules of a package know each other."""
 
 FRAMEWORKS = {
     "rootspan_django": {"django", "asgiref", "rootspan_ui"},  # its command runs `rootspan_ui.check`
@@ -142,16 +99,14 @@ def test_the_helpers_see_what_they_should(tmp_path: Path) -> None:
 def test_a_module_of_core_imports_only_from_the_rows_above(path: Path) -> None:
     row = {name: number for number, names in enumerate(LAYERS) for name in names}
     name = path.relative_to(CORE).parts[0].removesuffix(".py")
-    whole = PARTS.get(name, name)
-    assert whole in row, f"give {whole} a row in LAYERS"
+    assert name in row, f"give {name} a row in LAYERS"
     for line, target in imported(path):
         package, _, rest = target.partition(".")
         if package != "rootspan":
             continue
-        module = rest.partition(".")[0]
-        module = module if (CORE / f"{module}.py").exists() or (CORE / module).is_dir() else "__init__"
-        other = PARTS.get(module, module)
-        assert other == whole or row[other] < row[whole], f"{label(path)}:{line} imports {other}: not in a row above"
+        other = rest.partition(".")[0]
+        other = other if (CORE / f"{other}.py").exists() or (CORE / other).is_dir() else "__init__"
+        assert other == name or row[other] < row[name], f"{label(path)}:{line} imports {other}: not in a row above"
 
 
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=label)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rootspan.adapter import Body
-from rootspan.body import answered, asked, delta
+from rootspan.adapter.body import answered, asked, delta
 
 LIMIT = 65_536
 

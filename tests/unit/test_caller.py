@@ -12,7 +12,7 @@ import pytest
 
 from rootspan import Tracker
 from rootspan.ids import forget_ids, new_ids, new_span_id
-from rootspan.queue import weigh
+from rootspan.pipeline.queue import weigh
 from sinks import Sink
 
 # What a lone event needs: an id, the time, where the code is, a count, and a place in the queue; no call of Python's.

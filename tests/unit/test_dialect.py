@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from rootspan import lengths, semconv
-from rootspan.dialect import to_span
-from rootspan.draft import Plan
+from rootspan import semconv
+from rootspan.dialect import lengths, to_span
+from rootspan.dialect.draft import Plan
 from rootspan.encode import ProtobufEncoder
 from rootspan.freeze import freeze
 from rootspan.record import Identity, Kind, Record, SpanData, SpanEvent

@@ -22,10 +22,9 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from rootspan import protobuf
-from rootspan.encode import JsonEncoder, ProtobufEncoder, readable_span
+from rootspan.encode import JsonEncoder, ProtobufEncoder, protobuf, readable_span
+from rootspan.encode.wire import cut, plain, plain_text
 from rootspan.record import Link, SpanData, SpanEvent
-from rootspan.wire import cut, plain, plain_text
 
 RESOURCE = {"service.name": "shop"}
 SPAN = SpanData("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", None, "user_message", 1, 1, 2, {})

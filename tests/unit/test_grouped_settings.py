@@ -32,7 +32,7 @@ def test_the_environment_is_read_only_where_the_group_leaves_it_to_that(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = Tracker.default()
-    monkeypatch.setattr("rootspan.grouped_settings.default_tracker", tracker)
+    monkeypatch.setattr("rootspan.adapter.grouped_settings.default_tracker", tracker)
     monkeypatch.setenv("ROOTSPAN_TIMEOUT", "never")
     group = GroupedSettings("app.settings")
     group.apply({"timeout": 5, "disabled": True})

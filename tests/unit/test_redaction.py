@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from rootspan.freeze import freeze
-from rootspan.options import PII
-from rootspan.personal_data import PERSONAL_DATA
 from rootspan.redaction import DROPPED, REDACTED, TOO_DEEP, Redactor
+from rootspan.redaction.personal_data import PERSONAL_DATA
+from rootspan.settings.options import PII
 from samples import B62, PEM_LINES, SHAPES, pieces
 
 shapes = pytest.mark.parametrize("secret", SHAPES.values(), ids=SHAPES)

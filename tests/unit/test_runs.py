@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from pages import printed
-from rootspan import Tracker, forest, runs
+from rootspan import Tracker, runs
 from rootspan.adapter import Kind, Run, trace_id_for
+from rootspan.runs import forest
 from rootspan.testing import RunTreeContract, captured_spans
 from sinks import Sink
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rootspan.sender import client_address, sender_ids, trust
+from rootspan.adapter.sender import client_address, sender_ids, trust
 
 PROXIES = ["10.0.0.0/8", "2001:db8::/32"]
 

@@ -15,8 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from rootspan.errors import ConfigurationError
-from rootspan.secret import Headers, SecretKey
 from rootspan.settings import OPTIONS, Settings, is_loopback, resolve
+from rootspan.settings.secret import Headers, SecretKey
 
 KEY = "rs-secret-0123456789abcd"
 

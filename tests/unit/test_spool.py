@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from rootspan import segment as segment_module
 from rootspan import spool as spool_module
-from rootspan.journal import Chunk, Journal, names
 from rootspan.ledger import Account, Ledger
-from rootspan.segment import LARGEST, Pen, Segment, SegmentKind, frame
 from rootspan.spool import Found, Spool, default_directory
+from rootspan.spool import segment as segment_module
+from rootspan.spool.journal import Chunk, Journal, names
+from rootspan.spool.segment import LARGEST, Pen, Segment, SegmentKind, frame
 
 FINGERPRINT = "0123456789abcdef" * 4
 ABOUT = json.dumps({"fingerprint": FINGERPRINT}).encode()
@@ -654,7 +654,7 @@ def test_a_journal_of_another_user_stays(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_lock_that_is_taken_in_the_first_moment_costs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rootspan import journal
+    from rootspan.spool import journal
 
     real, refusals = journal.fcntl.flock, [BlockingIOError(), BlockingIOError()]
 
@@ -674,7 +674,7 @@ def test_a_lock_that_is_taken_in_the_first_moment_costs_a_name(tmp_path: Path, m
 def test_an_owner_file_that_is_made_anew_in_the_midst_is_not_the_locked_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rootspan import journal
+    from rootspan.spool import journal
 
     dead = make(tmp_path)
     spans = write(dead, range(3))

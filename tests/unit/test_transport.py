@@ -21,15 +21,15 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import rootspan
-from rootspan.answer import Answer, read_answer
-from rootspan.connection import Connection
-from rootspan.delivery import Delivery, sinks
 from rootspan.encode import ProtobufEncoder
-from rootspan.exporting import ExporterSink
 from rootspan.record import SpanData
 from rootspan.settings import Settings, resolve
-from rootspan.sink import Attempt, Backoff
 from rootspan.transport import Transport
+from rootspan.transport.answer import Answer, read_answer
+from rootspan.transport.connection import Connection
+from rootspan.transport.delivery import Delivery, sinks
+from rootspan.transport.exporting import ExporterSink
+from rootspan.transport.sink import Attempt, Backoff
 from sinks import PROTOBUF, Reply, Sink, bomb, close, cut, drip, hang, html, partial, redirect, reset
 
 KEY = "rs-secret-0123456789abcd"
@@ -639,7 +639,7 @@ def test_keyboard_interrupt_passes_and_leaves_no_half_used_connection(
 
 
 def test_importing_the_way_out_does_not_import_urllib3() -> None:
-    code = "import sys, rootspan.delivery; sys.exit('urllib3' in sys.modules)"
+    code = "import sys, rootspan.transport.delivery; sys.exit('urllib3' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
@@ -822,7 +822,7 @@ def test_the_log_speaks_again_after_a_minute(sink: Sink, lab: Lab, monkeypatch: 
     sink.script(lambda request: 503)
     lab.delivery.attempt(lab.spans(1))
     real = time.monotonic
-    monkeypatch.setattr("rootspan.delivery.time.monotonic", lambda: real() + 61)
+    monkeypatch.setattr("rootspan.transport.delivery.time.monotonic", lambda: real() + 61)
     lab.delivery.attempt(lab.spans(1))
     assert len(lab.log) == 2
 
