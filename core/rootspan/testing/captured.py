@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from rootspan import default_tracker
 from rootspan.tracker import Tracker
@@ -43,9 +43,9 @@ class CapturedSpan:
 class Captured:
     """A tracker and what it has recorded; made by `captured_spans`."""
 
-    def __init__(self, tracker: Tracker, exporter: InMemorySpanExporter) -> None:
+    def __init__(self, tracker: Tracker, collected: list[CapturedSpan]) -> None:
         self.tracker = tracker
-        self._exporter = exporter
+        self._collected = collected
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -61,7 +61,7 @@ class Captured:
         """Every span finished so far, in the order in which they finished."""
         if not self.tracker.flush(_PATIENCE):
             raise AssertionError(f"what was recorded did not arrive in {_PATIENCE} s: {self.tracker.stats()}")
-        return [_plain(span) for span in self._exporter.get_finished_spans()]
+        return list(self._collected)
 
     @property
     def roots(self) -> list[CapturedSpan]:
@@ -82,8 +82,7 @@ class Captured:
 
     def clear(self) -> None:
         """Forget what was collected so far."""
-        _ = self.spans  # what is still on its way has to arrive before
-        self._exporter.clear()
+        del self._collected[: len(self.spans)]
 
 
 @contextmanager
@@ -101,15 +100,26 @@ def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured
         ...     captured.one("greeting").attributes["user.id"]
         'u1'
     """
-    exporter = InMemorySpanExporter()
+    collected: list[CapturedSpan] = []
     # Whatever the environment says that is meant for what goes out.
-    fixed = {"exporters": [exporter], "disabled": False, "sample_rate": 1.0, "spool": False}
+    fixed = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0, "spool": False}
     tracker = Tracker(**{**fixed, **settings})
     try:
         with default_tracker.lent(tracker.configured()) if default else nullcontext():
-            yield Captured(tracker, exporter)
+            yield Captured(tracker, collected)
     finally:
         tracker.shutdown(_PATIENCE)
+
+
+class _Collector(SpanExporter):
+    """Keeps finished spans as plain data."""
+
+    def __init__(self, collected: list[CapturedSpan]) -> None:
+        self._collected = collected
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._collected += [_plain(span) for span in spans]
+        return SpanExportResult.SUCCESS
 
 
 def _plain(span: ReadableSpan) -> CapturedSpan:
