@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import Final
+from typing import Any, Final
 
 from rootspan.errors import ConfigurationError
 from rootspan.forks import SETTING_UP, after_fork, forked, home
@@ -23,7 +23,7 @@ __all__ = ["from_environment", "record_with", "tell"]
 _ALL_THE_REST: Final = 0.5  # seconds that the interpreter may take to end; each tracker has that long in any case
 _FORK_SECONDS: Final = 5.0  # how long a fork may wait for an import, usually for nothing
 _MULTIPROCESSING: Final = frozenset({"multiprocessing", "billiard"})  # the latter is celery's
-_told: Final[set[str]] = set()  # of those, and celery: what calls us in each child that it forks
+_told: Final[set[str]] = set()  # of those: what calls us in each child that it forks
 _fork = threading.local()
 _exiting = False  # the exit handler ran: nobody would close what is made now
 _finalized = 0  # the child of multiprocessing that has been seen to
@@ -71,23 +71,41 @@ def _outlive_multiprocessing(_: object = None) -> None:
     """Deliver as well where `multiprocessing` ends a child: it runs its own finalizers, then `os._exit`.
 
     Its children forget what their parent registered, so this is done in each: when it is forked, when a tracker is made
-    in it, and once it records. Celery's pool runs no finalizers either, but sends a signal.
+    in it, and once it records.
     """
     global _finalized
-    ends = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
-    if ends is not None and "celery" not in _told:  # once: it takes a lock, which a child may find held for good
-        _told.add("celery")
-        ends.connect(_at_exit, weak=False)
+    if _finalized == os.getpid():
+        return
     for package in _MULTIPROCESSING:
         process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
-        if _finalized == os.getpid() or process is None or util is None:
+        if process is None or util is None:
             continue
-        if getattr(process.current_process(), "_parent_pid", None) is not None:
+        child = process.current_process()
+        if getattr(child, "_parent_pid", None) is not None:
             util.Finalize(None, _at_exit, exitpriority=-100)
+            if package == "billiard":  # pragma: no cover  (nor does coverage see what ends by `os._exit`)
+                _outlive_pool(getattr(child, "_target", None))
             _finalized = os.getpid()
 
 
-def _at_exit(**_: object) -> None:
+def _outlive_pool(worker: Any) -> None:  # pragma: no cover
+    """Deliver as well where billiard's pool ends a child: it runs no finalizers, only what it was given for that."""
+    kind: Any = getattr(sys.modules.get("billiard.pool"), "Worker", ())
+    if not isinstance(worker, kind):
+        return
+    given = worker.on_exit
+
+    def on_exit(*arguments: object) -> None:
+        try:
+            if given is not None:  # as Celery gives its own
+                given(*arguments)
+        finally:
+            _at_exit()
+
+    worker.on_exit = on_exit
+
+
+def _at_exit() -> None:
     global _exiting
     if not home[0]:  # a child that no fork hook saw: what is queued or on the disk is its parent's
         forked()  # pragma: no cover  (nor does coverage see that child)

@@ -19,6 +19,7 @@ from rootspan import Tracker, recorder, tracking
 from sinks import Sink, reset
 
 MODES = {"memory": "", "spool": "spool"}
+celerys = pytest.mark.skipif(importlib.util.find_spec("celery") is None, reason="celery is not installed")
 modes = pytest.mark.parametrize("mode", MODES)
 
 
@@ -104,15 +105,18 @@ def test_delivery_02_a_pool_of_processes(mode: str, sink: Sink, tmp_path: Path) 
     assert finish(code, sink, mode, tmp_path, 40) == {"job": 40}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("billiard") is None, reason="celery's billiard is not installed")
-def test_delivery_02_celerys_processes(sink: Sink, tmp_path: Path) -> None:
-    code = """
-        import billiard
+@celerys
+@pytest.mark.parametrize("ends", ["", ", on_process_exit=process_destructor"], ids=["by itself", "as Celery does"])
+def test_delivery_02_celerys_processes(ends: str, sink: Sink, tmp_path: Path) -> None:
+    """Its children run no finalizers, and end by `os._exit` within a second; here nothing is sent before that."""
+    code = f"""
         from billiard.pool import Pool
+        from celery.concurrency.prefork import process_destructor
         def work(n): return rootspan.track_ai('task', input=n)
         if __name__ == '__main__':
+            rootspan.configure(flush_interval=60)
             rootspan.track_ai('parent')
-            pool = Pool(2)
+            pool = Pool(2{ends})
             assert len(set(pool.map(work, range(40)))) == 40
             pool.close()
             pool.join()
@@ -120,7 +124,7 @@ def test_delivery_02_celerys_processes(sink: Sink, tmp_path: Path) -> None:
     assert finish(code, sink, "memory", tmp_path, 41) == {"parent": 1, "task": 40}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("celery") is None, reason="celery is not installed")
+@celerys
 def test_delivery_02_a_child_of_celerys_pool_that_is_replaced(sink: Sink, tmp_path: Path) -> None:
     """As `--max-tasks-per-child` has it: the child ends by `os._exit` right after its task."""
     code = """
@@ -137,7 +141,7 @@ def test_delivery_02_a_child_of_celerys_pool_that_is_replaced(sink: Sink, tmp_pa
     assert finish(code, sink, "memory", tmp_path, 4) == {"parent": 1, "task": 3}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("celery") is None, reason="celery is not installed")
+@celerys
 def test_delivery_02_a_fork_while_another_thread_is_in_celerys_signal(sink: Sink, tmp_path: Path) -> None:
     """Its lock stays held in the child for good."""
     code = """
