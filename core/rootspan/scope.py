@@ -85,7 +85,7 @@ def _going_on(scope: Scope) -> Scope | None:
     found = scope.around() if scope.gone else scope
     if found is not None and found.over and found.token is None:
         while (outer := found.outer) is not None and (outer.gone or (outer.over and outer.token is None)):
-            found.outer = outer.outer
+            found.outer = found.base = outer.outer
     return found
 
 
@@ -152,8 +152,11 @@ class Enclosing:
         """
         block = scope.own is not None or scope.span is None or not scope.span.bare
         outer, variable, token = scope.outer, self.variable, scope.token
-        if outer is not None and (outer.lost or (outer.span is not None and outer.span.finished)):
-            outer = scope.outer = scope.around()  # whoever still has it must not keep all that ever was
+        if outer is not None and (
+            outer.lost or (outer.span is not None and outer.span.finished) or (outer.own and outer.token is None)
+        ):
+            # Whoever still has this one must not keep all that ever was.
+            outer = scope.outer = scope.base = _going_on(outer)
         after = before = current = variable.get()
         if not block and current is not scope and (current is None or not current.like(scope)):
             return True

@@ -27,11 +27,15 @@ from sinks import Sink, Span
 
 
 def depth(tracker: Tracker) -> int:
-    """Return how many scopes there are in one another where the code is."""
-    found, scope = 0, tracker._recorder.variable.get()
-    while scope is not None:
-        found, scope = found + 1, scope.outer
-    return found
+    """Return how many scopes are kept by the one where the code is, itself included."""
+    found: set[int] = set()
+    left = [tracker._recorder.variable.get()]
+    while left:
+        scope = left.pop()
+        if scope is not None and id(scope) not in found:
+            found.add(id(scope))
+            left += scope.outer, scope.base
+    return len(found)
 
 
 def arrived(tracker: Tracker, sink: Sink) -> dict[str, Span]:
@@ -405,6 +409,22 @@ class TestCurrent:
         spans = arrived(tracker, sink)
         assert spans["turn"].attributes["user.id"] == spans["afterwards"].attributes["user.id"] == "u2"
         assert spans["afterwards"].links == [(turn.trace_id, turn.span_id)]
+
+    def test_nor_does_one_of_blocks_that_each_outlived_the_one_around_it(self, tracker: Tracker, sink: Sink) -> None:
+        """As of a worker that starts the next one before it is done."""
+        outer, behind = tracker.context(user_id="u0"), contextvars.copy_context()
+        behind.run(outer.__enter__)
+        for number in range(1, 500):
+            inner, following = tracker.context(user_id=f"u{number}"), behind.copy()
+            following.run(inner.__enter__)
+            behind.run(outer.__exit__, None, None, None)
+            outer, behind = inner, following
+        assert behind.run(depth, tracker) <= 5
+        behind.run(tracker.track_ai, "inside")
+        behind.run(outer.__exit__, None, None, None)
+        behind.run(tracker.track_ai, "afterwards")
+        spans = arrived(tracker, sink)
+        assert [spans[name].attributes["user.id"] for name in ("inside", "afterwards")] == ["u499", "u498"]
 
     def test_nor_does_one_of_interactions_that_nobody_finished(self, tracker: Tracker, sink: Sink) -> None:
         turns = []
