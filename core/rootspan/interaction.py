@@ -356,7 +356,10 @@ class Step(Opening):
         try:
             if self._owner and not self._span.finished:
                 self._recorder.finish(self._span, "unfinished")
-                self._scope.outer = self._scope.around()  #
+                # Where it is current still it must not keep all that ever was, and of a block nobody comes to the end.
+                self._scope.outer = self._scope.around()
+                if not self._span.bare:
+                    self._scope.token = None
         except Exception:  # the interpreter may be half gone
             return
 

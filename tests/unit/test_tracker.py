@@ -434,6 +434,13 @@ class TestCurrent:
         assert depth(tracker) <= 5
         arrived(tracker, sink)
 
+    def test_nor_does_one_of_blocks_that_nobody_left(self, tracker: Tracker, sink: Sink) -> None:
+        for number in range(50):
+            tracker.begin(f"turn {number}").__enter__()
+            tracker.tool_span(f"step {number}").__enter__()
+        assert depth(tracker) <= 5
+        arrived(tracker, sink)
+
     def test_what_was_left_elsewhere_stays_so_where_a_block_around_it_ends(self, tracker: Tracker, sink: Sink) -> None:
         block = tracker.begin("block").__enter__()
         context = tracker.context(user_id="u1")
