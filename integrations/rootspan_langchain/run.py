@@ -94,7 +94,7 @@ class ChainRun(Run):
     def end_with(self, inputs: Any) -> None:
         """Keep what went into a chain whose end told it, or did not: then what looked like a placeholder was none."""
         inputs = self.late if inputs is UNTOLD else inputs
-        if inputs is not UNTOLD:
+        if inputs is not UNTOLD and inputs is not None:
             self._take(inputs)
 
     def _take(self, inputs: Any) -> None:

@@ -313,6 +313,18 @@ def test_lc_09_a_stream_shows_nothing_of_its_input_where_content_is_left_out(tra
     assert not {"input.value", "output.value"} & {name for span in trees().spans for name in span.attributes}
 
 
+def test_lc_09_an_end_that_tells_no_input_takes_none_away(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    told, stream, model = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    handler.on_chain_start(None, "question", run_id=told, name="told")
+    handler.on_chain_end("answer", run_id=told, inputs=None)
+    handler.on_chain_start(None, {"input": ""}, run_id=stream, name="stream")
+    handler.on_llm_start(None, ["prompt"], run_id=model, parent_run_id=stream)
+    handler.on_llm_error(ValueError(), run_id=model)
+    handler.on_chain_error(ValueError(), run_id=stream, inputs=None)
+    found = trees()
+    assert [found.one(name).attributes["input.value"] for name in ("told", "stream")] == ["question", "prompt"]
+
+
 def test_lc_09_what_looks_like_the_placeholder_and_is_none(handler: RootspanCallbackHandler, trees: Collect) -> None:
     RunnableLambda(len).invoke({"input": ""}, config(handler))
     assert trees().root.attributes["input.value"] == '{"input":""}'
