@@ -151,7 +151,8 @@ class Enclosing:
             Whether it is still entered, in another context or around a generator's step that ended it.
         """
         block = scope.own is not None or scope.span is None or not scope.span.bare
-        outer, variable, token = scope.outer, self.variable, scope.token
+        entered = outer = scope.outer
+        variable, token = self.variable, scope.token
         if outer is not None and (
             outer.lost or (outer.span is not None and outer.span.finished) or (outer.own and outer.token is None)
         ):
@@ -173,6 +174,9 @@ class Enclosing:
                 pass
         if current is scope:
             after = outer
+            if before is not entered and before is not scope and type(before) is Scope and before.gone:
+                # A bare interaction that had ended before: this is a copy of its context, which goes on in it.
+                after = outer if before.lost else before
         elif current is not None and (token is not None or current.like(scope)):
             after = _without(scope, current)
         if after is not before:

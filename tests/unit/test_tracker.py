@@ -452,6 +452,27 @@ class TestCurrent:
         tracker.track_ai("afterwards")
         assert "user.id" not in arrived(tracker, sink)["afterwards"].attributes
 
+    def test_a_background_task_goes_on_in_a_turn_that_is_over_after_blocks_of_its_own(
+        self, tracker: Tracker, sink: Sink
+    ) -> None:
+        async def background() -> None:
+            await asyncio.sleep(0)  # until the turn is over
+            with tracker.tool_span("tool"), tracker.context(tags=["t"]):
+                pass
+            tracker.track_ai("afterwards")
+
+        async def main() -> str:
+            turn = tracker.begin("turn", user_id="u1")
+            task = asyncio.create_task(background())
+            turn.finish()
+            await task
+            return turn.span_id
+
+        turn_id = asyncio.run(main())
+        afterwards = arrived(tracker, sink)["afterwards"]
+        assert afterwards.attributes["user.id"] == "u1"
+        assert [span_id for _, span_id in afterwards.links] == [turn_id]
+
     def test_blocks_that_are_finished_early_go_on_however_deep_the_code_is(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1") as turn:
             with tracker.tool_span("tool") as tool:
