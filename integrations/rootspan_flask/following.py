@@ -16,7 +16,7 @@ from rootspan.adapter import InputTee, RequestOptions, RequestRoot, StreamedBody
 
 __all__ = ["Followed", "current_request", "following", "start"]
 
-_KEY: Final = "rootspan.adapter.request"  # in the WSGI environ: a second app around the same request records nothing
+_KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
 current_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)
 """Returns the request that Flask's context names, itself and no proxy; raises outside of any."""

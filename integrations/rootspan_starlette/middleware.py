@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RootspanMiddleware", "with_lifespan"]
 
-_SEEN: Final = "rootspan.adapter.request"  # in the scope, by tracker: a second middleware of that records nothing
+_SEEN: Final = "rootspan.request"  # in the scope, by tracker: a second middleware of that records nothing
 _ENDS: Final = ("http.response.zerocopysend", "http.response.pathsend")  # in place of a body
 _LEFT: Final = (ClientDisconnect, WebSocketDisconnect, OSError)  # how an application notes that the client has left
 

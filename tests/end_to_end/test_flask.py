@@ -773,7 +773,7 @@ def test_web_16_63_the_environ_gains_one_key_and_no_cycle(app: Flask, captured: 
     route(app, "/", lambda: seen.append(dict(request.environ)) or json.dumps(request.environ, default=str))  # type: ignore
     environ = create_environ("/")
     assert b"".join(app(environ, start_response))
-    assert {key for key in seen[0] if "rootspan" in key} == {"rootspan.adapter.request"}
+    assert {key for key in seen[0] if "rootspan" in key} == {"rootspan.request"}
     assert captured.one()
 
 
