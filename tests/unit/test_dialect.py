@@ -670,6 +670,14 @@ def test_the_size_and_digest_of_encoded_bytes_are_those_of_the_bytes(size: int) 
             assert json.loads(attributes(input={"data": data})["input.value"]) == {"data": told}
 
 
+@pytest.mark.parametrize("words", ["The grass is green. " * 40, "caf\u00e9" * 100, "[dropped: redact hook raised]"])
+def test_the_size_and_digest_of_what_is_not_encoded_are_those_of_the_text(words: str) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": words}
+    (message,) = messages(input=[{"role": "user", "content": [{"type": "document", "source": source}]}])
+    data = words.encode()
+    assert message["parts"][0]["content"] == f"[{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}]"
+
+
 # Limits --------------------------------------------------------------------------------------------------------------
 
 SMALL = Settings(max_content_length=1000)

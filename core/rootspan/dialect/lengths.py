@@ -7,6 +7,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, TypeGuard, cast
 
 import orjson
@@ -125,10 +126,10 @@ def digest(data: str) -> str:
     """Return size and digest in place of encoded bytes, which no attribute should carry."""
     if _ELIDED.match(data):
         return data
-    try:
-        raw = base64.urlsafe_b64decode(data + "==")  # which takes both alphabets; padding may be left out
-    except ValueError:
-        raw = data.encode("utf-8", "replace")
+    raw = data.encode("utf-8", "replace")
+    if _BASE64.fullmatch(data):  # a decoder skips what is not, and would read some bytes in any text
+        with suppress(ValueError):
+            raw = base64.urlsafe_b64decode(data + "==")  # which takes both alphabets; padding may be left out
     return f"[{len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()[:16]}]"
 
 
