@@ -19,6 +19,8 @@ from rootspan import Tracker, forks, ledger, pipeline, process, spool
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.ledger import Ledger
 from rootspan.pipeline import Pipeline
+from rootspan.spool.journal import Journal
+from rootspan.spool.segment import Pen, Segment
 from sinks import Sink
 
 
@@ -427,6 +429,49 @@ def test_delivery_01_what_another_thread_has_just_written_when_the_process_ends_
     other.join()
     following = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
     assert [span.name for span in sink.wait(1)] == ["late"]
+    following.shutdown()
+
+
+@pytest.mark.parametrize("moment", ["in the midst of the look", "after it"])
+def test_delivery_01_what_another_thread_writes_while_the_end_looks_whether_all_is_delivered_stays(
+    moment: str, sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    tracker.track_ai("early")
+    assert tracker.flush(10)
+    sink.stop()
+    other = threading.Thread(target=tracker.track_ai, args=("late",))
+    written, ended = threading.Event(), threading.Event()
+    write, complete, is_complete = Pen.write, vars(Segment)["complete"].fget, Journal.is_complete
+
+    def wrote(*arguments: Any) -> None:
+        write(*arguments)
+        if arguments[-1] is True:
+            written.set()
+            ended.wait(30)  # it is written, and not yet counted
+
+    def looked(place: Any) -> bool:
+        found: bool = complete(place) if moment == "in the midst of the look" else is_complete(place)
+        if other.ident is None:
+            other.start()
+            written.wait(0.5)
+        return found
+
+    monkeypatch.setattr(Pen, "write", wrote)
+    if moment == "in the midst of the look":
+        monkeypatch.setattr(Segment, "complete", property(looked))
+    else:
+        monkeypatch.setattr(Journal, "is_complete", looked)
+    tracker._recorder.close(1, at_exit=True)
+    ended.set()
+    other.join()
+    store = pipeline_of(tracker)._store
+    assert store is not None
+    if (own := store._spool._own) is not None:
+        own.release()  # as where the process is gone
+    sink.restart()
+    following = Tracker(endpoint=sink.url, spool=str(tmp_path / "spool"))
+    assert [span.name for span in sink.wait(2)] == ["early", "late"]
     following.shutdown()
 
 

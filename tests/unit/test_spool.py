@@ -857,6 +857,17 @@ def test_a_record_in_the_midst_of_the_opening_goes_to_memory(spool: Counted, mon
     assert spool.append(ids(2), b"span")
 
 
+def test_the_end_in_the_midst_of_the_opening_deletes_nothing(
+    spool: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(spool, range(1))
+    take(spool)
+    monkeypatch.setattr(spool_module, "_OPENING", 0.01)
+    with spool._opening:  # by this very thread, where a signal's handler ends the process
+        spool.close(last=True)
+    assert len(segments(tmp_path / "spool")) == 1
+
+
 def test_the_disk_is_waited_for_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)

@@ -339,19 +339,25 @@ class Spool:
         Args:
             last: the process ends: what is recorded even now stays on the disk, where the next process finds it.
         """
-        self._pen = None
-        own, adopted = self._own, self._adopted
-        self._adopted = []
+        adopted, self._adopted = self._adopted, []
         for journal in adopted:
             journal.release()
-        if own is None:
-            return
-        if own.is_complete() and not self._ledger.spooled:  # in this order: who holds a pen may not have counted yet
-            self._own = None
-            own.delete()
-        elif not last:
-            self._own = None
-            own.release()
+        # Nobody begins a segment between the look and the end of the files; who is just doing so keeps them.
+        alone = self._opening.acquire(timeout=_OPENING)
+        try:
+            self._pen, own = None, self._own
+            if own is None:
+                return
+            # In this order: who holds a pen may not have counted yet.
+            if alone and own.is_complete() and not self._ledger.spooled:
+                self._own = None
+                own.delete()
+            elif not last:
+                self._own = None
+                own.release()
+        finally:
+            if alone:
+                self._opening.release()
 
 
 def _bytes(entry: os.DirEntry[str]) -> int:

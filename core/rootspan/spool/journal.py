@@ -201,7 +201,7 @@ class Journal:
 
     def is_complete(self) -> bool:
         """Return whether nobody is writing to it just now."""
-        return all(segment.complete for segment in self.segments)
+        return all(segment.complete for segment in list(self.segments))  # a worker that hung may take one away
 
     def note(self, segment: Segment) -> None:
         """Keep how far a segment is delivered, for the case that this process dies."""
@@ -216,7 +216,7 @@ class Journal:
 
     def delete(self) -> None:
         """Delete what is left, and let go of it."""
-        for segment in self.segments:
+        for segment in list(self.segments):
             segment.remove()
         with suppress(OSError):  # deleted by somebody, or in a directory that became read-only
             os.unlink(f"{self._path}.owner")
