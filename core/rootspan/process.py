@@ -33,15 +33,15 @@ _recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
 
 def record_with(settings: Settings) -> Recorder:
     """Return a recorder with its pipeline; no thread and no connection is made before the first record."""
+    store = None
     with SETTING_UP:  # half of what rootspan imports; who only imports it waits for none of that
         from rootspan.pipeline.shaping import Shaping
         from rootspan.transport.delivery import sinks
 
-    store = None
-    if settings.spool:
-        from rootspan.pipeline.store import Store
+        if settings.spool:
+            from rootspan.pipeline.store import Store
 
-        store = Store(settings)
+            store = Store(settings)
     shaping = Shaping(settings, sinks(settings)) if store is None else store.shaping
     pipeline = Pipeline(settings, shaping, store, on_start=_outlive_multiprocessing)
     recorder = Recorder(settings, pipeline)

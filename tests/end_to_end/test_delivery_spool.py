@@ -582,6 +582,34 @@ def test_a_fork_that_ran_no_hook_writes_to_files_of_its_own(sink: Sink, director
     assert len(ids(sink)) == 7
 
 
+def test_a_fork_while_another_thread_makes_the_first_tracker_with_a_spool(
+    sink: Sink, directory: Path, tmp_path: Path
+) -> None:
+    """delivery 2: the child would wait for an import of its parent's that nobody ends"""
+    code = f"""
+        import signal, threading, time
+        looking = threading.Event()
+        class Slow:
+            def find_spec(self, name, path, target=None):
+                if name == 'rootspan.pipeline.store' and threading.current_thread() is not threading.main_thread():
+                    looking.set()
+                    time.sleep(0.5)
+        sys.meta_path.insert(0, Slow())
+        tracker = lambda: rootspan.Tracker(spool={str(directory)!r})
+        threading.Thread(target=tracker).start()
+        looking.wait()
+        if (pid := os.fork()) == 0:
+            signal.alarm(20)
+            tracker().track_ai('child')
+            sys.exit(0)
+        sys.exit(os.waitpid(pid, 0)[1] != 0)
+    """
+    program = run(code, sink, tmp_path)
+    said = program.communicate(timeout=60)
+    assert program.returncode == 0, said
+    assert [span.name for span in sink.wait(1)] == ["child"]
+
+
 def test_what_is_sampled_out_leaves_no_trace_on_the_disk(sink: Sink, directory: Path) -> None:
     with spooling(sink, directory, sample_rate=0.0) as tracker:
         with tracker.begin("turn"):
