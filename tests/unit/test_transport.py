@@ -1000,3 +1000,12 @@ def test_an_exporter_of_two_trackers_is_shut_down_with_the_last_one() -> None:
     assert second.shutdown(5)
     assert [item.name for item in exporter.get_finished_spans()] == ["late"]
     assert exporter._stopped
+
+
+def test_an_exporter_is_shut_down_although_a_tracker_that_is_switched_off_has_it_too() -> None:
+    exporter: Any = InMemorySpanExporter()
+    off, on = (rootspan.Tracker(exporters=[exporter], disabled=disabled) for disabled in (True, False))
+    off.track_ai("nothing")
+    assert on.shutdown(5)
+    assert exporter._stopped
+    assert off.shutdown(5)

@@ -149,6 +149,8 @@ class Delivery:
 
 def sinks(settings: Settings) -> tuple[Sink, ...]:
     """Return where a tracker's spans go: OTLP over HTTP, or the exporters that replace it, or both."""
+    if settings.disabled:  # it would pass for one that still sends through its exporters
+        return ()
     found: list[Sink] = []
     if settings.otlp:
         found.append(Delivery(settings))
