@@ -1009,3 +1009,29 @@ def test_an_exporter_is_shut_down_although_a_tracker_that_is_switched_off_has_it
     assert on.shutdown(5)
     assert exporter._stopped
     assert off.shutdown(5)
+
+
+def test_an_exporter_is_shut_down_while_other_threads_make_trackers() -> None:
+    """It raised where a sink came in the midst of the look at the others."""
+    exporters: list[Any] = [InMemorySpanExporter() for _ in range(300)]
+    kept = [sinks(resolve({}, exporters=[exporter]))[0] for exporter in exporters]
+    ended = threading.Event()
+
+    def make() -> None:
+        while not ended.is_set():
+            sinks(resolve({}, exporters=exporters[:1]))
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for found in kept[1:]:
+            found.close()
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        for thread in threads:
+            thread.join()
+    assert all(exporter._stopped for exporter in exporters[1:])

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from rootspan.encode import readable_span
 from rootspan.log import Seldom, log
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExporterSink"]
 
-_open: Final[WeakSet[ExporterSink]] = WeakSet()  # several trackers may share an exporter
+_open: Final[WeakValueDictionary[int, ExporterSink]] = WeakValueDictionary()  # several trackers may share an exporter
 
 
 class ExporterSink:
@@ -42,7 +42,7 @@ class ExporterSink:
         self._exporter = exporter
         self._resource = Resource(resource_attributes)
         self._scope = InstrumentationScope("rootspan", __version__)
-        _open.add(self)
+        _open[id(self)] = self
         self._backoff = Backoff()
         self._seldom = Seldom()
 
@@ -75,8 +75,9 @@ class ExporterSink:
 
     def close(self) -> None:
         """Shut the exporter down, unless another tracker still sends through it."""
-        _open.discard(self)
-        if any(other._exporter is self._exporter for other in list(_open)):
+        _open.pop(id(self), None)
+        others = [found() for found in _open.valuerefs()]  # of a copy: another thread may make a tracker meanwhile
+        if any(other is not None and other._exporter is self._exporter for other in others):
             return
         try:
             unseen(self._exporter.shutdown)
