@@ -28,7 +28,7 @@ _fork = threading.local()
 _exiting = False  # the exit handler ran: nobody would close what is made now
 _finalized = 0  # the child of multiprocessing that has been seen to
 # Every recorder of this process, so that each is delivered at exit and starts empty in a forked child.
-_recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
+_recorders: Final[weakref.WeakValueDictionary[int, Recorder]] = weakref.WeakValueDictionary()
 
 
 def record_with(settings: Settings) -> Recorder:
@@ -48,7 +48,7 @@ def record_with(settings: Settings) -> Recorder:
     pipeline.owner = recorder  # a worker keeps it alive, and so known to `_at_exit`, while something is queued
     if _exiting:
         pipeline.end()
-    _recorders.add(recorder)
+    _recorders[id(recorder)] = recorder
     _outlive_multiprocessing()
     return recorder
 
@@ -65,6 +65,11 @@ def tell(error: ConfigurationError | None) -> None:
     """Log what is wrong with the environment, if anything is."""
     if error is not None:
         log(logging.ERROR, "rootspan is disabled because its environment is wrong. %s", error)
+
+
+def _living() -> list[Recorder]:
+    """Return every recorder of this process, also while another thread makes one."""
+    return [recorder for found in _recorders.valuerefs() if (recorder := found()) is not None]
 
 
 def _outlive_multiprocessing(_: object = None) -> None:
@@ -111,7 +116,7 @@ def _at_exit() -> None:
         forked()  # pragma: no cover  (nor does coverage see that child)
     _exiting = True
     deadline = time.monotonic() + EXIT_SECONDS - _ALL_THE_REST  # one for all: several may hang
-    for recorder in list(_recorders):
+    for recorder in _living():
         recorder.close(max(deadline - time.monotonic(), _ALL_THE_REST), at_exit=True)
 
 
@@ -131,7 +136,7 @@ def _after_fork() -> None:
 
 @after_fork
 def _start_afresh() -> None:
-    for recorder in list(_recorders):
+    for recorder in _living():
         recorder.start_afresh()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -14,11 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rootspan import Tracker, forks, ledger, pipeline, process, spool
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.ledger import Ledger
 from rootspan.pipeline import Pipeline
+from rootspan.recorder import Recorder
 from rootspan.spool.journal import Journal
 from rootspan.spool.segment import Pen, Segment
 from sinks import Sink
@@ -144,6 +147,37 @@ def test_a_fork_releases_nothing_where_a_signal_ended_the_wait_for_an_import(mon
     with pytest.raises(SystemExit):
         process._before_fork()
     process._after_fork()
+
+
+def test_delivery_02_the_end_finds_every_tracker_while_other_threads_make_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ended with an error, and delivered nothing, where one came in the midst of the look."""
+    ended = threading.Event()
+
+    def make() -> None:
+        while not ended.is_set():
+            Tracker(exporters=[InMemorySpanExporter()])
+
+    kept = [Tracker(exporters=[InMemorySpanExporter()]) for _ in range(1_000)]
+    closed: list[Recorder] = []
+    monkeypatch.setattr(process, "_exiting", False)
+    monkeypatch.setattr(Recorder, "close", lambda recorder, *_, **__: closed.append(recorder))
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(200):
+            closed.clear()
+            process._at_exit()
+            assert {tracker._recorder for tracker in kept} <= set(closed)
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        for thread in threads:
+            thread.join()
 
 
 def test_a_record_while_another_one_starts_the_worker_is_left_to_that(tracker: Tracker, sink: Sink) -> None:
