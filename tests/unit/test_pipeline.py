@@ -414,6 +414,33 @@ def test_what_a_hook_still_looks_at_when_the_end_gives_up_is_counted_once(sink: 
     assert not sink.spans
 
 
+def test_delivery_13_what_another_thread_sends_by_itself_while_the_process_ends_is_counted_as_delivered(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    tracker.track_ai("early")
+    pipe, on_its_way = pipeline_of(tracker), threading.Event()
+    other = threading.Thread(target=tracker.track_ai, args=("late",))
+    join = pipe._join
+
+    def answer(request: Any) -> None:
+        on_its_way.set()
+        time.sleep(0.3)
+
+    def joined(*arguments: Any) -> None:
+        join(*arguments)
+        sink.script(answer)
+        other.start()  # it finds no worker, and sends at once
+        assert on_its_way.wait(30)
+
+    monkeypatch.setattr(pipe, "_join", joined)
+    tracker._recorder.close(5, at_exit=True)
+    other.join()
+    assert names(sink) == ["early", "late"]
+    stats = tracker.stats()
+    assert (stats["recorded"], stats["delivered"], stats["dropped"]) == (2, 2, {})
+
+
 def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

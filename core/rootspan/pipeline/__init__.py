@@ -205,8 +205,15 @@ class Pipeline:
         if worker is not None and worker is not threading.current_thread():
             self._join(worker, deadline)
         self.queue.worker = None
-        self._hopeless = self._waiting()
-        self._discard("shutdown")
+        # Another thread that records just now sends that by itself; who hangs is not waited for, nor who calls.
+        left = 0.0 if worker is threading.current_thread() else max(0.0, deadline - time.monotonic())
+        idle = self._sending.acquire(timeout=left)
+        try:
+            self._hopeless = self._waiting()
+            self._discard("shutdown")
+        finally:
+            if idle:
+                self._sending.release()
         self.ledger.report(last=True)
         ended = worker is None or not worker.is_alive()
         if ended:  # a hanging sink keeps its connection; the thread is a daemon
