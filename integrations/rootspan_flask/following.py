@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, cast
+from weakref import ref
 
 from flask import Request, Response
 from flask import request as proxy
@@ -14,45 +16,56 @@ from werkzeug.wsgi import ClosingIterator
 
 from rootspan.adapter import InputTee, RequestOptions, RequestRoot, StreamedBody, environ_info, open_request
 
-__all__ = ["Followed", "current_request", "following", "start"]
+__all__ = ["Followed", "current_request", "following", "last_followed", "start"]
 
 _KEY: Final = "rootspan.request"  # in the WSGI environ: a second app around the same request records nothing
 
+_latest: ContextVar[Callable[[], Followed | None]] = ContextVar("rootspan_flask_latest", default=lambda: None)
 current_request = cast("Callable[[], Request]", cast(Any, proxy)._get_current_object)
 """Returns the request that Flask's context names, itself and no proxy; raises outside of any."""
 
 
-def start(request: Request, options: RequestOptions) -> None:
+def start(request: Request | None, options: RequestOptions, remembered: object = False) -> None:
     """Follow a request from now on, unless that is done already.
 
     Args:
         request: Flask's.
         options: the extension's.
+        remembered: whether `last_followed` may be asked for it.
     """
-    environ = request.environ
+    environ = {} if request is None else request.environ
     known: Followed | None = environ.get(_KEY)
-    if known is not None and known.request is not None:  # else it is over, and handled again
+    if request is None or (known is not None and known.request is not None):  # else it is over, and handled again
         return
     environ[_KEY] = None
     root = open_request(environ_info(request, request.method, request.path, request.scheme, environ), options)
     if root is not None:
         root.look_up_with(_current_root)
-        environ[_KEY] = Followed(root, request)
+        followed = environ[_KEY] = Followed(root, request)
+        if remembered:
+            _latest.set(ref(followed))
         if root.request_body is not None and "wsgi.input" in environ:
             environ["wsgi.input"] = InputTee(environ["wsgi.input"], root)
 
 
-def following(request: Request, options: RequestOptions | None = None) -> Followed | None:
+def following(request: Request | None, options: RequestOptions | None = None) -> Followed | None:
     """Return what follows a request; None where it is excluded or over, or was handed on by another app.
 
     Args:
         request: Flask's.
         options: follow it from now on with these, if nobody has told of its beginning.
     """
+    if request is None:
+        return None
     if options is not None and _KEY not in request.environ:
         start(request, options)
     followed: Followed | None = request.environ.get(_KEY)
     return followed if followed is not None and followed.request is request else None
+
+
+def last_followed() -> Followed | None:
+    """Return what follows the request that this code was in last."""
+    return _latest.get()()
 
 
 def _current_root() -> RequestRoot:
@@ -123,6 +136,13 @@ class Followed:
             if not self._streams:
                 self.end()
         elif error is not None and (self._failed or self._ends_with(error)):
+            self.root.fail(error)
+            self.end()
+
+    def break_off(self, error: BaseException) -> None:
+        """Record what a teardown function raised, unless they are done: the server answers 500 then."""
+        if not self._torn_down:
+            self._status = 500
             self.root.fail(error)
             self.end()
 
