@@ -141,24 +141,6 @@ def test_delivery_02_a_child_of_celerys_pool_that_is_replaced(sink: Sink, tmp_pa
     assert finish(code, sink, "memory", tmp_path, 4) == {"parent": 1, "task": 3}
 
 
-@celerys
-def test_delivery_02_a_fork_while_another_thread_is_in_celerys_signal(sink: Sink, tmp_path: Path) -> None:
-    """Its lock stays held in the child for good."""
-    code = """
-        import os, signal
-        from celery.signals import worker_process_shutdown
-        rootspan.track_ai('parent')
-        child = os.fork()
-        if child == 0:
-            worker_process_shutdown.lock.acquire()
-            signal.alarm(20)
-            rootspan.track_ai('child')
-            os._exit(0 if rootspan.flush() else 1)
-        assert os.waitpid(child, 0)[1] == 0
-    """
-    assert finish(code, sink, "memory", tmp_path, 2) == {"child": 1, "parent": 1}
-
-
 @modes
 def test_delivery_02_prefork(mode: str, sink: Sink, tmp_path: Path) -> None:
     """A master that records, forks workers that record and end gracefully, and replaces them."""
