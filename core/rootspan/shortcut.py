@@ -148,7 +148,7 @@ class _Writer:
         person, told = self._people.get((convo, user)) or self._person(convo, user)
         parts = [
             span_ids(trace[:32], span[-16:], parent[-16:] if parent else None), head.called,
-            TIMES(b"\x39", start, b"\x41", end), head.shared, person,
+            TIMES(b"\x39", start, b"\x41", end), person, head.shared,
         ]  # fmt: skip
         is_text = head.is_text and type(asked) in _TEXT and type(answered) in _TEXT
         if is_text and (not more or RARE.isdisjoint(more)):

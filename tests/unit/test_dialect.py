@@ -740,6 +740,9 @@ def test_the_attribute_count_limit_spares_what_matters() -> None:
     found = attributes(settings=Settings(attribute_count_limit=10), convo_id="c", properties=properties)
     assert len(found) == 10
     assert {"session.id", "openinference.span.kind"} <= set(found)
+    for kind in (Kind.REQUEST, Kind.TOOL, Kind.EVENT):
+        few = attributes(kind, settings=Settings(attribute_count_limit=4), convo_id="c", user_id="u", model="gpt-4o")
+        assert {"session.id", "user.id"} <= set(few), "whose it is tells more than what it is"
 
 
 def test_long_ids_are_cut_and_stay_distinct() -> None:

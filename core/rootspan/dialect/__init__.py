@@ -202,7 +202,7 @@ def to_span(record: Record, plan: Plan) -> SpanData:
         'chat'
     """
     draft = Draft(record, plan)
-    for field, write in (*labels.PARTS, *_IDENTITY, *parts_of(draft.more)):
+    for field, write in (*_IDENTITY, *labels.PARTS, *parts_of(draft.more)):  # the first survive a host's limits
         try:
             write(draft)
         except Exception:
