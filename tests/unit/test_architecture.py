@@ -133,6 +133,8 @@ def test_importing_rootspan_is_light() -> None:
     assert "rootspan" in loaded
     heavy = {"django", "flask", "starlette", "fastapi", "langchain_core", "pydantic", "requests", "google.protobuf"}
     assert not loaded & {*heavy, "urllib3", "genai_prices", "numpy"}
+    later = ("dialect", "encode", "redaction", "spool", "transport")
+    assert not {name for name in loaded if name.startswith(tuple(f"rootspan.{part}" for part in later))}
 
 
 def test_importing_rootspan_adds_no_library_that_few_calls_need() -> None:

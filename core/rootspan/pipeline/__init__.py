@@ -14,12 +14,12 @@ from rootspan.ledger import Ledger
 from rootspan.log import log
 from rootspan.pipeline.batch import Batch
 from rootspan.pipeline.queue import Queue
-from rootspan.transport.sink import Sink
 
 if TYPE_CHECKING:
     from rootspan.pipeline.shaping import Shaping
     from rootspan.pipeline.store import Store
     from rootspan.settings import Settings
+    from rootspan.transport.sink import Sink
 
 __all__ = ["EXIT_SECONDS", "Pipeline"]
 
