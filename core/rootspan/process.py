@@ -93,7 +93,7 @@ def _outlive_multiprocessing(_: object = None) -> None:
             _finalized = os.getpid()
 
 
-def _outlive_pool(worker: Any) -> None:  # pragma: no cover
+def _outlive_pool(worker: Any) -> None:  # pragma: no cover  (likewise)
     """Deliver as well where billiard's pool ends a child: it runs no finalizers, only what it was given for that."""
     kind: Any = getattr(sys.modules.get("billiard.pool"), "Worker", ())
     if not isinstance(worker, kind):

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypedDict
 from rootspan import default_tracker, semconv
 from rootspan.adapter.sender import Trust, client_address, trust
 from rootspan.errors import fail, meant
+from rootspan.settings.options import HEADER_NAME
 from rootspan.tracker import Tracker
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 _HEADER_LENGTH: Final = 1_000  # characters kept of a captured header value
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BODY: Final = 262_144  # bytes kept of a body unless the option says how many
 Hook = Callable[[Any], Any]
 
@@ -218,7 +218,7 @@ def _wrong(name: str, wanted: str, fix: str) -> NoReturn:
 
 def _header_names(name: str, *headers: Any, fix: str) -> None:
     for header in headers:
-        if not (isinstance(header, str) and _HEADER_NAME.fullmatch(header)):
+        if not (isinstance(header, str) and HEADER_NAME.fullmatch(header)):
             fail(f"{name}= says {header!r}, which is no header name.", fix)
 
 

@@ -19,7 +19,7 @@ _FLAGS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 
 
@@ -140,7 +140,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _headers(value: Any) -> Headers:
     for name, text in _mapping(value).items():
-        if not _TOKEN.fullmatch(name):  # which may be a whole line, with a key in it
+        if not HEADER_NAME.fullmatch(name):  # which may be a whole line, with a key in it
             fail("A header's name holds what no name may hold.", 'give name and value apart: {"x-team": "shop"}')
         if not (isinstance(text, str) and text == text.strip() and text.isascii() and text.isprintable()):
             fail(
