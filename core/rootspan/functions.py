@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterator
 from contextvars import ContextVar
 from types import CodeType, CoroutineType, MethodType
-from typing import Any, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from rootspan.description import noted
 from rootspan.freeze import thaw
@@ -313,14 +313,22 @@ class _GeneratorFunction:
     """
 
     # In slots, because `functools.wraps` copies the `__dict__` of one that is wrapped once more.
-    __slots__ = ("__code__", "__dict__", "__weakref__", "_call")
+    __slots__ = ("__code__", "__dict__", "__weakref__", "_annotations", "_call")
     __defaults__ = __kwdefaults__ = None
-    __qualname__: str
-    __wrapped__: object
 
     def __init__(self, call: Callable[..., Any], code: CodeType) -> None:
         self._call = call
+        self._annotations: Any = None
         self.__code__ = code
+
+    @property
+    def __annotations__(self) -> Any:
+        """The function's own; from Python 3.14 on `functools.wraps` copies only what computes them."""
+        return self.__wrapped__.__annotations__ if self._annotations is None else self._annotations
+
+    @__annotations__.setter  # pyright has it that this is a plain attribute of any object
+    def __annotations__(self, annotations: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._annotations = annotations
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
@@ -328,8 +336,13 @@ class _GeneratorFunction:
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # what `functools.wraps` gives it
+
     def __reduce__(self) -> str:
-        return self.__qualname__
+        name: str = self.__qualname__
+        return name
 
     def __repr__(self) -> str:
         return repr(self.__wrapped__)

@@ -430,6 +430,9 @@ def test_a_generator_function_is_a_function_in_all_else(tracker: Tracker) -> Non
         assert (function.__module__, function.__doc__) == (__name__, inspect.unwrap(function).__doc__)
     assert typing.get_type_hints(words)["return"] == Iterator[str]
     assert words.__name__ == "words"
+    of_host: Any = tracked.tool(lambda: (yield))
+    of_host.__annotations__ = {"return": int}  # as what registers functions may do
+    assert of_host.__annotations__ == {"return": int}
 
 
 def test_plain_iterators_can_be_followed(tracker: Tracker) -> None:
