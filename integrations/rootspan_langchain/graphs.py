@@ -13,7 +13,8 @@ from typing import Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 
 __all__ = [
-    "HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "payload", "unwrapped",
+    "HAS_EVENTS", "GraphHandler", "goto", "is_command", "is_control_flow", "is_interrupt", "is_task", "payload",
+    "unwrapped",
 ]  # fmt: skip
 
 try:
@@ -48,6 +49,12 @@ def is_command(value: object) -> bool:
     """Return whether a value is a `Command`."""
     kind: Any = type(value)
     return _is_a(kind, "langgraph.types", "Command")
+
+
+def is_task(metadata: Any) -> bool:
+    """Return whether a step is a `@task`, which any code of a graph may call: what is above it is no graph by that."""
+    path = metadata.get("langgraph_path")
+    return type(path) is tuple and path[-1:] == (True,)  # the end of it says whether it was called
 
 
 def unwrapped(output: Any) -> Any:

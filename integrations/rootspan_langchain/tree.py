@@ -13,7 +13,7 @@ from rootspan.adapter import RunTree
 from rootspan.freeze import identifier
 from rootspan.open_span import holding
 from rootspan.record import NOBODY, Identity, Kind
-from rootspan_langchain import invocation
+from rootspan_langchain import graphs, invocation
 from rootspan_langchain.invocation import Whose
 from rootspan_langchain.model_run import ModelRun
 from rootspan_langchain.run import ChainRun
@@ -67,7 +67,7 @@ class ChainTree(RunTree):
         if not self.enabled and (parent is None or parent.owner is not self):
             return None
         is_node = parent is not None and ns is not None and parent.ns != ns
-        if parent is not None and is_node and not parent.is_graph:
+        if parent is not None and is_node and not parent.is_graph and not graphs.is_task(metadata):
             self._call_agent(parent, metadata)
         shown = not labels.hidden
         if self._shows is not None:

@@ -508,6 +508,32 @@ def test_lc_39_an_agent_that_is_given_its_callers_configuration_keeps_its_own_na
     assert named == {("expert", True), ("boss", False)}
 
 
+def test_lc_39_a_node_that_calls_a_task_is_no_agent(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """Only a graph's nodes show that it is one; a task has a namespace of its own, as they do."""
+    functions = pytest.importorskip("langgraph.func", reason="tasks")
+
+    @functions.task
+    def inner(text: str) -> str:
+        return text.upper()
+
+    @functions.task
+    def outer(text: str) -> str:
+        return str(inner(text).result())
+
+    def node(state: State) -> State:
+        return {"text": RunnableLambda(lambda text: outer(text).result(), name="between").invoke(state["text"])}
+
+    graph = StateGraph(State)
+    graph.add_node("node", node)
+    graph.add_edge(START, "node")
+    assert graph.compile(name="shop").invoke({"text": "hi"}, config(handler))["text"] == "HI"
+    found = trees()
+    assert found.path(found.one("inner")) == ["shop", "node", "between", "outer", "inner"]
+    assert {span.attributes["gen_ai.agent.name"] for span in found.spans} == {"shop"}
+    called = [one.name for one in found.spans if one.attributes.get("gen_ai.operation.name") == "invoke_agent"]
+    assert called == ["shop"]
+
+
 @needs_agents
 def test_lc_39_an_agent_as_a_tool_nests_under_it_with_its_own_name(
     handler: RootspanCallbackHandler, trees: Collect
