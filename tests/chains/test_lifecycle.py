@@ -483,6 +483,27 @@ def test_lc_15_runs_below_one_root_are_bounded_as_well(sink: Sink) -> None:
     tracker.shutdown()
 
 
+@pytest.mark.parametrize("first", ["long", "short"])
+def test_lc_15_what_has_ended_in_a_long_invocation_closes_none_that_are_open(sink: Sink, first: str) -> None:
+    tracker = Tracker(endpoint=sink.url, max_open_sessions=100, sample_rate=0.0)
+    handler = RootspanCallbackHandler(tracker=tracker)
+    roots = {name: uuid.uuid4() for name in (first, "short", "long")}
+    for name, root in roots.items():
+        handler.on_chain_start(None, "in", run_id=root, name=name)
+    for number in range(1_000):
+        run = uuid.uuid4()  # nine of ten are steps of the long one, every other one an invocation of its own
+        above = None if number % 10 == 0 else roots["long"]
+        handler.on_chain_start(None, "in", run_id=run, parent_run_id=above, name="step")
+        handler.on_chain_end("out", run_id=run)
+    assert handler.stats()["closed_by_count"] == 0
+    assert handler.stats()["open"] == 2
+    assert handler.stats()["kept"] <= 100
+    for root in roots.values():
+        handler.on_chain_end("out", run_id=root)
+    assert handler.stats() == {"open": 0, "kept": 0, **NOTHING}
+    tracker.shutdown()
+
+
 def test_lc_15_runs_that_never_end_are_closed_by_age(sink: Sink) -> None:
     tracker = Tracker(endpoint=sink.url, session_timeout=0.05)
     handler = RootspanCallbackHandler(tracker=tracker)

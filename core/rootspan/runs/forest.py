@@ -96,6 +96,7 @@ class Forest:
         self.tracker = ref(tracker)
         self.current = current
         self.runs: dict[Hashable, Run] = {}
+        self.ended = 0  # how many have ended since such were forgotten last
         self.invocations: OrderedDict[Invocation, None] = OrderedDict()  # the one quiet for longest comes first
         # Where runs were whose invocation is over, while anybody has their ids: the context of a background task does.
         self.left: WeakKeyDictionary[Any, OpenSpan] = WeakKeyDictionary()
@@ -157,6 +158,11 @@ class Forest:
     def _forget_overdue(self, newest: Invocation, most: int, longest: int) -> list[_Overdue]:
         """Forget what is beyond the bounds, and return it: it is still to be closed."""
         overdue: list[_Overdue] = []
+        if len(self.runs) > most and self.ended > most // 10:  # what a long invocation has done closes no other
+            self.ended = 0
+            for run in list(self.runs.values()):
+                if run.ended:
+                    self._forget(run)
         while (oldest := self._oldest(newest)) is not newest:
             if newest.touched - oldest.touched > longest:
                 reason = "closed_by_age"
@@ -168,9 +174,6 @@ class Forest:
             overdue += [(run, reason, oldest.touched) for run in reversed(list(oldest.members))]
             self._release(oldest)
         if len(self.runs) > most:  # all of one invocation
-            for run in list(newest.members):
-                if run.ended:
-                    self._forget(run)
             for run in list(newest.members)[1:]:
                 if len(self.runs) <= most * 9 // 10:  # with some room, or the next start would walk them all again
                     break
@@ -205,6 +208,7 @@ class Forest:
             if run.ended:
                 return False
             run.ended = True
+            self.ended += 1
             if reason is not None:
                 run.owner.closed[reason] += 1
             invocation.open.pop(run, None)
