@@ -169,7 +169,7 @@ class RunTree:
         A second call changes nothing.
         """
         if self._forest.ends(run):
-            if outcome in _SCATTERED:
+            if outcome in _SCATTERED and (run.scope is not None or run.span is None):  # else nothing was below it
                 for other in reversed(list(run.invocation.open)):
                     if other.is_below(run):
                         cut = "abandoned" if outcome == "failure" else outcome
