@@ -111,19 +111,20 @@ class Budget:
 
     def foreign(self, value: Any, depth: int) -> Any:
         """Return what is no plain container as a JSON-like value."""
-        if isinstance(value, BaseMessage):
+        kind: Any = type(value)  # `isinstance` would ask a lazy object, which loads what it stands for
+        if issubclass(kind, BaseMessage):
             return self.message(value, depth)
-        if isinstance(value, PromptValue):
+        if issubclass(kind, PromptValue):
             return self.items(value.to_messages(), depth)
-        if isinstance(value, dict):  # what the chunks of one add up to is of LangChain's own class
+        if issubclass(kind, dict):  # what the chunks of one add up to is of LangChain's own class
             return self.fields(value, depth)
         if is_command(value):
             parts = {"update": value.update, "goto": goto(value), "resume": value.resume}
             return self.fields({name: part for name, part in parts.items() if part}, depth)
-        if isinstance(value, Document):
+        if issubclass(kind, Document):
             found = {"id": value.id, "content": value.page_content, "metadata": value.metadata}
             return self.fields({name: item for name, item in found.items() if item not in (None, {})}, depth)
-        if isinstance(value, _MACHINERY):
+        if issubclass(kind, _MACHINERY):
             return named(value)
         frozen = freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500))
         size = len(frozen) if isinstance(frozen, (str, bytes)) else 0
@@ -171,7 +172,7 @@ class Budget:
 
     def items(self, items: Any, depth: int) -> list[Any]:
         """Return a list; of one that is too long the newest messages, of anything else the first items."""
-        talk = len(items) > 0 and isinstance(items[-1], BaseMessage)
+        talk = len(items) > 0 and issubclass(type(items[-1]), BaseMessage)
         result: list[Any] = []
         for item in reversed(items) if talk else items:
             if self.nodes < 0 or self.left < 0:

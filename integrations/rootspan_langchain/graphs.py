@@ -71,10 +71,10 @@ def payload(interrupts: Any) -> list[Any]:
 
 def goto(value: Any) -> list[str]:
     """Return where a `Command`, a list of them or a `ParentCommand` goes next, each place once."""
-    if isinstance(value, BaseException):
+    if issubclass(type(value), BaseException):
         value = value.args[0] if value.args else None
     found: list[str] = []
-    for command in value if isinstance(value, (list, tuple)) else [value]:
+    for command in value if issubclass(type(value), (list, tuple)) else [value]:
         if is_command(command):
             targets: Any = command.goto
             several: Sequence[Any] = targets if isinstance(targets, (list, tuple)) else [targets]

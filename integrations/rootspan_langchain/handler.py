@@ -262,7 +262,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     @ending
     def on_tool_end(self, run: ChainRun, output: Any, **event: Any) -> Ending:
         """End a tool call; a `ToolMessage` with the status `error` is a failure, though nothing was raised."""
-        message = output if isinstance(output, ToolMessage) else None
+        message = output if issubclass(type(output), ToolMessage) else None
         content = output if message is None else message.content
         if message is not None and run.span is not None:
             run.span.set(call_id=run.recorder.label(message.tool_call_id))
@@ -276,7 +276,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
     def on_retriever_end(self, run: ChainRun, documents: Any, **event: Any) -> Ending:
         """End a retrieval."""
         # An iterator is the host's to read.
-        run.set_output(list(documents) if isinstance(documents, (list, tuple)) else documents)
+        run.set_output(list(documents) if issubclass(type(documents), (list, tuple)) else documents)
         return None, None
 
     @ending

@@ -186,7 +186,7 @@ class ChainRun(Run):
 
     def ending_with(self, told: Any) -> Ending:
         """Return how the run ends with an exception, or with whatever else was told."""
-        if not isinstance(told, BaseException):
+        if not issubclass(type(told), BaseException):
             return None, None
         if graphs.is_control_flow(told):
             return "interrupted" if graphs.is_interrupt(told) else None, None

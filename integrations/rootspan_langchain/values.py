@@ -30,7 +30,7 @@ _ONLY_MESSAGES: Final = frozenset({
 
 def frozen_value(value: Any, limit: int = STATE) -> Frozen:
     """Return an input, an output or a state as it is now; of a long list of messages the newest are kept."""
-    if value is None or isinstance(value, str):
+    if value is None or issubclass(type(value), str):
         return freeze(value, limit)
     # A list is not asked for the word: its items would have to say whether they are that.
     if (type(value) is list or (type(value) is dict and "messages" not in value)) and room(value, SHORT) >= 0:
@@ -54,7 +54,7 @@ def is_placeholder(inputs: Any) -> bool:
 
 def last_said(value: Any, role: str) -> Any:
     """Return what a state of nothing but messages ends with: that role's text, else the message; None for the rest."""
-    if not isinstance(value, (dict, Mapping)) or not value.keys() <= _ONLY_MESSAGES:
+    if not issubclass(type(value), (dict, Mapping)) or not value.keys() <= _ONLY_MESSAGES:
         return None
     messages: Any = value.get("messages")
     if not isinstance(messages, (list, tuple)) or not messages:
@@ -62,12 +62,12 @@ def last_said(value: Any, role: str) -> Any:
     last = messages[-1]
     who: Any
     text: Any
-    if isinstance(last, BaseMessage):
+    if issubclass(type(last), BaseMessage):
         who, text = last.type, last.content
-    elif isinstance(last, Mapping):
+    elif issubclass(type(last), Mapping):
         who, text = last.get("role"), last.get("content")
     else:
-        who, text = last if isinstance(last, tuple) and len(last) == 2 else (None, None)
+        who, text = last if type(last) is tuple and len(last) == 2 else (None, None)
     text = _text_in(text) if type(text) is list else text
     if type(who) is str and ROLES.get(who, who) == role and type(text) is str and text:
         return text

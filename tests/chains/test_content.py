@@ -336,6 +336,26 @@ def test_lc_57_one_bad_value_costs_itself_only(handler: RootspanCallbackHandler,
     assert root.status_code == 0
 
 
+def test_lc_57_a_lazy_object_is_not_evaluated(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    """Django's users are such, and it may be the database that one asks, which an event loop must not."""
+    functional = pytest.importorskip("django.utils.functional", reason="Django's own lazy objects need Django")
+    asked: list[int] = []
+    user = functional.SimpleLazyObject(lambda: asked.append(1))
+
+    for given in (user, [user], {"user": user, "q": "hi"}, {"messages": [user]}):
+        RunnableLambda(lambda _: {"user": user}, name="chain").invoke(given, config(handler))
+    call, retrieval = uuid4(), uuid4()
+    handler.on_tool_start({"name": "tool"}, "", inputs={"user": user}, run_id=call)
+    handler.on_tool_end(user, run_id=call)
+    handler.on_retriever_start(None, user, run_id=retrieval)
+    handler.on_retriever_end(user, run_id=retrieval)
+    found = trees()
+    assert asked == []
+    assert handler.stats()["kept"] == 0
+    assert all("SimpleLazyObject" in span.attributes["output.value"] for span in found.find("chain"))
+    assert "SimpleLazyObject" in found.one("tool").attributes["gen_ai.tool.call.result"]
+
+
 class Incomparable:
     """Like an array: a comparison with it has no one truth."""
 
