@@ -23,7 +23,7 @@ import orjson
 from rootspan.description import cut, described, integer, is_numpy, named, not_finite, valid
 from rootspan.record import Chat, Frozen, Kept
 
-__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "room", "thaw", "weight", "written"]
+__all__ = ["LABEL", "LONGEST_ID", "freeze", "identifier", "keep", "pairs_of", "room", "thaw", "weight", "written"]
 
 LABEL: Final = 1_000
 """Characters of a name, a model or another label."""
@@ -302,7 +302,7 @@ class _Walk:
             return "…[cycle]"
         self.path.add(id(value))
         try:
-            pairs = _pairs(value)
+            pairs = pairs_of(value)
             if pairs is not None:
                 return self._object(pairs, depth)
             items = _items(value)
@@ -337,7 +337,7 @@ class _Walk:
         return result
 
 
-def _pairs(value: Any) -> Iterable[tuple[Any, Any]] | None:
+def pairs_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
     """Return the fields of what is a mapping or declares its fields; their own code for it is not run."""
     kind: Any = type(value)
     if issubclass(kind, (dict, types.MappingProxyType)):

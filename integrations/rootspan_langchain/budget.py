@@ -25,7 +25,7 @@ from langchain_core.stores import BaseStore
 
 from rootspan.description import cut, named, not_finite
 from rootspan.dialect.lengths import DATA, SHORT, digest
-from rootspan.freeze import freeze, room, thaw, written
+from rootspan.freeze import freeze, pairs_of, room, thaw, written
 from rootspan.record import Frozen
 from rootspan_langchain.graphs import goto, is_command
 
@@ -126,6 +126,9 @@ class Budget:
             return self.fields({name: item for name, item in found.items() if item not in (None, {})}, depth)
         if issubclass(kind, _MACHINERY):
             return named(value)
+        declares = hasattr(kind, "model_fields") or hasattr(kind, "__dataclass_fields__")  # as a graph's state may
+        if declares and (pairs := pairs_of(value)):
+            return self.fields(dict(pairs), depth)
         frozen = freeze(value, max(self.left, 0), min(max(self.nodes, 1), 500))
         size = len(frozen) if isinstance(frozen, (str, bytes)) else 0
         self.nodes -= 4 + size // 60  # such a walk takes longer than a look at what is plain

@@ -11,7 +11,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import version
 from typing import Any
@@ -28,7 +28,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMRe
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rootspan import MissingExtraError, Tracker
 from rootspan_langchain import RootspanCallbackHandler
@@ -721,6 +721,34 @@ def test_a_very_long_conversation_keeps_its_newest_messages(handler: RootspanCal
     given = json.loads(trees().root.attributes["input.value"])["messages"]
     assert given[-1]["content"] == "message 2999"
     assert given[0]["content"] == f"…[cut: {3_001 - len(given)} more]"
+
+
+@dataclass
+class Talk:
+    messages: list[Any]
+    secret: str = field(default="hidden", repr=False)
+
+
+class TalkModel(BaseModel):
+    messages: list[Any]
+    secret: str = Field(default="hidden", repr=False)
+
+
+@pytest.mark.parametrize("state", [Talk, TalkModel])
+def test_a_state_of_a_class_of_its_own_shows_messages_as_a_dict_does(
+    handler: RootspanCallbackHandler, trees: Collect, state: Any
+) -> None:
+    picture = {"type": "image", "base64": base64.b64encode(bytes(90_000)).decode(), "mime_type": "image/png"}
+    many: list[Any] = [HumanMessage([picture]), *(HumanMessage(f"message {number}") for number in range(300))]
+    RunnableLambda(lambda given: given).invoke(state(messages=many), config(handler))
+    RunnableLambda(lambda given: given).invoke({"messages": many, "other": 1}, config(handler))
+    own, plain = (json.loads(root.attributes["output.value"]) for root in trees().roots)
+    assert own.keys() == {"messages"}
+    assert own["messages"][-100:] == plain["messages"][-100:]
+    RunnableLambda(lambda given: given).invoke(state(messages=many[:2]), config(handler))
+    shown = json.loads(trees().roots[-1].attributes["input.value"])["messages"]
+    assert shown[0]["content"][0]["base64"].startswith("[90000 bytes, sha256 ")
+    assert shown[1] == {"role": "user", "content": "message 0"}
 
 
 def test_long_dicts_and_lists_say_what_was_cut(handler: RootspanCallbackHandler, trees: Collect) -> None:
