@@ -59,7 +59,7 @@ class ModelRun(ChainRun):
         if self.pieces is None:
             self.first, self.source, self.pieces = time_ns(), source, []
         room = self.recorder.limit if self.owner.content else 0
-        if type(text) is str and self.source == source and self.said < room:
+        if isinstance(text, str) and self.source == source and self.said < room:
             self.pieces.append(text)
             self.said += len(text)
         if usage:

@@ -20,7 +20,7 @@ import pytest
 from langchain_core.callbacks import CallbackManager
 from langchain_core.messages import ToolMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import ChatGenerationChunk, Generation, LLMResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
@@ -199,11 +199,21 @@ def test_lc_07_a_stream_broken_off_keeps_what_was_said(handler: RootspanCallback
     assert all(span.status_code == 0 for span in found.spans)
 
 
+class ChatInBlocks(ChatStreaming):
+    """Answers in blocks, as Anthropic's models and OpenAI's newer interface do."""
+
+    def _chunks(self, messages: Any) -> Any:
+        for chunk in super()._chunks(messages):
+            chunk.message.content = [{"type": "text", "text": chunk.message.content, "index": 0}]
+            yield ChatGenerationChunk(message=chunk.message)
+
+
+@pytest.mark.parametrize("model", [ChatStreaming, ChatInBlocks])
 @pytest.mark.parametrize("parsed", [False, True])
 def test_lc_07_a_stream_left_at_its_first_chunk_keeps_that(
-    parsed: bool, handler: RootspanCallbackHandler, trees: Collect
+    parsed: bool, model: Any, handler: RootspanCallbackHandler, trees: Collect
 ) -> None:
-    chain: Any = RunnableLambda(lambda text: text) | ChatStreaming(script=["one two three four"])
+    chain: Any = RunnableLambda(lambda text: text) | model(script=["one two three four"])
     for _ in (chain | StrOutputParser() if parsed else chain).stream("hi", config(handler)):
         break
     gc.collect()
