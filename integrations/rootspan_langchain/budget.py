@@ -41,6 +41,7 @@ _SLACK: Final = 65_536  # for the structure around what the budget left: nothing
 _DEPTH: Final = 30
 _HASHED: Final = 4_000_000  # characters of encoded bytes from which on a digest would hold up the event loop
 _CALLS: Final = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function_call"})
+_BESIDE: Final = ("reasoning_content", "refusal")  # what some models say apart from the content
 # What is part of the framework and no value: it may hold clients, keys and the whole run.
 _MACHINERY: Final = (BaseCallbackHandler, BaseCallbackManager, Runnable, BaseStore)
 _MESSAGES: Final = frozenset({AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage})
@@ -200,12 +201,15 @@ class Budget:
         said = told["content"]
         content = self.text(said) if type(said) is str else self.plain(said, depth)
         fields: dict[str, Any] = {"role": ROLES.get(role, role), "content": content}
-        if (calls := told.get("tool_calls")) and not _has_calls(content):
-            if type(calls) is list and (kept := room(calls, SHORT)) >= 0:
-                self.left -= SHORT - kept
-            else:
-                calls = self.items(calls, depth)
-            fields["tool_calls"] = calls
+        if "tool_calls" in told:
+            # Those that the model got wrong come apart: their arguments are no JSON.
+            calls: list[Any] = [*(told["tool_calls"] or ()), *(told.get("invalid_tool_calls") or ())]
+            if calls and not _has_calls(content):
+                if (kept := room(calls, SHORT)) >= 0:
+                    self.left -= SHORT - kept
+                else:
+                    calls = self.items(calls, depth)
+                fields["tool_calls"] = calls
         if name := told.get("name"):
             fields["name"] = name
         if answered := told.get("tool_call_id"):
@@ -213,8 +217,10 @@ class Budget:
             if told.get("status") == "error":
                 fields["status"] = "error"
         more = told.get("additional_kwargs")
-        if more and type(thought := more.get("reasoning_content")) is str and thought:
-            fields["reasoning_content"] = self.text(thought)
+        if more:
+            for name in _BESIDE:
+                if type(text := more.get(name)) is str and text:
+                    fields[name] = self.text(text)
         return fields
 
 

@@ -702,6 +702,28 @@ def test_calls_beside_a_content_in_parts_are_shown(handler: RootspanCallbackHand
     assert [part["type"] for part in shown["parts"]] == ["text", "tool_call"]
 
 
+def test_a_call_that_could_not_be_parsed_and_a_refusal_are_shown(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    bad: Any = {"name": "search", "args": '{"q": ', "id": "c2", "error": "no JSON", "type": "invalid_tool_call"}
+    call: Any = {"name": "search", "args": {"q": "x"}, "id": "c1", "type": "tool_call"}
+    answers = [
+        AIMessage("", tool_calls=[call], invalid_tool_calls=[bad]),
+        AIMessage("", invalid_tool_calls=[bad]),
+        AIMessage("", additional_kwargs={"refusal": "I cannot do that."}),
+        AIMessage("fine", additional_kwargs={"refusal": None}),
+    ]
+    model = ChatScripted(script=answers)
+    for _ in answers:
+        model.invoke("hi", config(handler))
+    shown = [messages(root, "output")[0]["parts"] for root in trees().roots]
+    broken = {"type": "tool_call", "id": "c2", "name": "search", "arguments": '{"q": '}
+    assert shown[0] == [{"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": "x"}}, broken]
+    assert shown[1:] == [
+        [broken], [{"type": "text", "content": "I cannot do that."}], [{"type": "text", "content": "fine"}]
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["tool_use", "tool_call_chunk"])
 def test_the_arguments_of_a_streamed_call_are_shown_once(
     handler: RootspanCallbackHandler, trees: Collect, kind: str
