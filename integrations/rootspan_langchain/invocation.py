@@ -27,13 +27,16 @@ _CONVOS: Final = (
 )  # fmt: skip
 _AGENTS: Final = ("langgraph", "langchain_create_agent")
 _IDENTITY: Final = frozenset((*_USERS, *_CONVOS))
-_FRAMEWORK: Final = ("ls_", "lc_", "langgraph_", "langfuse_", "checkpoint_", "__pregel", "LANG", "REVISION")
+_FRAMEWORK: Final = (
+    "ls_", "lc_", "langgraph_", "langfuse_", "checkpoint_", "__pregel",
+    "LANGCHAIN_", "LANGGRAPH_", "LANGSMITH_", "REVISION",
+)  # fmt: skip
 _OWN: Final = frozenset({*_IDENTITY, "thread_id", "revision_id", "run_id", "assistant_id", "graph_id"})
 _INTERNAL_TAGS: Final = ("seq:step:", "map:key:", "graph:step:", "retry:attempt:", "langsmith:", "condition:")
 _HIDDEN: Final = "langsmith:hidden"
 _ATTEMPT: Final = "retry:attempt:"
 _DRIVERS: Final = ("ahandle_event", "_ahandle_event_for_handler")
-_SCALARS: Final = (str, int, float, bool)
+_SCALARS: Final = (str, int, float)  # or what derives from one, as bool and many enums do
 
 
 class RunInfo(NamedTuple):
@@ -110,7 +113,10 @@ def properties(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in metadata.items()
-        if type(value) in _SCALARS and type(name) is str and name not in _OWN and not name.startswith(_FRAMEWORK)
+        if issubclass(type(value), _SCALARS)
+        and type(name) is str
+        and name not in _OWN
+        and not name.startswith(_FRAMEWORK)
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import enum
 import gc
 import logging
 import os
@@ -546,12 +547,17 @@ def test_lc_63_no_environment_and_no_objects_in_spans(
         def __repr__(self) -> str:
             return "Client(key=hush)"
 
+    class Region(str, enum.Enum):
+        EUROPE = "eu"
+
     metadata = {"plan": "pro", "client": Client(), "LANGSMITH_PROJECT": "secret-project", "n": 3}
-    RunnableLambda(str).invoke("x", config(handler, metadata=metadata))
+    own = {"region": Region.EUROPE, "LANGUAGE": "de", "trial": True}
+    RunnableLambda(str).invoke("x", config(handler, metadata={**metadata, **own}))
     attributes = trees().root.attributes
     assert "hush" not in str(attributes)
     assert "secret-project" not in str(attributes)
     assert (attributes["plan"], attributes["n"]) == ("pro", 3)
+    assert [attributes[name] for name in own] == ["eu", "de", True]
 
 
 def test_lc_64_async_and_sync_mixed_is_one_tree(handler: RootspanCallbackHandler, trees: Collect) -> None:
