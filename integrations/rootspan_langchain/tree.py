@@ -59,13 +59,14 @@ class ChainTree(RunTree):
         """Open a run, unless it is known, with what every start event tells."""
         if self.is_known(run_id):
             return None
-        metadata = metadata or _NOTHING
-        labels = invocation.labels(tuple(map(str, tags or ())))
-        name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
-        above, ns = self.parent(parent_run_id), metadata.get("langgraph_checkpoint_ns")
+        above = self.parent(parent_run_id)
         parent = above if isinstance(above, ChainRun) else None
         if not self.enabled and (parent is None or parent.owner is not self):
             return None
+        metadata = metadata or _NOTHING
+        labels = invocation.labels(tuple(map(str, tags or ())))
+        name = name or (serialized or {}).get("name") or ((serialized or {}).get("id") or [kind])[-1]
+        ns = metadata.get("langgraph_checkpoint_ns")
         is_node = parent is not None and ns is not None and parent.ns != ns
         if parent is not None and is_node and not parent.is_graph and not graphs.is_task(metadata):
             self._call_agent(parent, metadata)
