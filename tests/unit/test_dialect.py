@@ -528,12 +528,75 @@ def one(role: str, *parts: Any, **extra: Any) -> list[dict[str, Any]]:
         ([{"role": "user", "content": [{"type": "mine", "x": 1}]}], one("user", {"type": "mine", "x": 1})),
         ([{"role": "user", "content": [{"x": 1}, 5]}], one("user", text('{"x":1}'), text("5"))),
         ([{"role": "user", "content": {"text": "hi"}}], one("user", text("hi"))),
+        (
+            [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://x/a"}}]}],
+            one("user", {"type": "uri", "modality": "image", "uri": "https://x/a"}),
+        ),
+        (
+            [{"role": "user", "content": [{"text": "hi"}, {"toolResult": {"toolUseId": "c1", "content": "found"}}]}],
+            one("user", text("hi"), ANSWER),
+        ),
+        (
+            [{"role": "user", "content": [{"image": {"format": "png", "source": {"bytes": b"\x89PNG\r\n\x1a\n"}}}]}],
+            one("user", {"type": "blob", "modality": "image", "content": BLOB}),
+        ),
+        (
+            [{"role": "user", "content": [{"type": "input_audio", "input_audio": PNG}]}],
+            one("user", {"type": "blob", "modality": "audio", "content": BLOB}),
+        ),
+        (
+            [{"role": "user", "content": [{"type": "image", "image": "https://x/a.png"}]}],
+            one("user", {"type": "uri", "modality": "image", "uri": "https://x/a.png"}),
+        ),
+        (
+            [{"role": "user", "content": [{"type": "document_url", "document_url": "https://x/a"}]}],
+            one("user", {"type": "uri", "modality": "document", "uri": "https://x/a"}),
+        ),
+        (
+            [{"role": "user", "content": "see", "images": [PNG]}],
+            one("user", text("see"), {"type": "blob", "modality": "image", "content": BLOB}),
+        ),
+        (
+            [{"role": "tool", "content": [{"type": "tool-result", "toolCallId": "c1", "output": "found"}]}],
+            one("tool", ANSWER),
+        ),
+        ([{"type": "custom_tool_call_output", "call_id": "c1", "output": "found"}], one("tool", ANSWER)),
+        ([{"role": None, "parts": [{"text": "hi"}]}], one("user", text("hi"))),
+        ({"model": "m", "input": "hi"}, one("user", text("hi"))),
+        ({"input": "hi"}, one("user", text('{"input":"hi"}'))),
+        ({"message": {"text": "hi"}}, one("user", text('{"message":{"text":"hi"}}'))),
+        (
+            [
+                {
+                    "kind": "request",
+                    "parts": [
+                        {"part_kind": "system-prompt", "content": "Be brief."},
+                        {"part_kind": "user-prompt", "content": ["hi", {"kind": "image-url", "url": "https://x/a"}]},
+                    ],
+                },
+                {
+                    "kind": "response",
+                    "parts": [
+                        {"part_kind": "tool-call", "tool_name": "search", "args": {"q": "x"}, "tool_call_id": "c1"}
+                    ],
+                    "finish_reason": "tool_call",
+                },
+                {"kind": "request", "parts": [{"part_kind": "tool-return", "content": "found", "tool_call_id": "c1"}]},
+            ],
+            [
+                *one("system", text("Be brief.")),
+                *one("user", text("hi"), {"type": "uri", "modality": "image", "uri": "https://x/a"}),
+                *one("assistant", CALL, finish_reason="tool_call"),
+                *one("tool", ANSWER),
+            ],
+        ),
     ],
 )
 def test_input_messages_of_every_library(value: Any, expected: list[dict[str, Any]]) -> None:
     assert messages(input=value) == expected
 
 
+REASONED = {"type": "reasoning", "content": "hm"}
 TOOL_USE = {"type": "tool_use", "id": "c1", "name": "search", "input": {"q": "x"}}
 FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q": "x"}'}}
 
@@ -578,6 +641,65 @@ FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "argu
         ({"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}, [text("a")]),
         ({"object": "response", "output": [{"type": "message", "role": "assistant", "content": "a"}]}, [text("a")]),
         ({"choices": [5]}, [text('{"choices":[5]}')]),
+        ({"choices": [{"text": "a", "index": 0}]}, [text("a")]),
+        ({"message": {"role": "assistant", "content": "a", "thinking": "hm"}}, [REASONED, text("a")]),
+        (
+            {"message": {"role": "assistant", "tool_plan": "hm", "content": [{"type": "text", "text": "a"}]}},
+            [REASONED, text("a")],
+        ),
+        (
+            {
+                "output": {
+                    "message": {
+                        "role": "assistant",
+                        "content": [
+                            {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}},
+                            {"text": "a"},
+                            {"toolUse": {"toolUseId": "c1", "name": "search", "input": {"q": "x"}}},
+                        ],
+                    }
+                }
+            },
+            [REASONED, text("a"), CALL],
+        ),
+        (
+            # What Google's own classes hold.
+            {
+                "candidates": [
+                    {
+                        "content": {
+                            "role": None,
+                            "parts": [
+                                {"function_call": None, "inline_data": None, "thought": None, "text": "a"},
+                                {
+                                    "function_call": {"name": "search", "args": {"q": "x"}, "id": "c1"},
+                                    "inline_data": None,
+                                    "text": None,
+                                },
+                            ],
+                        }
+                    }
+                ]
+            },
+            [text("a"), CALL],
+        ),
+        (
+            {"role": "assistant", "content": None, "audio": {"id": "a1", "data": PNG, "transcript": "a"}},
+            [text("a"), {"type": "blob", "modality": "audio", "content": BLOB}],
+        ),
+        (
+            {"role": "assistant", "audio": {"id": "a1"}},
+            [{"type": "file", "modality": "audio", "file_id": "a1"}],
+        ),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [{"id": "c1", "type": "custom", "custom": {"name": "search", "input": '{"q": "x"}'}}],
+            },
+            [CALL],
+        ),
+        ([{"type": "tool-call", "toolCallId": "c1", "toolName": "search", "input": {"q": "x"}}], [CALL]),
+        ({"kind": "response", "parts": [{"part_kind": "thinking", "content": "hm"}]}, [REASONED]),
     ],
 )
 def test_output_messages_of_every_library(value: Any, parts: list[Any]) -> None:
@@ -595,6 +717,31 @@ def test_each_choice_keeps_its_own_finish_reason() -> None:
     ]
     found = messages(side="output", output={"choices": choices})
     assert [message["finish_reason"] for message in found] == ["length", "stop", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            {"output": {"message": {"role": "assistant", "content": [{"text": "a"}]}}, "stopReason": "length"},
+            "length",
+        ),
+        ({"message": {"role": "assistant", "content": "a"}, "done_reason": "length"}, "length"),
+        (
+            {
+                "object": "response",
+                "output": [{"type": "message", "role": "assistant", "content": "a"}],
+                "incomplete_details": {"reason": "max_output_tokens"},
+            },
+            "max_output_tokens",
+        ),
+    ],
+    ids=["Bedrock", "Ollama", "OpenAI's Responses"],
+)
+def test_the_reason_why_an_answer_ended_stands_beside_it(answer: Any, reason: str) -> None:
+    """dialect 1"""
+    (message,) = messages(side="output", output=answer)
+    assert (message["parts"], message["finish_reason"]) == ([text("a")], reason)
 
 
 def test_items_of_the_responses_api_become_messages_in_order() -> None:
@@ -635,9 +782,11 @@ def test_system_instructions_given_apart_stay_apart() -> None:
     "request_body",
     [
         {"instructions": "Be brief.", "input": [{"role": "user", "content": "Hi"}]},
+        {"instructions": "Be brief.", "input": "Hi", "model": "gpt-4.1"},
         {"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [{"parts": [{"text": "Hi"}]}]},
+        {"system": [{"text": "Be brief."}], "messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
     ],
-    ids=["OpenAI's Responses", "Gemini"],
+    ids=["OpenAI's Responses", "its text", "Gemini", "Bedrock"],
 )
 def test_requests_that_call_messages_something_else(request_body: Any) -> None:
     found = attributes(input=request_body)
@@ -657,6 +806,12 @@ def test_encoded_bytes_travel_nowhere() -> None:
     for name in ("input.value", "gen_ai.input.messages"):
         assert "AAAA" not in found[name]
         assert found[name].count("[3000 bytes, sha256 ") == 2
+    assert "A" * 256 not in str(attributes(input=[{"role": "user", "content": "look", "images": [data]}]))
+    drawn = {"type": "image_generation_call", "result": data, "index": 0}
+    assert "A" * 256 not in str(attributes(input=[drawn], output={"object": "response", "output": [drawn]}))
+    assert "A" * 256 not in str(attributes(properties=drawn))
+    spoken = "and so she went on without a pause " * 10
+    assert spoken in attributes(input={"data": spoken})["input.value"]
     assert "base64 is" in attributes(input={"data": "base64 is a word; it has no ;base64, here"})["input.value"]
 
 

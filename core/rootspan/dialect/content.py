@@ -84,6 +84,8 @@ def _write_input_messages(draft: Draft, value: Any) -> None:
     if is_object(value) and "role" not in value:
         separate = first(value, "system", "system_instruction", "systemInstruction", "instructions")
         if separate and unwrapped(value, "user"):
+            if is_array(separate) and all(is_object(block) and "text" in block for block in separate):
+                separate = {"role": "system", "content": separate}  # Bedrock's blocks have no type
             parts = [part for message in messages(separate, "system") for part in message["parts"]]
             draft.attributes[semconv.GEN_AI_SYSTEM_INSTRUCTIONS] = draft.json(parts)
     draft.attributes[semconv.GEN_AI_INPUT_MESSAGES] = fit_messages(messages(value, "user"), draft.plan.slack)

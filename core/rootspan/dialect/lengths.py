@@ -17,6 +17,7 @@ from rootspan.freeze import freeze
 
 __all__ = [
     "DATA",
+    "DRAWN",
     "SHORT",
     "cut_to",
     "digest",
@@ -29,15 +30,24 @@ __all__ = [
     "is_object",
 ]
 
-DATA: Final = ("data", "file_data", "b64_json", "base64", "bytes")
+DATA: Final = ("data", "file_data", "b64_json", "base64", "bytes", "image", "images", "input_audio")
 """The fields in which providers put encoded images, sounds and files."""
+
+DRAWN: Final = "image_generation_call"
+"""The type of what holds an encoded image as its `result`: OpenAI's."""
 
 SHORT: Final = 256
 """Below that, encoded bytes are not worth a look."""
 
 _NARROW: Final = 40  # a text is not cut to less: the mark would be longer than what is left
-_ELIDED: Final = re.compile(r"\[\d+ bytes(, sha256 [0-9a-f]{16})?\]\Z")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+_ELIDED: Final = re.compile(r"[\[<](\d+ bytes(?:, sha256 [0-9a-f]{16})?)[\]>]\Z")  # also as `freeze` writes bytes
+# On one line, or on long ones: words that blanks part are none.
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/_-]{60,}\r?\n)*[A-Za-z0-9+/_-]*={0,2}\s*")
+
+_MARKS: Final = (
+    b'"base64":"', b'"b64_json":"', b'"bytes":"', b'"image":"', b'"images":["', b'"input_audio":"', b'"data":["',
+    f'"{DRAWN}"'.encode(),
+)  # fmt: skip
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -124,8 +134,8 @@ def _shorten(value: Any, cap: int) -> Any:
 
 def digest(data: str) -> str:
     """Return size and digest in place of encoded bytes, which no attribute should carry."""
-    if _ELIDED.match(data):
-        return data
+    if elided := _ELIDED.match(data):
+        return f"[{elided[1]}]"
     raw = data.encode("utf-8", "replace")
     if _BASE64.fullmatch(data):  # a decoder skips what is not, and would read some bytes in any text
         with suppress(ValueError):
@@ -137,24 +147,26 @@ def holds_bytes(frozen: bytes) -> bool:
     """Return whether JSON text of orjson's may hold encoded bytes; a wrong yes costs a walk only."""
     return (
         b'data":"' in frozen
-        or b'"base64":"' in frozen
-        or b'"b64_json":"' in frozen
-        or b'"bytes":"' in frozen
+        or any(mark in frozen for mark in _MARKS)
         or (b";" in frozen and b";base64," in frozen)  # a single byte is found in no time
     )
 
 
-def elide(value: Any) -> Any:
-    """Return a JSON-like value whose encoded images, sounds and files are replaced by size and digest."""
+def elide(value: Any, key: str = "") -> Any:
+    """Return a JSON-like value whose encoded images, sounds and files are replaced by size and digest.
+
+    Args:
+        value: what stands under the key, or a part of it.
+        key: a field of an object.
+    """
     if isinstance(value, str):
+        if key in DATA and len(value) >= SHORT and _BASE64.fullmatch(value):
+            return digest(value)
         head, mark, data = value.partition(";base64,")
         return f"{head};base64,{digest(data)}" if mark and value.startswith("data:") else value
     if is_array(value):
-        return [elide(item) for item in value]
+        return [elide(item, key) for item in value]
     if not is_object(value):
         return value
-    return {key: digest(item) if _is_encoded(key, item) else elide(item) for key, item in value.items()}
-
-
-def _is_encoded(key: str, item: Any) -> bool:
-    return key in DATA and isinstance(item, str) and len(item) >= SHORT and _BASE64.fullmatch(item) is not None
+    drawn = value.get("type") == DRAWN
+    return {name: elide(item, "data" if drawn and name == "result" else name) for name, item in value.items()}

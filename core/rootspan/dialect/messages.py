@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, cast
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,7 +17,7 @@ from rootspan.dialect.lengths import DATA, digest, dumps, is_array, is_object
 
 __all__ = ["ENDED", "THOUGHTS", "first", "last_words", "messages", "unwrapped"]
 
-ENDED: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason")
+ENDED: Final = ("finish_reason", "stop_reason", "done_reason", "finishReason", "stopReason")
 """The fields in which providers say why an answer ended."""
 
 THOUGHTS: Final = ("reasoning", "thinking", "redacted_thinking", "reasoning_content")
@@ -34,9 +35,15 @@ _ROLES: Final = {
     "tool": "tool",
     "user": "user",
 }
+_AUTHORS: Final = {"system-prompt": "system", "tool-return": "tool", "retry-prompt": "tool"}
+"""Whose parts of a request are of pydantic-ai's; the others are the user's."""
 _SPEAKERS: Final = {name: role for name, role in _ROLES.items() if role != "tool"}
-_SPEAKS: Final = ("content", "parts", "tool_calls", "function_call", "reasoning_content", "refusal")
+_SPEAKS: Final = ("content", "parts", "tool_calls", "function_call", "reasoning_content", "refusal", "audio")
+_THOUGHT: Final = ("reasoning_content", "reasoning", "thinking", "tool_plan")
+"""The fields of a message in which providers put what was thought beside its content."""
 _MODALITIES: Final = ("image", "audio", "video")
+_MEDIA_KEYS: Final = ("image", "document", "audio", "video", "inlineData", "inline_data", "fileData", "file_data")
+_BARE: Final = ("image_url", "document_url", "image", "input_audio")  # of some providers a text: a URL, or the bytes
 
 
 def first(fields: Mapping[str, Any], *keys: str) -> Any:
@@ -56,44 +63,47 @@ def _said(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasoned(block: dict[str, Any]) -> dict[str, Any]:
-    inner = block.get("reasoning_content")  # of Bedrock's
-    thought = first(inner if is_object(inner) else block, "thinking", "reasoning", "text", "content", "summary", "data")
+    inner = first(block, "reasoningContent", "reasoning_content")  # Bedrock's, and LangChain's for it
+    inner = inner.get("reasoningText", inner) if is_object(inner) else block
+    thought = first(inner, "thinking", "reasoning", "text", "content", "summary", "data", "redactedContent")
     if is_array(thought):
         thought = "\n".join(str(step.get("text", "")) if is_object(step) else str(step) for step in thought)
     return {**_text_part(thought or ""), "type": "reasoning"}
 
 
 def _tool_call(block: dict[str, Any]) -> dict[str, Any]:
-    inner = first(block, "function", "functionCall", "function_call")
+    inner = first(block, "function", "functionCall", "function_call", "toolUse", "custom")
     call: dict[str, Any] = inner if is_object(inner) else block
     # Of Claude's streamed calls the pieces are kept beside an input that is empty.
     arguments = first(call, "partial_json") or first(call, "arguments", "args", "input", "parameters")
     if isinstance(arguments, str):
         with contextlib.suppress(ValueError):
             arguments = orjson.loads(arguments)
-    part: dict[str, Any] = {"type": "tool_call", "name": first(call, "name") or "", "arguments": arguments}
-    identifier = first(block, "call_id", "id") or call.get("id")
+    name = first(call, "name", "toolName", "tool_name") or ""
+    part: dict[str, Any] = {"type": "tool_call", "name": name, "arguments": arguments}
+    identifier = first(block, "call_id", "id", "tool_call_id", "toolCallId") or first(call, "id", "toolUseId")
     return part if identifier is None else {"type": "tool_call", "id": identifier, **part}
 
 
 def _tool_answer(block: dict[str, Any]) -> dict[str, Any]:
-    inner = first(block, "functionResponse", "function_response")
+    inner = first(block, "functionResponse", "function_response", "toolResult")
     answer: dict[str, Any] = inner if is_object(inner) else block
-    identifier = first(answer, "tool_call_id", "tool_use_id", "call_id", "id", "name")
+    identifier = first(answer, "tool_call_id", "tool_use_id", "call_id", "toolCallId", "toolUseId", "id", "name")
     response = first(answer, "response", "content", "output", "result")
     part: dict[str, Any] = {"type": "tool_call_response", "response": "" if response is None else response}
     return part if identifier is None else {"type": "tool_call_response", "id": identifier, **part}
 
 
 def _media(block: dict[str, Any]) -> dict[str, Any]:
+    kind = first(block, "type", "kind") or next((key for key in _MEDIA_KEYS if is_object(block.get(key))), "")
     fields = dict(block)
-    for key in ("source", "image_url", "input_audio", "file", "inlineData", "inline_data", "fileData", "file_data"):
-        if is_object(inner := block.get(key)):
+    for key in ("image_url", "document_url", "input_audio", "file", *_MEDIA_KEYS, "source"):
+        if is_object(inner := fields.get(key)):
             fields.update(inner)
-        elif isinstance(inner, str) and key == "image_url":
-            fields["url"] = inner
-    mime = first(fields, "mime_type", "media_type", "mimeType", "mime")
-    part: dict[str, Any] = {"modality": _modality(fields, mime)}
+        elif isinstance(inner, str) and key in _BARE:
+            fields["url" if key.endswith("_url") or "://" in inner else "data"] = inner
+    mime = first(fields, "mime_type", "media_type", "mimeType", "mediaType", "mime")
+    part: dict[str, Any] = {"modality": _modality(fields, f"{kind} {mime or ''}")}
     uri = first(fields, "url", "uri", "fileUri", "file_uri", "file_url")
     data = first(fields, *DATA) if block.get("type") != "blob" else first(fields, "content")
     for text in (uri, data):
@@ -108,12 +118,11 @@ def _media(block: dict[str, Any]) -> dict[str, Any]:
     return {"type": "file", **part, "file_id": first(fields, "file_id", "id", "filename") or ""}
 
 
-def _modality(fields: Mapping[str, Any], mime: Any) -> str:
-    """Return what the bytes are: what the block says, else what its type or MIME type begins with."""
+def _modality(fields: Mapping[str, Any], hint: str) -> str:
+    """Return what the bytes are: what the block says, else what its type and MIME type hint at."""
     named = fields.get("modality")
     if isinstance(named, str):
         return named
-    hint = f"{fields.get('type', '')} {mime or ''}"
     return next((modality for modality in _MODALITIES if modality in hint), "document")
 
 
@@ -123,30 +132,34 @@ class _Kind(NamedTuple):
     shape: Callable[[dict[str, Any]], dict[str, Any]]
     author: str | None  # whose it is where it stands among messages, if that is certain
     types: tuple[str, ...]
-    keys: tuple[str, ...] = ()  # what Gemini's hold, which have no type
+    keys: tuple[str, ...] = ()  # what Gemini's and Bedrock's hold, which have no type
 
 
 _KINDS: Final = (
     _Kind(_said, None, ("text", "input_text", "output_text", "refusal")),
-    _Kind(_reasoned, "assistant", THOUGHTS),
+    _Kind(_reasoned, "assistant", THOUGHTS, ("reasoningContent",)),
     _Kind(
         _tool_call,
         "assistant",
-        ("tool_call", "tool_call_chunk", "tool_use", "server_tool_use", "function_call", "function"),
-        ("functionCall", "function_call"),
+        ("tool_call", "tool_call_chunk", "tool_use", "server_tool_use", "mcp_tool_use", "function_call", "function",
+         "custom_tool_call", "server_tool_call", "invalid_tool_call", "tool-call", "builtin-tool-call"),
+        ("functionCall", "function_call", "toolUse"),
     ),
     _Kind(
         _tool_answer,
         "tool",
-        ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result"),
-        ("functionResponse", "function_response"),
+        ("tool_call_response", "tool_result", "function_call_output", "web_search_tool_result",
+         "web_fetch_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result", "mcp_tool_result",
+         "custom_tool_call_output", "server_tool_result", "tool-result",
+         "builtin-tool-return"),
+        ("functionResponse", "function_response", "toolResult"),
     ),
     _Kind(
         _media,
         None,
-        ("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "document", "file",
-         "input_file", "blob", "uri"),
-        ("inlineData", "inline_data", "fileData", "file_data"),
+        ("image", "image_url", "input_image", "audio", "input_audio", "video", "media", "document", "document_url",
+         "file", "input_file", "blob", "uri", "image-url", "audio-url", "video-url", "document-url", "binary"),
+        _MEDIA_KEYS,
     ),
 )  # fmt: skip
 _TYPES: Final = {name: kind for kind in _KINDS for name in kind.types}
@@ -157,15 +170,28 @@ def _is_typed(item: Any) -> bool:
     return is_object(item) and isinstance(item.get("type"), str)
 
 
+def _turns(item: Any) -> list[Any]:
+    """Return the messages that one of pydantic-ai's holds, in which each part has an author; none for anything else."""
+    kind = item.get("kind") if is_object(item) else None
+    if kind not in ("request", "response"):
+        return []
+    parts = [{"type": part["part_kind"], **part} for part in item["parts"]]
+    if kind == "response":
+        return [{"role": "assistant", "content": parts, "finish_reason": item.get("finish_reason")}]
+    return [{"role": _AUTHORS.get(part["type"], "user"), **part} for part in parts]
+
+
 def _part(block: Any) -> dict[str, Any]:
     """Return one content block of any provider as a GenAI message part."""
     if not is_object(block):
         return _text_part(block)
+    name = first(block, "type", "kind")
+    if kind := _TYPES.get(name) if isinstance(name, str) else None:
+        return kind.shape(block)
     if _is_typed(block):
-        kind = _TYPES.get(block["type"])
-        return kind.shape(block) if kind else block  # the conventions allow parts of other types
+        return block  # the conventions allow parts of other types
     for key, kind in _KEYS.items():
-        if key in block:
+        if is_object(block.get(key)):  # Google's own classes hold every field, most of them None
             return kind.shape(block)
     if isinstance(block.get("text"), str):
         return _reasoned(block) if block.get("thought") is True else _said(block)
@@ -188,7 +214,7 @@ def _as_message(item: Any) -> dict[str, Any] | None:
         return {"type": str(item["id"][-1]), **item["kwargs"]} if item["id"] else None
     if isinstance(item.get("role"), str):
         return item if any(key in item for key in _SPEAKS) else None
-    if item.keys() == {"parts"}:  # Gemini's may tell no role
+    if item.get("role") is None and item.keys() - {"role"} == {"parts"}:  # Gemini's may tell none
         return item
     return item if _is_typed(item) and _named(item["type"]) is not None and "content" in item else None
 
@@ -215,7 +241,7 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     """Return a message of OpenAI, Anthropic, Gemini, LangChain or GenAI as a GenAI message."""
     role = _role(fields, default)
     parts: list[dict[str, Any]] = []
-    if (thought := fields.get("reasoning_content")) is not None:
+    if isinstance(thought := first(fields, *_THOUGHT), str) and thought:
         parts.append(_reasoned({"text": thought}))
     content = first(fields, "parts", "content")
     blocks = content if is_array(content) else [] if content in (None, "") else [content]
@@ -223,6 +249,11 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     if role == "tool" and not any(part["type"] == "tool_call_response" for part in said):
         said = [_tool_answer(fields)]
     parts += said
+    if is_object(audio := fields.get("audio")):  # OpenAI's
+        parts += [_said(audio)] if audio.get("transcript") else []
+        parts.append(_media({"type": "audio", **audio}))
+    if is_array(images := fields.get("images")):  # Ollama's
+        parts += [_media({"type": "image", "image": image}) for image in images]
     calls = fields.get("tool_calls") or fields.get("function_call")
     for call in calls if is_array(calls) else [calls] if is_object(calls) else []:
         parts.append(_tool_call(call) if is_object(call) else _text_part(call))
@@ -231,6 +262,8 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": role, "parts": parts}
     if isinstance(fields.get("name"), str) and role != "tool":
         message["name"] = fields["name"]
+    if reason := first(fields, *ENDED):
+        message["finish_reason"] = reason
     return message
 
 
@@ -244,37 +277,59 @@ def _spoken(item: Any) -> dict[str, Any] | None:
     return {"role": _SPEAKERS[role], "parts": [{"type": "text", "content": content}]}
 
 
+def _shaped(item: Any, role: str) -> dict[str, Any] | None:
+    """Return what is a message of some library as a GenAI message; None for what is none."""
+    if (spoken := _spoken(item)) is not None:
+        return spoken
+    fields = _as_message(item)
+    return None if fields is None else _message(fields, role)
+
+
 def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages of a list, or None when it holds something else."""
-    spoken = list(map(_spoken, items))
-    if all(spoken) and items:
-        return cast("list[dict[str, Any]]", spoken)
-    found = [_as_message(item) for item in items]
-    belongs = _is_typed if any(found) else _is_part  # beside messages are what OpenAI's own tools did
-    if not items or not all(fields or belongs(item) for fields, item in zip(found, items, strict=True)):
-        nested = items[0] if len(items) == 1 else None  # LangChain's batches
-        return _listed(nested, role) if is_array(nested) else None
-    if not any(found) and all(_author(item, role) in (role, "assistant") for item in items):
-        return [{"role": role, "parts": [_part(item) for item in items]}]  # the content of one message
-    messages: list[dict[str, Any]] = []
-    for said, fields, item in zip(spoken, found, items, strict=True):
-        message = said or (_message(fields, role) if fields else {"role": _author(item, role), "parts": [_part(item)]})
-        if reason := first(fields or {}, *ENDED):
-            message["finish_reason"] = reason
-        messages.append(message)
-    return messages
+    shaped = [_shaped(item, role) for item in items]
+    if any(shaped):  # beside messages are what OpenAI's own tools did
+        belong = all(message or _is_typed(item) for message, item in zip(shaped, items, strict=True))
+        return [message or _alone(item, role) for message, item in zip(shaped, items, strict=True)] if belong else None
+    if items and all(map(_is_part, items)):
+        if all(_author(item, role) in (role, "assistant") for item in items):
+            return [{"role": role, "parts": [_part(item) for item in items]}]  # the content of one message
+        return [_alone(item, role) for item in items]
+    if len(items) == 1 and is_array(items[0]):  # LangChain's batches
+        return _listed(items[0], role)
+    several = [_turns(item) for item in items]
+    return _listed(list(chain.from_iterable(several)), role) if several and all(several) else None
+
+
+def _alone(part: dict[str, Any], role: str) -> dict[str, Any]:
+    """Return a part that stands where messages do as one."""
+    return {"role": _author(part, role), "parts": [_part(part)]}
+
+
+def _answer(around: dict[str, Any], message: dict[str, Any], role: str) -> dict[str, Any]:
+    """Return a message with the reason that stands beside it, and a role."""
+    return {"finish_reason": first(around, *ENDED), **message, "role": message.get("role") or role}
 
 
 def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages inside a request or an answer of a provider, or None."""
     for key, inner in (("choices", "message"), ("candidates", "content")):
         if is_array(choices := fields.get(key)):
-            said = [{"role": role, "finish_reason": first(choice, *ENDED), **choice[inner]} for choice in choices]
+            said = [_answer(choice, choice.get(inner) or {"content": choice["text"]}, role) for choice in choices]
             return _listed(said, role)
-    answer = ("output",) if fields.get("object") == "response" else ()
-    for key in ("messages", "contents", "input", *answer):
+    output = fields.get("output")
+    said = first(output if is_object(output) else fields, "message")  # Bedrock's; Ollama's and Cohere's
+    if is_object(said) and (found := _listed([_answer(fields, said, role)], role)):
+        return found
+    if fields.get("object") == "response" and is_array(output) and (found := _listed(output, role)):
+        if is_object(cut := fields.get("incomplete_details")):
+            found[-1]["finish_reason"] = cut.get("reason")
+        return found
+    for key in ("messages", "contents", "input", "prompt"):
         if is_array(items := fields.get(key)):
             return _listed(items, role)
+        if isinstance(items, str) and "model" in fields:
+            return _listed([{"role": role, "content": items}], role)
     return None
 
 
@@ -290,8 +345,7 @@ def messages(value: Any, role: str) -> list[dict[str, Any]]:
         if is_array(value):
             found = _listed(value, role)
         elif is_object(value):
-            alone = _as_message(value) or _is_part(value)
-            found = _listed([value], role) if alone else unwrapped(value, role)
+            found = _listed([value], role) or unwrapped(value, role)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # nearly a message: shown as it is
         found = None
     return found or [{"role": role, "parts": [_text_part(value)]}]
