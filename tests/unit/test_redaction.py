@@ -130,6 +130,11 @@ ORDINARY = [
     "git clone ssh://git@github.com/owner/name and see https://example.com/@user and mail a@b.org -- now",
     "run it with --verbose and --max-tokens 5 --key-style mixed, or -- later",
     "http://[::1]:8080/path?q=a:b",
+    "xoxo-hugs-and-kisses, r8_dataset, pcsk_, nvapi-x, csk-x, AQ.md",
+    "PWD=/home/ann/app and OLDPWD=/tmp, pwd: ~/src",
+    "token: ${{ secrets.GITHUB_TOKEN }} and type User { password: String! }",
+    "Your token balance: 1500, token id: 50256",
+    "password: str | None = None, secret: str = vault.read(), api_key: Final[str] = KEY",
     "Opinions on passing authors' signatures vary: it is a key question, isn't it?",
 ]
 
@@ -146,13 +151,16 @@ DENIED = """
     openai_api_key Authorization Proxy-Authorization HTTPAuthorization auth proxy_auth Cookie cookies set-cookie
     Set-Cookie credential credentials creds private_key privateKey ssh_key access_key accessKeyId session_key
     session_token sessionid SESSIONID JSESSIONID csrf_token xsrf csrfmiddlewaretoken X-CSRFToken pin cvv ssn otp jwt
+    dbpassword PGPASSWORD OPENAIAPIKEY smtp_pass DB_PASS Ocp-Apim-Subscription-Key x-functions-key shared_key
+    verification_code mfaCode seed_phrase bearer totp
     X-Amz-Signature X-Amz-Security-Token sig signing_key encryptionKey account_key pw pass id_token next_token
 """
 KEPT = """
     tokens prompt_tokens max_tokens completion_tokens promptTokens total-tokens tokenizer token_count token_usage
     time_to_first_token max_token cost_per_token eos_token token_type session_id sessionId session author authority
     authenticated passenger compass bypass keyboard monkey key primary_key public_key idempotency_key keys signature
-    function_signature secretary opinion pins pinned design code state nonce user email cookiecutter plan authors
+    token_id hall_pass function_signature secretary opinion pins pinned design code state nonce user email
+    cookiecutter plan authors
 """
 
 
@@ -170,6 +178,15 @@ def test_an_ordinary_key_keeps_its_value(key: str) -> None:
     assert Redactor().value("properties", value) is value
     text = f'"{key}": "x", {key}=x&{key}=y'
     assert Redactor().text("input", text) is text
+
+
+def test_the_tokens_of_a_model_are_no_secrets() -> None:
+    """As OpenAI tells their probabilities."""
+    told = {"token": "Paris", "logprob": -0.1, "top_logprobs": [{"token": "Lyon", "logprob": -3.2}]}
+    assert Redactor().value("output", [told]) == [told]
+    hidden = {"token": SHAPES["openai"], "logprob": -0.1, "password": "x"}
+    expected = {"token": "[redacted:api_key]", "logprob": -0.1, "password": REDACTED}
+    assert Redactor().value("output", hidden) == expected
 
 
 def test_further_denied_keys() -> None:
@@ -221,6 +238,11 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
         ("password: hunter", "password: [redacted]"),
         ("API key: 0x8f3a9c22 ok", "API key: [redacted] ok"),
         ("token: 8f3a9c22.", "token: [redacted]."),
+        (
+            "api_key: str = 'x', const apiKey: string = `x`",
+            "api_key: str = '[redacted]', const apiKey: string = `[redacted]`",
+        ),
+        ("PWD=hunter2 pwd=/x", "PWD=[redacted] pwd=/x"),
         ("Passphrase := 'x'", "Passphrase := '[redacted]'"),
         (":password => 'x', a: 1", ":password => '[redacted]', a: 1"),
         ("if password == 'x':", "if password == '[redacted]':"),

@@ -180,6 +180,8 @@ class Redactor:
                 name = f"{name}'"
                 while name in out:
                     name += str(len(out))
+            if denied and text == "token" and "logprob" in value:  # a word of a model's, and how likely it was
+                denied = False
             out[name] = REDACTED if denied else self._walk(item, depth + 1, leaf)
         return out
 

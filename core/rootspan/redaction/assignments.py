@@ -27,8 +27,9 @@ _REVERSED_KEYS = (
     ("%", re.compile("[Dd]3%" + _REVERSED_KEY)),
     (">", re.compile(rf">({_IN_WORD}{{1,64}})(?=(?::{_IN_WORD}{{1,64}})?<)")),  # a tag
 )
+_ANNOTATION = r"[ ]?(?:str|string|bytes|Final|Optional|SecretStr)\b[\w\[\], |.]{0,48}"  # `api_key: str = "x"`
 _SEPARATOR = re.compile(
-    rf"({_OPEN})?\]?([ \t]{{0,32}})(=>|:=|={{1,3}}|:|%3[Dd])"
+    rf"({_OPEN})?\]?([ \t]{{0,32}})(:{_ANNOTATION}=|=>|:=|={{1,3}}|:|%3[Dd])"
     rf"(\s{{0,32}}(?=[\\\"'`{{\[])|[ \t]{{0,32}})(?:[bBrRuUfF]{{0,2}}({_OPEN}))?"
 )
 _FLAG = re.compile(r"--([A-Za-z][\w-]{1,64})[ \t]{1,8}(?=[^\s-])")
@@ -46,7 +47,8 @@ _COOKIES = re.compile(rf"""[^\s;="'\\]{{1,{_LOOK}}}=[^\s;"'\\]*(?:;[ ]?[^\s;="'\
 _SCHEME = re.compile(r"(?:basic|bearer|token|apikey|negotiate)(?:[ \t]|%20|\+)+(?=\S)", re.IGNORECASE)
 _SCHEME_LINE = re.compile(r"""(?:digest|hawk|oauth|aws4-hmac-sha256)[ \t][^\r\n'`\\]+""", re.IGNORECASE)
 _NO_VALUE = re.compile(
-    r"(?:none|null|nil|true|false|undefined|\(\)|\[\]|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?)?[,.)\]}]*\Z", re.IGNORECASE
+    r"(?:none|null|nil|true|false|undefined|\(\)|\[\]|\{+[\w.]*\}+|\$\{?[A-Z][A-Z_]*\}?|\$?\{\{)?[,.)\]}]*\Z",
+    re.IGNORECASE,
 )
 _ELSEWHERE = re.compile(r"(?:os|self|cls|settings|config|process\.env)\.|getenv\(", re.IGNORECASE)
 _EXPRESSION = re.compile(r"[A-Za-z_][\w.]*[(\[]")
@@ -137,7 +139,7 @@ def _is_opaque(value: str, words: list[str]) -> bool:
     if words[-1] == "pass" and value.isdigit():  # `pass: 1245, fail: 3`
         return len(value) > 4
     if not _PASSWORDS.isdisjoint(words):
-        return len(value) > 3 and value.lower() not in _NO_PASSWORDS
+        return len(value) > 3 and value.lower().rstrip("!?") not in _NO_PASSWORDS
     return not _PLAIN.fullmatch(value)
 
 
@@ -190,6 +192,8 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
     closing, before, sign, after, opening = separator.groups("")
     if opening:
         return begin, _string_end(text, begin, opening), ""
+    if last == ["pwd"] and text.startswith(("/", "~/"), begin):  # where a shell is
+        return begin, begin, ""
     strict = bool(closing) or (not before and not after and sign in ("=", "%3D", "%3d"))
     end = _bare_end(text, begin, words, strict=strict)
     group = _GROUP.match(text, begin)

@@ -3,6 +3,7 @@
 They are compared word by word:
 
 - one of these words anywhere in the key: those in `_WORDS` (`tokens`, a count, is none of them);
+- one that ends in `password`, `passwd` or `apikey`: `DBPASSWORD`;
 - `token`, unless it is counted: `token_count`, `token_usage`, `max_token`, `time_to_first_token`;
 - these words in a row: those in `_PHRASES`; and as the whole key only: those in `_WHOLE`.
 """
@@ -24,32 +25,41 @@ def word_set(text: str) -> frozenset[str]:
 
 
 _WORDS: Final = word_set(
-    "password passwords passwd passwds pwd pwds passphrase passphrases passcode passcodes secret secrets apikey apikeys"
-    " authorization authorisation cookie cookies credential credentials creds jwt csrf xsrf cvv cvc ssn otp sessionid"
+    "passwords passwds pwd pwds passphrase passphrases passcode passcodes secret secrets apikeys authorization"
+    " authorisation cookie cookies credential credentials creds jwt csrf xsrf cvv cvc ssn otp totp sessionid"
     " jsessionid phpsessid sessiontoken sessionkey authtoken accesstoken refreshtoken idtoken bearertoken csrftoken"
     " xsrftoken csrfmiddlewaretoken accesskey accesskeyid secretkey privatekey privatekeys clientsecret"
 )
 _PHRASES: Final = frozenset(
     f"{first} {last}"
     for firsts, lasts in (
-        ("api private access session encryption signing master account auth ssh", "key keys"),
+        (
+            "api private access session encryption signing master account auth ssh subscription functions shared",
+            "key keys",
+        ),
         ("access refresh auth api bearer", "tokens"),
         ("basic proxy http", "auth"),
         ("amz goog", "signature"),
         ("pass", "word phrase code"),
+        ("db database smtp imap mail email ftp mysql postgres pg redis admin root user", "pass"),
+        ("seed recovery", "phrase"),
         ("pin", "code number"),
-        ("security", "code"),
+        ("security verification mfa", "code"),
         ("auth", "header"),
     )
     for first in firsts.split()
     for last in lasts.split()
 )
-_WHOLE: Final = word_set("auth pass pw pin sig")
+_ENDS: Final = ("password", "passwd", "apikey")
+_WHOLE: Final = word_set("auth bearer pass pw pin sig")
 _COUNTED_AFTER: Final = word_set(
-    "count counts usage limit limits budget cost costs price length rate type index ids latency ms seconds per"
+    "count counts usage limit limits budget cost costs price balance length rate type index id ids latency ms"
+    " seconds per"
 )
 _COUNTED_BEFORE: Final = word_set("max min first last per num eos bos pad")
-_ROOTS: Final = word_set("pass token key auth secr cook cred jwt pwd pw srf cvv cvc ssn otp sess pin sig secur")
+_ROOTS: Final = word_set(
+    "pass token key auth secr cook cred jwt pwd pw srf cvv cvc ssn otp sess pin sig secur verif mfa phras bear"
+)
 """Every denied key has one of these in it, once it is in small letters."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -79,6 +89,8 @@ def _is_denied(key: str, extra: frozenset[str]) -> bool:
     parts = words(key)
     phrase = " ".join(parts)
     if phrase in _WHOLE or not _WORDS.isdisjoint(parts) or _is_secret_token(parts):
+        return True
+    if any(part.endswith(_ENDS) for part in parts):
         return True
     if any(f"{first} {last}" in _PHRASES for first, last in pairwise(parts)):
         return True

@@ -43,6 +43,10 @@ def _sk(match: re.Match[str]) -> str:
     return mark("api_key") if _is_random(match[1]) else match[0]
 
 
+def _xox(match: re.Match[str]) -> str:
+    return mark("slack_token") if _is_mixed(match[1]) or match[1].isdigit() else match[0]
+
+
 def _jwt(match: re.Match[str]) -> str:
     # a header is JSON; `monkeyJumping.somewhereElse` is not
     head = _decoded(match[0][:12])
@@ -103,11 +107,13 @@ _SHAPES: Final[dict[str, list[_Shape]]] = {
     "-": [
         ("-----BEGIN", _private_keys),
         _shape("api_key", "sk-", f"({_RUN}*)", starts=True, judge=_sk),
-        _shape("slack_token", "xox[abeoprs]-", r"[A-Za-z0-9-]{10,}", starts=True),
+        _shape("slack_token", "xox[abeoprs]-", r"([A-Za-z0-9-]{10,})", starts=True, judge=_xox),
         _shape("gitlab_token", "glpat-", rf"{_RUN}{{16,}}(?:\.{_RUN}{{2,}})*"),
         _shape("google_secret", "GOCSPX-", rf"{_RUN}{{20,}}"),
         _shape("api_key", "xai-", r"(?:[a-z]{3,4}-)?[A-Za-z0-9]{24,}", starts=True),
         _shape("api_key", "(?:pplx|tvly)-", r"(?:[a-z]{3,4}-)?[A-Za-z0-9]{24,}", starts=True),
+        _shape("api_key", "nvapi-", rf"{_RUN}{{24,}}", starts=True),
+        _shape("api_key", "csk-", r"[A-Za-z0-9]{24,}", starts=True),
     ],
     "_": [
         _shape("github_token", "gh[pousr]_", r"[A-Za-z0-9_]{20,}(?:[.-][A-Za-z0-9_-]{10,})*"),
@@ -117,14 +123,17 @@ _SHAPES: Final[dict[str, list[_Shape]]] = {
         _shape("huggingface_token", "hf_", r"[A-Za-z0-9]{30,}"),
         *(
             _shape("api_key", head, r"(?:[a-z]{2}_)?[A-Za-z0-9]{24,}[A-Za-z0-9_+/=]*", starts=True)
-            for head in ("gsk_", "whsec_", "lsv2_")
+            for head in ("gsk_", "whsec_", "lsv2_", "r8_")
         ),
+        _shape("api_key", "pcsk_", r"[A-Za-z0-9_]{24,}", starts=True),
+        _shape("api_key", "tgp_v1_", rf"{_RUN}{{24,}}", starts=True),
     ],
     "K": [_shape("aws_key_id", "AKIA", "[A-Z0-9]{16,}")],
     "S": [_shape("aws_key_id", "ASIA", "[A-Z0-9]{16,}")],
     "z": [_shape("google_key", "AIza", rf"{_RUN}{{35,}}")],
     "J": [_shape("jwt", "eyJ", rf"({_RUN}*)((?:\.{_RUN}{{8,}}(?:\.{_RUN}*){{0,3}})?)", judge=_jwt)],
     "G": [_shape("sendgrid_key", r"SG\.", rf"{_RUN}{{16,}}\.{_RUN}{{16,}}", starts=True)],
+    "Q": [_shape("google_key", r"AQ\.", rf"{_RUN}{{35,}}", starts=True)],
     "9": [_shape("google_token", r"ya29\.", rf"{_RUN}{{20,}}(?:\.{_RUN}{{4,}})*")],
     "slack": [_shape("slack_webhook", r"hooks\.slack\.com", r"(?:\\?/[A-Za-z0-9_-]+){2,}")],
 }
