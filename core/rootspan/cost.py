@@ -47,6 +47,7 @@ class _Shape(NamedTuple):
 _SHAPES: Final = (
     _Shape(("promptTokenCount",), "google", "default", "usageMetadata"),
     _Shape(("inputTokens",), "aws", "default"),
+    _Shape(("billed_units",), "cohere", "default"),
     _Shape(("prompt_tokens",), "openai", "chat", absent={"completion_tokens": 0}),
     _Shape(("input_tokens_details",), "openai", "responses", absent={"output_tokens": 0}),
     _Shape(("cache_read_input_tokens", "cache_creation_input_tokens"), "anthropic", "default"),
@@ -76,7 +77,8 @@ def calculate_cost(model_or_response: Any, usage: Any = None, *, provider: str |
 
     Args:
         model_or_response: the model's name (str), or a provider's response object that names its model and usage.
-        usage: counts of tokens, as a dict or an object: OpenAI's, Anthropic's, Gemini's, Bedrock's or LangChain's.
+        usage: counts of tokens, as a dict or an object: OpenAI's, Anthropic's, Gemini's, Bedrock's, Cohere's or
+            LangChain's.
         provider: who served the call, when that is not the model's own maker, such as `azure_openai`.
 
     Returns:
@@ -144,7 +146,11 @@ def _usage(counts: dict[str, Any]) -> Any:
     for shape in _SHAPES:
         if any(name in counts for name in shape.needs):
             data = {shape.root: {**shape.absent, **counts}}
-            return genai_prices.extract_usage(data, provider_id=shape.provider, api_flavor=shape.flavor).usage
+            usage: Any = genai_prices.extract_usage(data, provider_id=shape.provider, api_flavor=shape.flavor).usage
+            written = counts.get("cache_creation_input_tokens")
+            if shape.flavor == "chat" and written:  # as LiteLLM tells of Claude, beside the names of OpenAI
+                usage.cache_write_tokens = written
+            return usage
     values: dict[str, Any] = {}
     for name, field, inside in _COUNTS:
         part = counts if inside is None else _first(counts, inside)

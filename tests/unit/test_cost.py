@@ -81,6 +81,27 @@ OPENAI = {"prompt_tokens": 1000, "completion_tokens": 100}
             },
             "0.00537",
         ),
+        # The same as LiteLLM counts it, with what was cached among them
+        (
+            "claude-3-5-sonnet-20241022",
+            {
+                "prompt_tokens": 1600,
+                "completion_tokens": 100,
+                "prompt_tokens_details": {"cached_tokens": 400},
+                "cache_read_input_tokens": 400,
+                "cache_creation_input_tokens": 200,
+            },
+            "0.00537",
+        ),
+        # Cohere bills 1000 x 0.15 + 100 x 0.6, per million, and counts more
+        (
+            "command-r",
+            {
+                "billed_units": {"input_tokens": 1000, "output_tokens": 100},
+                "tokens": {"input_tokens": 1500, "output_tokens": 110},
+            },
+            "0.00021",
+        ),
     ],
 )
 def test_usage_in_every_form(model: str, usage: Any, price: str) -> None:
