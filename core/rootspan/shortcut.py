@@ -19,8 +19,8 @@ import orjson
 from rootspan import semconv
 from rootspan.dialect import COUNTS, PROPERTIES, RARE, USAGE, link_to, parts_of
 from rootspan.dialect.draft import Draft, Parts, Plan
+from rootspan.dialect.encoded import DRAWN, is_encoded
 from rootspan.dialect.labels import LABELS, PARTS, labels_of
-from rootspan.dialect.lengths import DATA, DRAWN, SHORT
 from rootspan.encode.protobuf import ATTRIBUTE, PLAIN_END, TIMES, ProtobufEncoder, key_value, sized, span_ids
 from rootspan.freeze import LABEL, LONGEST_ID
 from rootspan.record import Kind, Record, Served
@@ -204,7 +204,7 @@ class _Writer:
     def _pair(self, key: str, kind: Any, value: Any) -> bytes:
         """Return a property as an attribute."""
         if kind is str:
-            encoded = ";base64," in value or value == DRAWN or (len(value) >= SHORT and key in DATA)
+            encoded = ";base64," in value or value == DRAWN or is_encoded(key, value)
             if encoded or self._redactor.text("properties", value) is not value:
                 raise _NotPlainError
         elif kind is float:

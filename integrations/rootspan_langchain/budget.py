@@ -24,7 +24,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.stores import BaseStore
 
 from rootspan.description import cut, named, not_finite
-from rootspan.dialect.lengths import DATA, SHORT, digest
+from rootspan.dialect.encoded import SHORT, digest, is_encoded
 from rootspan.freeze import freeze, pairs_of, room, thaw, written
 from rootspan.record import Frozen
 from rootspan_langchain.graphs import goto, is_command
@@ -140,7 +140,7 @@ class Budget:
         """Return a text, cut to its share of what is left."""
         size = len(text)
         if size > SHORT:
-            if key in DATA:
+            if is_encoded(key, text):
                 text = _digest(text)
             elif text.startswith("data:") and ";base64," in text[:200]:
                 head, mark, data = text.partition(";base64,")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 
-from rootspan.dialect.lengths import SHORT
+from rootspan.dialect.encoded import SHORT
 from rootspan.dialect.messages import THOUGHTS
 from rootspan.freeze import freeze, room, written
 from rootspan.record import Frozen

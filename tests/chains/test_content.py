@@ -558,6 +558,12 @@ def test_lc_61_an_image_in_a_state_is_elided_as_well(
     assert given["messages"][0]["content"][0]["data"] == f"[{len(image)} bytes, sha256 {digest}]"
 
 
+def test_lc_61_words_under_a_key_of_encoded_bytes_stay(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    words = "The grass is green, and so is the sea. " * 10
+    RunnableLambda(lambda _: "x").invoke({"data": words, "image": words}, config(handler))
+    assert json.loads(trees().root.attributes["input.value"]) == {"data": words, "image": words}
+
+
 def test_lc_62_content_off_means_off(tracker: Tracker, trees: Collect) -> None:
     handler = RootspanCallbackHandler(tracker=tracker, capture_content=False, user_id="u1")
 

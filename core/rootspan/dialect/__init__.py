@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rootspan import semconv
 from rootspan.dialect import content, labels, properties
 from rootspan.dialect.draft import Draft, Part, Parts, Plan
-from rootspan.dialect.lengths import dumps
+from rootspan.dialect.json_like import dumps
 from rootspan.freeze import LONGEST_ID, identifier
 from rootspan.record import NOBODY, AttributeValue, Kind, Link, Record, SpanData, SpanEvent
 

@@ -13,7 +13,8 @@ import orjson
 
 from rootspan import semconv
 from rootspan.dialect.draft import Draft
-from rootspan.dialect.lengths import fit_messages, is_array, is_object
+from rootspan.dialect.json_like import is_array, is_object
+from rootspan.dialect.lengths import fit_messages
 from rootspan.dialect.messages import first, last_words, messages, unwrapped
 from rootspan.record import AttributeValue, Kind, SpanEvent
 

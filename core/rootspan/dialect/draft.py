@@ -15,7 +15,9 @@ import orjson
 
 from rootspan import semconv
 from rootspan.description import integer
-from rootspan.dialect.lengths import SHORT, cut_to, dumps, elide, fit, holds_bytes
+from rootspan.dialect.encoded import SHORT, elide, holds_bytes
+from rootspan.dialect.json_like import dumps
+from rootspan.dialect.lengths import cut_to, fit
 from rootspan.freeze import LABEL, freeze
 from rootspan.record import AttributeValue, Chat, Kept, Record
 from rootspan.redaction import Redactor

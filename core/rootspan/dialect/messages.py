@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from rootspan.description import valid
-from rootspan.dialect.lengths import DATA, digest, dumps, is_array, is_object
+from rootspan.dialect.encoded import DATA, digest
+from rootspan.dialect.json_like import dumps, is_array, is_object
 
 __all__ = ["ENDED", "THOUGHTS", "first", "last_words", "messages", "unwrapped"]
 

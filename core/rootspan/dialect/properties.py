@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from rootspan import semconv
 from rootspan.dialect.draft import Draft
-from rootspan.dialect.lengths import dumps, is_object
+from rootspan.dialect.json_like import dumps, is_object
 from rootspan.record import Kept
 
 __all__ = ["write_attributes", "write_host_attributes", "write_metrics", "write_properties"]
