@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from rootspan.errors import ConfigurationError
 from rootspan.settings import OPTIONS, Settings, is_loopback, resolve
-from rootspan.settings.secret import Headers, SecretKey
+from rootspan.settings.credentials import Headers, SecretKey
 
 KEY = "rs-secret-0123456789abcd"
 

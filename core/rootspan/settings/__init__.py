@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from rootspan.errors import fail, meant
 from rootspan.settings import options
+from rootspan.settings.credentials import Headers, SecretKey
 from rootspan.settings.options import Option, checked
-from rootspan.settings.secret import Headers, SecretKey
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from rootspan.errors import ConfigurationError, fail
-from rootspan.settings.secret import Headers, SecretKey
+from rootspan.settings.credentials import Headers, SecretKey
 
 EXTRAS: Final = ("mlflow", "langfuse", "traceloop", "langsmith", "bentolabs")
 PII: Final = ("email", "phone", "card", "iban", "ssn", "ip")
