@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
@@ -280,15 +280,16 @@ def _spoken(item: Any) -> dict[str, Any] | None:
 
 def _shaped(item: Any, role: str) -> dict[str, Any] | None:
     """Return what is a message of some library as a GenAI message; None for what is none."""
-    if (spoken := _spoken(item)) is not None:
-        return spoken
     fields = _as_message(item)
     return None if fields is None else _message(fields, role)
 
 
 def _listed(items: list[Any], role: str) -> list[dict[str, Any]] | None:
     """Return the messages of a list, or None when it holds something else."""
-    shaped = [_shaped(item, role) for item in items]
+    shaped = list(map(_spoken, items))
+    if items and all(shaped):
+        return cast("list[dict[str, Any]]", shaped)
+    shaped = [spoken or _shaped(item, role) for spoken, item in zip(shaped, items, strict=True)]
     if any(shaped):  # beside messages are what OpenAI's own tools did
         belong = all(message or _is_typed(item) for message, item in zip(shaped, items, strict=True))
         return [message or _alone(item, role) for message, item in zip(shaped, items, strict=True)] if belong else None
