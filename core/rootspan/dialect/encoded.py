@@ -23,8 +23,7 @@ SHORT: Final = 256
 
 _LOOK: Final = 4_096  # characters
 _ELIDED: Final = re.compile(r"[\[<](\d+ bytes(?:, sha256 [0-9a-f]{16})?)[\]>]\Z")  # also as `freeze` writes bytes
-# On one line, or on long ones: words that blanks part are none.
-_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/_-]{60,}\r?\n)*[A-Za-z0-9+/_-]*={0,2}\s*")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")  # words that blanks part are none
 
 _MARKS: Final = (
     b'"base64":"', b'"b64_json":"', b'"bytes":"', b'"image":"', b'"images":["', b'"input_audio":"', b'"data":["',
