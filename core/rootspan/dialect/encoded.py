@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
+from binascii import a2b_base64
 from contextlib import suppress
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ SHORT: Final = 256
 _LOOK: Final = 4_096  # characters
 _ELIDED: Final = re.compile(r"[\[<](\d+ bytes(?:, sha256 [0-9a-f]{16})?)[\]>]\Z")  # also as `freeze` writes bytes
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")  # words that blanks part are none
+_STANDARD: Final = str.maketrans("-_", "+/")  # from the alphabet for URLs
 
 _MARKS: Final = (
     b'"base64":"', b'"b64_json":"', b'"bytes":"', b'"image":"', b'"images":["', b'"input_audio":"', b'"data":["',
@@ -38,7 +39,7 @@ def digest(data: str) -> str:
     raw = data.encode("utf-8", "replace")
     if _BASE64.fullmatch(data):  # a decoder skips what is not, and would read some bytes in any text
         with suppress(ValueError):
-            raw = base64.urlsafe_b64decode(data + "==")  # which takes both alphabets; padding may be left out
+            raw = a2b_base64(data.translate(_STANDARD) + "==")  # padding may be left out
     return f"[{len(raw)} bytes, sha256 {hashlib.sha256(raw).hexdigest()[:16]}]"
 
 
