@@ -180,7 +180,12 @@ def _count(span: ReceivedSpan, keys: tuple[str, ...]) -> int | None:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    if isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # it reads deeper nesting than it writes
+        return "(nested too deep)"
 
 
 def _content(

@@ -219,6 +219,18 @@ def test_a_decision_names_what_it_was_taken_over() -> None:
         assert fields.alternatives(one) == shown
 
 
+def test_json_that_is_nested_too_deep_to_be_written_again_is_said_to_be() -> None:
+    deep = "[" * 300 + "]" * 300
+    parts = f'[{{"parts": [{{"type": "tool_call", "name": "search", "arguments": {deep}}}]}}]'
+    messages = f'[{{"content": {{"a": {deep}}}}}]'
+    for attributes in (
+        {"gen_ai.input.messages": messages},
+        {"gen_ai.input.messages": parts},
+        {"rootspan.decision.alternatives": f"[{deep}]"},
+    ):
+        assert "(nested too deep)" in "\n".join(drawn(span(1, None, "x", attributes=attributes)))
+
+
 def test_a_judgement_shows_its_name_score_and_reason() -> None:
     judged = {"name": "thumbs", "score.value": 1.0, "explanation": "quick"}
     one = span(1, None, "x", attributes={f"gen_ai.evaluation.{name}": value for name, value in judged.items()})
