@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rootspan_ui.spans import ReceivedSpan
+from rootspan_ui.spans import Attributes, ReceivedSpan
 
 __all__ = ["Trace", "Traces"]
 
-_SPAN: Final = 600  # bytes of a span without its content
+_SPAN: Final = 600  # bytes of a span without its content, and of the trace that it may be alone in
+_PART: Final = 200  # bytes of an event or link without its content
 _REMEMBERED: Final = 100_000  # spans of finished traces whose names are kept for late children
 _ENTRY_KINDS: Final = (2, 5)  # SERVER and CONSUMER: their parent is usually in another process
 
@@ -38,6 +39,7 @@ class Trace:
 @dataclass
 class _Open:
     spans: dict[str, ReceivedSpan] = field(default_factory=dict[str, ReceivedSpan])
+    resource: Attributes | None = None  # the last one that was counted
     weight: int = 0
     last: float = 0.0
     rooted: bool = False
@@ -52,14 +54,13 @@ class _Seen:
 class Traces:
     """Groups spans by trace until the trace has its root and was quiet for a moment.
 
-    Bounded in traces and bytes: beyond three quarters of a bound the oldest traces are handed out early, beyond the
-    bound they are dropped and counted in `dropped`. A span that arrives twice is kept once.
+    Bounded in bytes: beyond three quarters of the bound the oldest traces are handed out early, beyond it they are
+    dropped and counted in `dropped`. A span that arrives twice is kept once.
 
     Args:
         quiet: seconds without a new span after which a trace with a root is finished.
         patience: seconds without a new span after which a trace is finished although its root has not arrived.
-        limit: how many traces may wait.
-        max_bytes: how many bytes, estimated, they may hold.
+        max_bytes: how many bytes, estimated, the traces that wait may hold.
         clock: seconds, monotonic.
 
     Example:
@@ -73,14 +74,12 @@ class Traces:
         self,
         quiet: float = 0.5,
         patience: float = 10.0,
-        limit: int = 2_000,
         max_bytes: int = 128 * 2**20,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dropped = 0  # spans
         self._quiet = quiet
         self._patience = patience
-        self._limit = limit
         self._max_bytes = max_bytes
         self._clock = clock
         self._open: OrderedDict[str, _Open] = OrderedDict()  # the one that was quiet longest comes first
@@ -106,7 +105,7 @@ class Traces:
                 if now - trace.last >= (self._quiet if trace.rooted else self._patience)
             ]
             traces = [self._hand_out(trace_id) for trace_id in due]
-            while len(self._open) > self._limit * 3 // 4 or self._weight > self._max_bytes * 3 // 4:
+            while self._weight > self._max_bytes * 3 // 4:
                 traces.append(self._hand_out(next(iter(self._open))))
             return traces
 
@@ -124,12 +123,15 @@ class Traces:
             trace = self._open[span.trace_id] = _Open(rooted=seen is not None and seen.rooted)
         self._open.move_to_end(span.trace_id)
         weight = _weight(span)
+        if span.resource is not trace.resource:  # the spans of a request share it
+            weight += _size(span.resource)
+            trace.resource = span.resource
         trace.spans[span.span_id] = span
         trace.last = now
         trace.rooted = trace.rooted or _is_root(span)
         trace.weight += weight
         self._weight += weight
-        while self._open and (len(self._open) > self._limit or self._weight > self._max_bytes):
+        while self._weight > self._max_bytes:
             _, oldest = self._open.popitem(last=False)
             self._weight -= oldest.weight
             self.dropped += len(oldest.spans)
@@ -154,10 +156,10 @@ def _is_root(span: ReceivedSpan) -> bool:
 
 
 def _weight(span: ReceivedSpan) -> int:
-    parts: list[Any] = [span.name, span.status_message, span.attributes]
-    parts += [event.attributes for event in span.events]
-    parts += [link.attributes for link in span.links]
-    return _SPAN + sum(map(_size, parts))
+    content: list[Any] = [span.name, span.status_message, span.scope, span.attributes]
+    content += [part for event in span.events for part in (event.name, event.attributes)]
+    content += [link.attributes for link in span.links]
+    return _SPAN + _PART * (len(span.events) + len(span.links)) + sum(map(_size, content))
 
 
 def _size(value: Any) -> int:

@@ -102,16 +102,15 @@ def test_flush_hands_out_what_waits(traces: Traces) -> None:
     assert traces.flush() == []
 
 
-def test_too_many_traces_are_handed_out_early_then_dropped_and_counted(clock: Clock) -> None:
-    traces = Traces(limit=8, clock=clock)
-    traces.add([span(number, 1) for number in range(1, 8)])
-    assert ids(traces.finished()) == [(1, [1])]
-    traces.add([span(number, 1) for number in range(11, 15)])
-    assert traces.dropped == 2
-    assert len(traces.flush()) == 8
+def test_as_many_traces_wait_as_there_is_room_for(traces: Traces) -> None:
+    """A loop of `track_ai` calls makes a trace of each"""
+    traces.add([span(number, 1) for number in range(1, 20_001)])
+    assert traces.finished() == []
+    assert traces.dropped == 0
+    assert len(traces.flush()) == 20_000
 
 
-def test_bytes_are_bounded_too(clock: Clock) -> None:
+def test_too_many_bytes_are_handed_out_early_then_dropped_and_counted(clock: Clock) -> None:
     traces = Traces(max_bytes=100_000, clock=clock)
     event = ReceivedEvent("e", 1, {"list": ["x" * 9_000], "map": {"k": 1.5}})
     link = ReceivedLink("a", "b", {"k": "x" * 9_000})
@@ -123,6 +122,27 @@ def test_bytes_are_bounded_too(clock: Clock) -> None:
     traces.add([span(4, 1, attributes={"a": "x" * 200_000})])
     assert traces.dropped == 3
     assert traces.flush() == []
+
+
+def test_everything_that_a_span_brings_along_counts(clock: Clock) -> None:
+    long = "x" * 9_000
+    for more in (
+        {"resource": {"process.command_args": [long]}},
+        {"scope": long},
+        {"events": (ReceivedEvent(long, 1),)},
+        {"events": (ReceivedEvent("", 1),) * 30},
+        {"links": (ReceivedLink("a", "b"),) * 30},
+    ):
+        traces = Traces(max_bytes=8_000, clock=clock)
+        traces.add([span(1, 1, **more)])
+        assert traces.dropped == 1, more
+
+
+def test_spans_of_a_trace_share_their_resource(clock: Clock) -> None:
+    traces = Traces(max_bytes=12_000, clock=clock)
+    resource = {"process.command_line": "x" * 4_000}
+    traces.add([span(1, number, resource=resource) for number in (1, 2, 3)])
+    assert traces.dropped == 0
 
 
 def test_names_of_finished_traces_are_forgotten_in_the_end(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
