@@ -18,6 +18,7 @@ import orjson
 from rootspan.errors import ConfigurationError
 from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedSpan
+from rootspan_ui.text import counted
 from rootspan_ui.totals import Summary
 from rootspan_ui.traces import Trace, Traces
 from rootspan_ui.tree import render
@@ -53,8 +54,10 @@ def tail(
             screen.say("Waiting for traces; Ctrl-C ends it. Send them here:\n")
             screen.say(f"    export ROOTSPAN_ENDPOINT={receiver.url}")
             screen.say("    export ROOTSPAN_API_KEY=<the token>\n" if token else "")
-            _follow(traces, screen, stop)
-        screen.show(traces.flush())
+            told = 0
+            while not stop.wait(_POLL):
+                told = _show(screen, traces, traces.finished(), told)
+        _show(screen, traces, traces.flush(), told)
         screen.say(screen.total.line(screen.unicode))
     except ConfigurationError as error:
         print(f"rootspan tail: {error}", file=sys.stderr)
@@ -64,13 +67,13 @@ def tail(
     return 0
 
 
-def _follow(traces: Traces, screen: Screen, stop: threading.Event) -> None:
-    dropped = 0
-    while not stop.wait(_POLL):
-        screen.show(traces.finished())
-        if traces.dropped > dropped:
-            screen.say(f"({traces.dropped - dropped} spans dropped: they came faster than they can be printed)")
-            dropped = traces.dropped
+def _show(screen: Screen, traces: Traces, found: list[Trace], told: int) -> int:
+    """Print traces, and how many spans were dropped beyond those that were told of; return how many these are now."""
+    screen.show(found)
+    dropped = traces.dropped
+    if dropped > told:
+        screen.say(f"({counted(dropped - told, 'span')} dropped: they came faster than they can be printed)")
+    return dropped
 
 
 @contextmanager

@@ -697,6 +697,20 @@ def test_tail_says_when_it_had_to_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(4 spans dropped: they came faster than they can be printed)" in screen.getvalue()
 
 
+def test_tail_says_at_its_end_what_it_had_to_drop_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rootspan_ui.terminal.Traces", lambda: rootspan_ui.Traces(max_bytes=1_000))
+    monkeypatch.setattr("rootspan_ui.terminal._POLL", 60)  # it looks once only
+
+    def send_and_end(port: int) -> None:
+        send(port, request(5))
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    screen = Screen(send_and_end, "never", terminal=False)
+    assert tail(port=0, token="t", out=screen) == 0
+    assert "spans dropped: they came faster" in screen.getvalue()
+
+
 def test_tail_that_cannot_listen_says_why(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
     assert tail(port=receiver.port) == 2
     assert capsys.readouterr().err.startswith(f"rootspan tail: Port {receiver.port} on 127.0.0.1 is in use")
