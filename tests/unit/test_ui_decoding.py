@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import time
 import zlib
 from typing import Any
 
@@ -345,6 +346,12 @@ def test_gzip_members_follow_each_other() -> None:
     assert inflate(gzip.compress(b"one ") + gzip.compress(b"two"), "gzip") == b"one two"
 
 
+def test_a_member_costs_the_same_whatever_follows_it() -> None:
+    started = time.process_time()
+    assert inflate(gzip.compress(b"") * 200_000, "gzip") == b""
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "status"),
     [
@@ -354,8 +361,23 @@ def test_gzip_members_follow_each_other() -> None:
         (gzip.compress(b"x") + b"rubbish", "gzip", 400),
         (gzip.compress(b"\0" * (64 * 2**20 + 1)), "gzip", 413),
         (gzip.compress(b"\0" * (33 * 2**20)) * 2, "gzip", 413),
+        (b"not zlib", "deflate", 400),
+        (zlib.compress(b"x" * 999)[:-3], "deflate", 400),
+        (zlib.compress(b"x") + b"rubbish", "deflate", 400),
+        (zlib.compress(b"\0" * (64 * 2**20 + 1)), "deflate", 413),
     ],
-    ids=["another encoding", "rubbish", "cut", "rubbish behind it", "a member too large", "members too large"],
+    ids=[
+        "another encoding",
+        "rubbish",
+        "cut",
+        "rubbish behind it",
+        "a member too large",
+        "members too large",
+        "rubbish, deflate",
+        "cut, deflate",
+        "rubbish behind it, deflate",
+        "too large, deflate",
+    ],
 )
 def test_bodies_that_do_not_inflate(body: bytes, encoding: str, status: int) -> None:
     with pytest.raises(Refused) as caught:
