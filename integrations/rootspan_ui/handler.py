@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import re
 import socket
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from time import monotonic
@@ -81,11 +82,11 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(self._raw)
 
     def handle_one_request(self) -> None:
-        self._raw.until = monotonic() + self.server.idle_timeout
+        self._raw.until = monotonic() + self.server.terms.idle_timeout
         super().handle_one_request()
 
     def parse_request(self) -> bool:
-        self._raw.until = monotonic() + self.server.read_timeout
+        self._raw.until = monotonic() + self.server.terms.read_timeout
         return super().parse_request()
 
     def handle_expect_100(self) -> bool:
@@ -127,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         except Exception:
             logger.exception("The receiver failed on a request")
             answer = self._refusal(Refused(500, "the receiver failed on this request; its log says why"))
-        self.close_connection = self.close_connection or self._unread
+        self.close_connection = self.close_connection or self._unread or self.server.crowded
         self._send(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _answer
@@ -139,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         return _Answer(refusal.status, _TEXT, f"{refusal.reason}\n".encode(), refusal.headers)
 
     def _send(self, answer: _Answer) -> None:
-        self.connection.settimeout(self.server.read_timeout)
+        self.connection.settimeout(self.server.terms.read_timeout)
         self.send_response(answer.status)
         for name, value in {**_SECURITY_HEADERS, **answer.headers}.items():
             self.send_header(name, value)
@@ -163,23 +164,20 @@ class Handler(BaseHTTPRequestHandler):
         return _Answer(200, _TEXT, _GREETING) if path == "/" else self._traces()
 
     def _check_host(self) -> None:
-        """A foreign name in `Host` is a web page whose name was re-bound to this address."""
+        """A foreign name in `Host` is a web page whose name was re-bound to this address; it has no token."""
         hosts = self.headers.get_all("Host") or []
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(:\d{1,5})?", hosts[0]) if len(hosts) == 1 else None
         if match is None:
             raise Refused(400, "exactly one Host header is needed")
         name = match[1].strip("[]").lower().rstrip(".")
-        if name in self.server.names:
-            return
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            raise Refused(403, "this Host is not served: use the receiver's address") from None
-        if self.server.loopback and not address.is_loopback:
+        if self.server.terms.token is None and name not in ("localhost", self.server.terms.name):
+            with suppress(ValueError):
+                if ipaddress.ip_address(name).is_loopback:
+                    return
             raise Refused(403, "this Host is not served: use the receiver's address")
 
     def _check_token(self) -> None:
-        token = self.server.token
+        token = self.server.terms.token
         given = self.headers.get("Authorization", "").encode("utf-8", "replace")
         if token and not hmac.compare_digest(given, b"Bearer " + token.encode()):
             raise Refused(401, "the header Authorization: Bearer <token> is needed", {"WWW-Authenticate": "Bearer"})
@@ -201,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self._body()
         with self.server.turn:  # one body at a time is inflated and decoded: it bounds the memory of many senders
             decoded = decode(inflate(body, self.headers.get("Content-Encoding", "").strip().lower()), content_type)
-            self.server.on_spans(decoded.spans)
+            self.server.terms.on_spans(decoded.spans)
         return _Answer(200, content_type, encode_answer(content_type, decoded.rejected))
 
     def _body(self) -> bytes:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from socketserver import ThreadingTCPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rootspan.errors import ConfigurationError
 from rootspan_ui.decoding import request_type
@@ -43,7 +43,7 @@ class Receiver:
         token: what senders have to show as `Authorization: Bearer <token>`.
         read_timeout: seconds in which a request has to arrive.
         idle_timeout: seconds for which a connection is kept without a request.
-        connections: how many connections are served at once; more are answered 503.
+        connections: how many connections are served at once; more are answered 503. Half of them may be kept.
 
     Raises:
         ConfigurationError: no token for an address that others can reach, or a token that is no header value.
@@ -67,11 +67,11 @@ class Receiver:
     ) -> None:
         request_type()  # fails here, not at the first request
         self._family, self._address = _resolve(host)
-        self._host = host
         self._port = port
-        self._on_spans: OnSpans = on_spans or (lambda spans: None)
-        self._token = _checked_token(token, host, self._loopback)
-        self._limits = (read_timeout, idle_timeout, connections)
+        _check_token(token, host, self._address)
+        self._terms = Terms(
+            on_spans or (lambda spans: None), token, host.lower(), read_timeout, idle_timeout, connections
+        )
         self._door: Door | None = None
         self._thread: threading.Thread | None = None
 
@@ -120,14 +120,9 @@ class Receiver:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    @property
-    def _loopback(self) -> bool:
-        return ipaddress.ip_address(self._address).is_loopback
-
     def _open(self) -> Door:
         try:
-            return Door(self._family, (self._address, self._port), self._on_spans, self._token, self._limits,
-                        {"localhost", self._host.lower()}, self._loopback)  # fmt: skip
+            return Door(self._family, (self._address, self._port), self._terms)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigurationError(
@@ -154,47 +149,49 @@ def _resolve(host: str) -> tuple[int, str]:
     return family, str(address[0]).partition("%")[0]
 
 
-def _checked_token(token: str | None, host: str, loopback: bool) -> str | None:
+def _check_token(token: str | None, host: str, address: str) -> None:
     if token is not None and re.fullmatch(r"[\x21-\x7e]{1,4096}", token) is None:
         raise ConfigurationError(
             "The token has to be visible ASCII without spaces.\nFix: make one with openssl rand -hex 32"
         )
-    if token is None and not loopback:
+    if token is None and not ipaddress.ip_address(address).is_loopback:
         raise ConfigurationError(
             f"Others can reach {host or '0.0.0.0'}, so a token is needed.\n"
             'Fix: rootspan tail --token "$(openssl rand -hex 32)", or --host 127.0.0.1'
         )
-    return token
+
+
+class Terms(NamedTuple):
+    """What a receiver does with requests, and whose it takes."""
+
+    on_spans: OnSpans
+    token: str | None
+    name: str  # by which it may be called, beside `localhost` and loopback addresses
+    read_timeout: float
+    idle_timeout: float
+    connections: int
 
 
 class Door(ThreadingTCPServer):
-    """The listening socket, its connections and what they may do."""
+    """The listening socket and its connections."""
 
     allow_reuse_address = os.name == "posix"  # elsewhere it would let a second process take the port over
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(
-        self,
-        family: int,
-        address: tuple[str, int],
-        on_spans: OnSpans,
-        token: str | None,
-        limits: tuple[float, float, int],
-        names: set[str],
-        loopback: bool,
-    ) -> None:
+    def __init__(self, family: int, address: tuple[str, int], terms: Terms) -> None:
         self.address_family = family
-        self.on_spans = on_spans
-        self.token = token
-        self.read_timeout, self.idle_timeout, connections = limits
-        self.names = names
-        self.loopback = loopback
+        self.terms = terms
         self.turn = threading.Lock()
-        self._slots = threading.Semaphore(connections)
+        self._slots = threading.Semaphore(terms.connections)
         self._open: dict[socket.socket, threading.Thread] = {}
         self._changing = threading.Lock()
         super().__init__(address, Handler)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a connection is better closed after its answer, since others may want its place."""
+        return len(self._open) > self.terms.connections // 2
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._slots.acquire(blocking=False):
