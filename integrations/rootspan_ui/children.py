@@ -17,7 +17,17 @@ from rootspan.errors import RootspanError
 __all__ = ["ChildError", "free_ports", "run_app"]
 
 # settings of the shell that are not meant for the demo
-_FOREIGN: Final = ("ROOTSPAN_", "OTEL_", "UVICORN_", "FLASK_", "DJANGO_", "SUPPORT_DESK_")
+_FOREIGN: Final = (
+    "ROOTSPAN_",
+    "OTEL_",
+    "UVICORN_",
+    "WEB_CONCURRENCY",
+    "FLASK_",
+    "DJANGO_",
+    "SUPPORT_DESK_",
+    "LANGCHAIN_",
+    "LANGSMITH_",
+)
 _READY: Final = 20.0  # seconds that a child may take to start
 _PATIENCE: Final = 7.0  # seconds that it may take to end; rootspan's own last delivery takes up to 5
 _POLL: Final = 0.05

@@ -243,6 +243,29 @@ def test_an_app_that_dies_at_once_is_quoted(tiny: Callable[..., App], capsys: py
     assert errors.endswith("  no such module\n")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ROOTSPAN_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "DJANGO_SETTINGS_MODULE",
+        "FLASK_DEBUG",
+        "UVICORN_PORT",
+        "WEB_CONCURRENCY",
+        "LANGSMITH_TRACING",
+        "LANGCHAIN_TRACING_V2",
+    ],
+)
+def test_settings_of_the_shell_stay_out_of_an_app(
+    name: str, script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More worker processes share no memory of a chat; LangSmith is somewhere in the network"""
+    monkeypatch.setenv(name, "true")
+    path = script(f"import os; print('it has', os.environ.get({name!r}))")
+    assert run_once(App("nosy", (), (path,), (), ""))[0] == 1
+    assert "it has None" in capsys.readouterr().err
+
+
 def test_an_app_that_dies_in_a_conversation_is_quoted(
     tiny: Callable[..., App], capsys: pytest.CaptureFixture[str]
 ) -> None:
