@@ -25,7 +25,7 @@ from rootspan.transport.delivery import Delivery
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean
 
-__all__ = ["check"]
+__all__ = ["by_option", "check", "variables"]
 
 _FLAGS: Final = {"ROOTSPAN_ENDPOINT": "--endpoint", "ROOTSPAN_API_KEY": "--api-key"}
 _IN_CODE: Final = "the app's own configuration"
@@ -79,14 +79,11 @@ def check(
         The exit status: 0 when the event was accepted, 1 when it was not, 2 when the configuration is wrong.
     """
     screen = Screen(out or sys.stdout)
-    given = {name: v for name, v in (("ROOTSPAN_ENDPOINT", endpoint), ("ROOTSPAN_API_KEY", api_key)) if v}
+    given = variables(endpoint, api_key)
     try:
         way = _way({**os.environ, **given}, given) if settings is None else _way_of(settings)
     except ConfigurationError as error:
-        said = str(error)
-        for name in given:  # which nobody has set
-            said = said.replace(name, _FLAGS[name])
-        _say(screen, _Verdict(said))
+        _say(screen, _Verdict(by_option(error, given)))
         return 2
     if api_key:
         screen.say(
@@ -100,6 +97,20 @@ def check(
         verdict = _sent(way)
     _say(screen, verdict)
     return 0 if verdict.good else 1
+
+
+def variables(endpoint: str | None, api_key: str | None) -> dict[str, str]:
+    """The environment that a command's options stand for."""
+    given = {"ROOTSPAN_ENDPOINT": endpoint, "ROOTSPAN_API_KEY": api_key}
+    return {name: value for name, value in given.items() if value}
+
+
+def by_option(error: ConfigurationError, given: Mapping[str, str]) -> str:
+    """What is wrong, told of the options and not of the variables that they stand for, which nobody has set."""
+    said = str(error)
+    for name in given:
+        said = said.replace(name, _FLAGS[name])
+    return said
 
 
 def _way(environ: Mapping[str, str], given: Mapping[str, str]) -> _Way:

@@ -16,6 +16,7 @@ from rootspan.errors import ConfigurationError
 from rootspan.settings import OPTIONS, resolve
 from rootspan.spool import default_directory, read_about
 from rootspan.spool.journal import Journal, names
+from rootspan_ui.check import by_option, variables
 from rootspan_ui.terminal import Screen
 from rootspan_ui.text import clean, counted
 
@@ -90,10 +91,11 @@ def replay(directory: str | None, endpoint: str | None, api_key: str | None, pat
         does not exist.
     """
     screen, where = Screen(sys.stdout), _directory(directory)
+    given = variables(endpoint, api_key)
     try:
-        settings = resolve(os.environ, endpoint=endpoint, api_key=api_key, spool=where)
+        settings = resolve({**os.environ, **given}, spool=where)
     except ConfigurationError as error:
-        screen.say(str(error))
+        screen.say(by_option(error, given))
         return 2
     if (found := _look(where, screen)) is None:
         return 2

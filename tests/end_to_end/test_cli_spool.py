@@ -150,7 +150,8 @@ def test_replay_leaves_what_is_for_another_key(box: Box) -> None:
 
 
 def test_replay_with_a_wrong_configuration(box: Box) -> None:
-    assert "Fix:" in box.say("replay", 2, "--endpoint", "nonsense")
+    assert "Fix: set --endpoint to a URL" in box.say("replay", 2, "--endpoint", "nonsense")
+    assert "Fix: set ROOTSPAN_ENDPOINT to a URL" in box.say("replay", 2, ROOTSPAN_ENDPOINT="nonsense")
 
 
 def test_replay_counts_what_is_refused(box: Box) -> None:
