@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hmac
 import io
-import ipaddress
 import logging
 import re
 import socket
-from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from rootspan.settings import is_loopback
 from rootspan_ui.bounds import MAX_BODY, Refused, inflate
 from rootspan_ui.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
 
@@ -170,10 +169,7 @@ class Handler(BaseHTTPRequestHandler):
         if match is None:
             raise Refused(400, "exactly one Host header is needed")
         name = match[1].strip("[]").lower().rstrip(".")
-        if self.server.terms.token is None and name not in ("localhost", self.server.terms.name):
-            with suppress(ValueError):
-                if ipaddress.ip_address(name).is_loopback:
-                    return
+        if self.server.terms.token is None and name != self.server.terms.name and not is_loopback(name):
             raise Refused(403, "this Host is not served: use the receiver's address")
 
     def _check_token(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rootspan.errors import ConfigurationError
+from rootspan.settings import is_loopback
 from rootspan_ui.decoding import request_type
 from rootspan_ui.handler import Handler
 from rootspan_ui.spans import ReceivedSpan
@@ -154,7 +154,7 @@ def _check_token(token: str | None, host: str, address: str) -> None:
         raise ConfigurationError(
             "The token has to be visible ASCII without spaces.\nFix: make one with openssl rand -hex 32"
         )
-    if token is None and not ipaddress.ip_address(address).is_loopback:
+    if token is None and not is_loopback(address):
         raise ConfigurationError(
             f"Others can reach {host or '0.0.0.0'}, so a token is needed.\n"
             'Fix: rootspan tail --token "$(openssl rand -hex 32)", or --host 127.0.0.1'
@@ -166,7 +166,7 @@ class Terms(NamedTuple):
 
     on_spans: OnSpans
     token: str | None
-    name: str  # by which it may be called, beside `localhost` and loopback addresses
+    name: str  # by which it may be called, beside those of a loopback
     read_timeout: float
     idle_timeout: float
     connections: int

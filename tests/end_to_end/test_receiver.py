@@ -209,7 +209,9 @@ def test_a_rebound_host_is_refused_before_anything_else(
     assert sink.spans == []
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.8.8.8", "[::1]:4318", "localhost."])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.8.8.8", "[::1]:4318", "localhost.", "tail.localhost"]
+)
 def test_the_names_of_this_machine_are_served(receiver: Receiver, host: str) -> None:
     assert post(receiver, request(), Host=host)[0] == 200
 
