@@ -99,7 +99,7 @@ def check_protobuf(body: bytes, descriptor: Any) -> None:
             number, start, at = _field(body, at)
             if at > end:
                 raise Refused(400, "the body is not valid protobuf")
-            if number in children:
+            if number in children and start < at:
                 spans.append((start, at, children[number]))
 
 
