@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rootspan import Tracker
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.pipeline.queue import weigh
-from rootspan_ui.children import free_ports
+from rootspan_ui.demo.children import free_ports
 from sinks import Sink, hang
 
 FILE_EXPORTER = """

@@ -25,10 +25,10 @@ pytest.importorskip("uvicorn", reason="the demo's app needs uvicorn")
 pytest.importorskip("langchain", reason="the demo's agent needs LangChain")
 
 from rootspan.errors import ConfigurationError
-from rootspan_ui import children, cli
+from rootspan_ui import cli
 from rootspan_ui import demo as demo_module
-from rootspan_ui.conversations import APPS, App, Turn, User
-from rootspan_ui.demo import demo
+from rootspan_ui.demo import children, demo
+from rootspan_ui.demo.conversations import APPS, App, Turn, User
 from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedSpan
 
@@ -304,11 +304,11 @@ def test_a_missing_package_is_named_with_the_extra(
 def test_example_apps_are_found_beside_the_package_or_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny: Callable[..., App]
 ) -> None:
-    module = tmp_path / "integrations" / "rootspan_ui" / "demo.py"
-    monkeypatch.setattr(demo_module, "__file__", str(module))
+    package = tmp_path / "integrations" / "rootspan_ui"
+    monkeypatch.setattr(demo_module, "__file__", str(package / "demo" / "__init__.py"))
     assert run_once(tiny())[0] == 1
     assert "rootspan demo: the example apps are not here.\nFix: " in capsys.readouterr().err
-    for folder in (tmp_path / "example_apps", module.parent / "example_apps"):
+    for folder in (tmp_path / "example_apps", package / "example_apps"):
         folder.mkdir(parents=True)
         assert demo_module._example_apps([]) == folder
 

@@ -32,7 +32,7 @@ pytest.importorskip("hypercorn", reason="the servers are not in this environment
 import django
 
 from programs import until
-from rootspan_ui.children import free_ports
+from rootspan_ui.demo.children import free_ports
 from sinks import Sink, Span, hang
 
 EXAMPLES = Path(__file__).parents[2] / "example_apps"

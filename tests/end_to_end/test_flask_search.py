@@ -20,7 +20,7 @@ pytest.importorskip("flask", reason="the app's framework is not in this environm
 pytest.importorskip("genai_prices", reason="the app calculates what an answer costs")
 
 import rootspan_ui
-from rootspan_ui.children import free_ports, run_app
+from rootspan_ui.demo.children import free_ports, run_app
 from sinks import Sink, Span
 
 HERE = Path(rootspan_ui.__file__).parent

@@ -33,7 +33,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 import rootspan_ui
 from rootspan.errors import ConfigurationError
 from rootspan_ui import ReceivedSpan, Receiver, tail
-from rootspan_ui.handler import DeadlineReader
+from rootspan_ui.receiver.handler import DeadlineReader
 from rootspan_ui.terminal import ended_by_signals
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -430,7 +430,7 @@ def test_a_sender_that_vanishes_in_mid_request(receiver: Receiver) -> None:
 
 
 def test_a_refused_sender_may_go_on_for_a_while_only(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rootspan_ui.handler._LINGER", 0.2)
+    monkeypatch.setattr("rootspan_ui.receiver.handler._LINGER", 0.2)
     head = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n"
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as connection:
         connection.sendall(head)

@@ -18,9 +18,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from rootspan.errors import MissingExtraError
-from rootspan_ui import ReceivedEvent, ReceivedLink, ReceivedSpan, Receiver, bounds
-from rootspan_ui.bounds import Refused, check_json, check_protobuf, inflate
-from rootspan_ui.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
+from rootspan_ui import ReceivedEvent, ReceivedLink, ReceivedSpan, Receiver
+from rootspan_ui.receiver import bounds
+from rootspan_ui.receiver.bounds import Refused, check_json, check_protobuf, inflate
+from rootspan_ui.receiver.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
 
 TRACE, SPAN, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "00f067aa0ba902b6"
 
@@ -264,7 +265,7 @@ def test_nesting_is_bounded() -> None:
 
 
 def test_nesting_is_bounded_whatever_the_parser_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rootspan_ui.decoding.MAX_DEPTH", 3)
+    monkeypatch.setattr("rootspan_ui.receiver.decoding.MAX_DEPTH", 3)
     assert decode(nested_protobuf(3), PROTOBUF).spans
     assert refusal(nested_protobuf(4), PROTOBUF) == 400
 

@@ -14,11 +14,11 @@ from typing import Final, TextIO
 
 from rootspan.errors import MissingExtraError, RootspanError
 from rootspan_ui import fields
-from rootspan_ui.children import free_ports, run_app
-from rootspan_ui.conversations import APPS, App
+from rootspan_ui.demo.children import free_ports, run_app
+from rootspan_ui.demo.conversations import APPS, App
+from rootspan_ui.demo.talking import Sent, talk
 from rootspan_ui.receiver import Receiver
 from rootspan_ui.spans import ReceivedSpan
-from rootspan_ui.talking import Sent, talk
 from rootspan_ui.terminal import Screen, ended_by_signals
 from rootspan_ui.text import cells, cut
 from rootspan_ui.traces import Trace, Traces
@@ -103,8 +103,8 @@ def _example_apps(apps: Sequence[App]) -> Path:
     if absent:
         names = f"{', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed"
         raise MissingExtraError(f"the example apps need {names}.\nFix: pip install 'rootspan[demo]'")
-    here = Path(__file__)
-    for folder in (here.parent / "example_apps", here.parents[2] / "example_apps"):
+    package = Path(__file__).parents[1]
+    for folder in (package / "example_apps", package.parents[1] / "example_apps"):
         if folder.is_dir():
             return folder
     raise RootspanError("the example apps are not here.\nFix: pip install --force-reinstall 'rootspan[demo]'")

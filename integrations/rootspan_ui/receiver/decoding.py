@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import orjson
 
 from rootspan.errors import MissingExtraError
-from rootspan_ui.bounds import MAX_DEPTH, Refused, check_json, check_protobuf
+from rootspan_ui.receiver.bounds import MAX_DEPTH, Refused, check_json, check_protobuf
 from rootspan_ui.spans import Attributes, ReceivedEvent, ReceivedLink, ReceivedSpan
 
 __all__ = ["JSON", "PROTOBUF", "Decoded", "decode", "encode_answer", "encode_status", "request_type"]

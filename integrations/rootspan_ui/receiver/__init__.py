@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rootspan.errors import ConfigurationError
 from rootspan.settings import is_loopback
-from rootspan_ui.decoding import request_type
-from rootspan_ui.handler import Handler
+from rootspan_ui.receiver.decoding import request_type
+from rootspan_ui.receiver.handler import Handler
 from rootspan_ui.spans import ReceivedSpan
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ class Receiver:
         self._family, self._address = _resolve(host)
         self._port = port
         _check_token(token, host, self._address)
-        self._terms = Terms(
-            on_spans or (lambda spans: None), token, host.lower(), read_timeout, idle_timeout, connections
-        )
+        taken: OnSpans = on_spans or (lambda spans: None)
+        self._terms = Terms(taken, token, host.lower(), read_timeout, idle_timeout, connections)
         self._door: Door | None = None
         self._thread: threading.Thread | None = None
 

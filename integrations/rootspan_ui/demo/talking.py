@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
 
-from rootspan_ui.conversations import Turn, User
+from rootspan_ui.demo.conversations import Turn, User
 
 __all__ = ["Sent", "talk"]
 

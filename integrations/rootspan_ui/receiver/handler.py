@@ -13,8 +13,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rootspan.settings import is_loopback
-from rootspan_ui.bounds import MAX_BODY, Refused, inflate
-from rootspan_ui.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
+from rootspan_ui.receiver.bounds import MAX_BODY, Refused, inflate
+from rootspan_ui.receiver.decoding import JSON, PROTOBUF, decode, encode_answer, encode_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
