@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  (none was given, and this one stays open)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  (likewise; `print` would take stdout for it)
     try:
         if options.command == "tail":
             return tail(options.host, options.port, options.token, options.json)

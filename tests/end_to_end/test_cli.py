@@ -395,6 +395,12 @@ def test_without_any_output(tmp_path: Any) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_words_do_not_come_between_the_spans_where_there_is_no_stderr() -> None:
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "tail", "--json", "--port", "70000"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Any) -> None:
     (tmp_path / "0.dead.jsonl").mkdir()
     command = [*COMMAND, "spool", "status", "--directory", str(tmp_path)]
