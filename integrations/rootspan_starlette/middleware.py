@@ -6,7 +6,6 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -189,9 +188,11 @@ class _Connection:
         self._started = True
         self._trailers = message.get("trailers", False)
         if root.wants_headers:
-            for name, value in root.set_response_headers(header_of(message.get("headers"))):
-                message = {"headers": (), **message}
-                MutableHeaders(scope=message).setdefault(name, value)  # which also reads what can be read only once
+            headers = message.get("headers") or ()
+            if not isinstance(headers, (list, tuple)):  # what may be read only once
+                message = {**message, "headers": (headers := [*headers])}
+            for name, value in root.set_response_headers(header_of(headers)):
+                message = {**message, "headers": [*headers, (name.lower().encode(), value.encode())]}
         return message
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:

@@ -144,6 +144,12 @@ def test_web_02_headers_that_can_be_read_only_once_reach_the_server(captured: Ca
     assert list(run(wrapped(captured, app, capture_body=True))[0]["headers"]) == [(b"a", b"b")]
 
 
+def test_headers_that_can_be_read_only_once_say_what_the_body_is(captured: Captured) -> None:
+    app = scripted({**START, "headers": iter([(b"content-type", b"text/plain")])}, {**END, "body": b"Paris."})
+    assert [*run(wrapped(captured, app, capture_body=True))[0]["headers"]] == [(b"content-type", b"text/plain")]
+    assert captured.one().attributes["output.value"] == "Paris."
+
+
 def test_web_05_87_receive_is_called_by_the_app_alone(captured: Captured) -> None:
     run(wrapped(captured, ok, capture_body=True))  # `run` fails when anybody receives
     assert captured.one().attributes["http.response.status_code"] == 200
