@@ -100,8 +100,7 @@ class _Handling:
         _handlings.pop(id(self._request), None)
         route = getattr(self._request.resolver_match, "route", None)
         root.set_route(None if route is None else "/" + str(route).removeprefix("^"))
-        streaming = getattr(response, "streaming", None)
-        if streaming is not None:  # else there is no response, and Django will name the mistake
+        if (streaming := getattr(response, "streaming", None)) is not None:  # else Django will name the mistake
             root.set_status(response.status_code)
             if root.wants_headers:
                 for name, value in root.set_response_headers(response.headers.get):
@@ -123,12 +122,14 @@ def _follow(root: RequestRoot, response: Any) -> None:
     """End the request with a streamed response: when its body ends or fails, or when it is closed."""
 
     body: Any = response._iterator if response.is_async else None
+    own = {"close": response.close} if "close" in response.__dict__ else {}  # as a view or a middleware may set one
 
     async def end() -> None:
         await body.aclose()
 
     def close() -> None:
         response.__dict__.pop("close", None)
+        response.__dict__.update(own)
         with root.activate():
             response.close()
             if getattr(body, "ag_frame", None) is not None:  # not at its end, and Django leaves it to be collected

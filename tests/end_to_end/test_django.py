@@ -891,6 +891,29 @@ def test_web_74_close_is_forwarded_once(captured: Captured) -> None:
     assert "close" not in vars(response)
 
 
+def test_web_74_a_close_that_a_response_was_given_is_called_as_often_as_without_us(captured: Captured) -> None:
+    closes: list[str] = []
+
+    def view(request: HttpRequest) -> StreamingHttpResponse:
+        response = StreamingHttpResponse([b"one"])
+        close = response.close
+
+        def own() -> None:
+            closes.append("own")
+            close()
+
+        response.close = own  # type: ignore[method-assign]
+        return response
+
+    with project(captured, path("x", view)):
+        response, _ = wsgi()
+        response.close()
+        response.close()
+    assert closes == ["own", "own"]
+    assert response.closed
+    assert captured.one().attributes["http.response.status_code"] == 200
+
+
 def test_web_52_both_kinds_stay_what_they_are(captured: Captured) -> None:
     kinds: list[bool] = []
 
