@@ -48,16 +48,11 @@ class Body:
         'Paris.'
     """
 
-    __slots__ = ("_buffer", "_data", "_kind", "_limit", "_raw", "_said", "_size")
+    __slots__ = ("_kept", "_limit")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._kind: str | None = None  # "json", "form", "text"; "events" and "lines" are read as they come
-        self._buffer = bytearray()  # the body, or the line that is not complete yet
-        self._data = bytearray()  # of an event that is not complete yet
-        self._said = bytearray()  # the deltas so far
-        self._raw = bytearray()  # the events so far, while none of them was a delta
-        self._size = 0
+        self._kept: _Whole | _Lines | None = None
 
     def set_headers(self, header: Callable[[str], str | None]) -> None:
         """Tell what the body is.
@@ -70,8 +65,9 @@ class Body:
             kind = (header("content-type") or "").partition(";")[0].strip().lower()
         except Exception:
             return
-        if encoding == "identity":
-            self._kind = _KINDS.get(kind) or ("json" if kind.endswith("+json") else None)
+        kept = _KINDS.get(kind) or (_Json if kind.endswith("+json") else None)
+        if encoding == "identity" and kept is not None:
+            self._kept = kept(self._limit)
 
     def feed(self, chunk: Any) -> None:
         """Take a copy of a chunk as it goes by, as far as the limit allows.
@@ -79,57 +75,119 @@ class Body:
         Args:
             chunk: `bytes`, anything like it, or `str`.
         """
-        if self._kind is None:
+        if self._kept is None:
             return
         try:
             data = chunk.encode("utf-8", "replace") if isinstance(chunk, str) else memoryview(chunk).cast("B")
         except (TypeError, ValueError):
             return
-        self._size += len(data)
-        if self._kind in ("events", "lines"):
-            self._take_lines(data)
-        elif (room := self._limit - len(self._buffer)) > 0:
-            self._buffer += data[:room]
+        self._kept.take(data)
 
     def asked(self) -> Any:
         """Return what a request asked: its chat, else the whole of it; None where nothing was kept."""
-        return asked(self._value())
+        return None if self._kept is None else asked(self._kept.value())
 
     def answered(self) -> Any:
         """Return what a response answered, likewise; of a stream that broke off, what had gone out."""
-        return answered(self._value())
+        return None if self._kept is None else answered(self._kept.value())
 
-    def _take_lines(self, data: Any) -> None:
-        if len(self._said) + len(self._raw) > self._limit:
+
+class _Whole:
+    """A body that is read when all of it went by: plain text, and what is made of text."""
+
+    __slots__ = ("_kept", "_limit", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._kept = bytearray()
+        self._limit = limit
+        self._size = 0
+
+    def take(self, data: Any) -> None:
+        """Keep what there is room for."""
+        self._size += len(data)
+        if (room := self._limit - len(self._kept)) > 0:
+            self._kept += data[:room]
+
+    def value(self) -> Any:
+        """Return the body as JSON-like data or text, None where there is none."""
+        text = self._kept.decode(detect_encoding(self._kept), "replace")
+        # What is still not decoded hides its secrets from every pattern.
+        return None if not text or "\0" in text else self._read(text)
+
+    def _read(self, text: str) -> Any:
+        return text if self._size == len(self._kept) else _cut(text, self._size)
+
+
+class _Json(_Whole):
+    __slots__ = ()
+
+    def _read(self, text: str) -> Any:
+        said = super()._read(text)
+        try:
+            return orjson.loads(said)
+        except ValueError:  # as what was cut is, too
+            return said
+
+
+class _Form(_Whole):
+    __slots__ = ()
+
+    def _read(self, text: str) -> Any:
+        """Return the chat in it, None where there is none; its other fields are nobody's business."""
+        try:
+            fields = parse_qs(text, max_num_fields=1_000)
+        except ValueError:  # more fields than any chat has
+            return None
+        chat = next((fields[name][0] for name in _ASKED if name in fields), None)
+        return None if chat is None else super()._read(chat)
+
+
+class _Lines:
+    """A streamed body of JSON lines, of which the deltas are read as they come."""
+
+    __slots__ = ("_deltas", "_limit", "_line", "_others", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._line = bytearray()  # that is not complete yet
+        self._deltas = bytearray()  # joined
+        self._others = bytearray()  # the events so far, while none of them was a delta
+        self._size = 0
+
+    def take(self, data: Any) -> None:
+        """Read the lines that are complete now."""
+        self._size += len(data)
+        if len(self._deltas) + len(self._others) > self._limit:
             return
         *lines, rest = bytes(data).split(b"\n")
         for line in lines:
-            whole = bytes(self._buffer) + line
-            self._buffer.clear()
+            whole = bytes(self._line) + line
+            self._line.clear()
             if len(whole) <= self._limit:
-                self._line(whole.rstrip(b"\r"))
-        self._buffer += rest[: max(0, self._limit + 1 - len(self._buffer))]
+                self._end_line(whole.rstrip(b"\r"))
+        self._line += rest[: max(0, self._limit + 1 - len(self._line))]
 
-    def _last_line(self) -> None:
+    def value(self) -> Any:
+        """Return the deltas, or the events as they are where none of them was one; None where there is neither."""
+        self._end()
+        kept = self._deltas or self._others
+        text = kept[: self._limit].decode("utf-8", "replace")
+        if not text or "\0" in text:  # as above
+            return None
+        return text if len(kept) <= self._limit else _cut(text, self._size)
+
+    def _end_line(self, line: bytes) -> None:
+        self._event(line)
+
+    def _end(self) -> None:
         """Take the line that no newline ended, if it is whole."""
-        line = bytes(self._buffer)
-        self._buffer.clear()
+        line = bytes(self._line)
+        self._line.clear()
         try:
             orjson.loads(line)
         except ValueError:
             return
         self._event(line)
-
-    def _line(self, line: bytes) -> None:
-        if self._kind == "lines":
-            self._event(line)
-        elif not line:
-            self._event(bytes(self._data))
-            self._data.clear()
-        else:
-            field, _, value = line.partition(b":")
-            if field == b"data" and len(self._data) + len(value) <= self._limit:
-                self._data += (b"\n" if self._data else b"") + value.removeprefix(b" ")
 
     def _event(self, data: bytes) -> None:
         if not data or data == _DONE:
@@ -141,53 +199,47 @@ class Body:
         decoded = isinstance(event, (dict, list, str))
         text = delta(event) if decoded else data.decode("utf-8", "replace")
         if text is not None:
-            self._raw.clear()
+            self._others.clear()
             # A NUL that JSON tells of is no sign of another encoding.
-            self._said += (text.replace("\0", "") if decoded else text).encode("utf-8", "replace")
-        elif not self._said:
-            self._raw += data + b"\n"
-
-    def _value(self) -> Any:
-        """Return the body as JSON-like data or text, None where there is none."""
-        kept, encoding = self._buffer, "utf-8"
-        if self._kind == "lines":
-            self._last_line()
-        if self._kind in ("events", "lines"):
-            kept = self._said or self._raw
-        else:
-            encoding = detect_encoding(kept)
-        text = kept[: self._limit].decode(encoding, "replace")
-        if not text or "\0" in text:  # what is still not decoded hides its secrets from every pattern
-            return None
-        if self._kind == "form" and not (text := _chat_in(text)):
-            return None
-        if len(kept) > self._limit or (kept is self._buffer and self._size > len(kept)):
-            return f"{text}…[cut: {self._size} bytes went by]"
-        if self._kind == "json":
-            try:
-                return orjson.loads(text)
-            except ValueError:
-                return text
-        return text
+            self._deltas += (text.replace("\0", "") if decoded else text).encode("utf-8", "replace")
+        elif not self._deltas:
+            self._others += data + b"\n"
 
 
-_KINDS: Final = {
-    "application/json": "json",
-    "application/x-www-form-urlencoded": "form",
-    "text/plain": "text",
-    "text/event-stream": "events",
-    "application/x-ndjson": "lines",
-    "application/jsonl": "lines",
+class _ServerSentEvents(_Lines):
+    """A streamed body whose events are of several lines, and end with an empty one."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._data = bytearray()  # of an event that is not complete yet
+
+    def _end_line(self, line: bytes) -> None:
+        if not line:
+            self._event(bytes(self._data))
+            self._data.clear()
+            return
+        field, _, value = line.partition(b":")
+        if field == b"data" and len(self._data) + len(value) <= self._limit:
+            self._data += (b"\n" if self._data else b"") + value.removeprefix(b" ")
+
+    def _end(self) -> None:
+        """Leave out an event that is not complete."""
+
+
+_KINDS: Final[dict[str, type[_Whole] | type[_Lines]]] = {
+    "application/json": _Json,
+    "application/x-www-form-urlencoded": _Form,
+    "text/plain": _Whole,
+    "text/event-stream": _ServerSentEvents,
+    "application/x-ndjson": _Lines,
+    "application/jsonl": _Lines,
 }
 
 
-def _chat_in(form: str) -> str:
-    """Return the chat in a form, nothing where there is none; its other fields are nobody's business."""
-    try:
-        fields = parse_qs(form, max_num_fields=1_000)
-    except ValueError:  # more fields than any chat has
-        return ""
-    return next((fields[name][0] for name in _ASKED if name in fields), "")
+def _cut(text: str, size: int) -> str:
+    return f"{text}…[cut: {size} bytes went by]"
 
 
 def asked(value: Any) -> Any:
