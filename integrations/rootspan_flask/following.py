@@ -92,8 +92,8 @@ class _Body(StreamedBody):
 class Followed:
     """One request, from `request_started` to its last byte; kept in the WSGI environ."""
 
-    _status = 0
-    _failed = _answered = _streams = _torn_down = False
+    _status: int | None = None  # of the answer; None before
+    _failed = _streams = _torn_down = False
     _untell: Callable[[], None] | None = None
 
     def __init__(self, root: RequestRoot, request: Request) -> None:
@@ -109,7 +109,6 @@ class Followed:
 
     def answer(self, request: Request, response: Response) -> None:
         """Note the response; a streamed one is stepped inside the request from here on."""
-        self._answered = True
         self._status = response.status_code
         if self.root.wants_headers:
             for name, value in self.root.set_response_headers(response.headers.get):
@@ -131,7 +130,7 @@ class Followed:
 
     def tear_down(self, error: BaseException | None) -> None:
         """Record it where the answer is complete, or where there will be none."""
-        if self._answered:  # before, it may be a copy of the context that ends
+        if self._status is not None:  # before, it may be a copy of the context that ends
             self._torn_down = True
             if not self._streams:
                 self.end()
@@ -164,6 +163,6 @@ class Followed:
 
     def __del__(self) -> None:
         if self.request is not None:  # some servers never close what they were given
-            if self._answered and not self._torn_down:
+            if self._status is not None and not self._torn_down:
                 self._status = 500  # and some answer was never given to them
             self.end()
