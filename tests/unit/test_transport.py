@@ -70,7 +70,7 @@ class Lab:
 def lab(sink: Sink, caplog: pytest.LogCaptureFixture) -> Any:
     made = Lab(sink, caplog)
     yield made
-    made.delivery.close()
+    made.delivery.release()
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_json_and_extra_headers_and_query(sink: Sink) -> None:
     settings = resolve({}, endpoint=f"{sink.url}?team=a", protocol="http/json", headers={"X-Scope": "tests"})
     (delivery,) = sinks(settings)
     delivery.attempt([delivery.encode(span(1, n=5))])
-    delivery.close()
+    delivery.release()
     assert sink.requests[0].path == "/v1/traces?team=a"
     assert sink.requests[0].headers["x-scope"] == "tests"
     assert sink.requests[0].headers["content-type"] == "application/json"
@@ -722,7 +722,7 @@ def test_poison_without_a_taker(sink: Sink) -> None:
     sink.script(lambda request: 400)
     delivery = Delivery(settings_for(sink))
     assert delivery.attempt([delivery.encode(span(1))]).dropped == {"refused": 1}
-    delivery.close()
+    delivery.release()
 
 
 def test_a_413_halves_the_batch_and_the_limit_is_remembered(sink: Sink, lab: Lab) -> None:
@@ -961,7 +961,7 @@ def test_any_exporter_takes_the_spans() -> None:
     assert stored.instrumentation_scope is not None
     assert stored.instrumentation_scope.name == "rootspan"
     found.forget()
-    found.close()
+    found.close(time.monotonic() + 30)
     assert exporter._stopped
 
 
@@ -986,9 +986,32 @@ def test_a_failing_exporter_keeps_the_spans_and_a_raising_one_loses_only_its_poi
     attempt = found.attempt(items)
     assert (attempt.dropped, attempt.rest) == ({"export_failed": 1}, [])
     assert exporter.taken == ["event 1", "event 2", "event 4", "event 5"]
-    found.close()
+    found.close(time.monotonic() + 30)
     assert ["failed" in record.message for record in caplog.records] == [True, False]
     assert "shutdown" in caplog.records[1].message
+
+
+def test_an_exporter_that_calls_exit_loses_only_the_span_that_makes_it_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter: Any = Picky()
+    monkeypatch.setattr(exporter, "export", lambda spans: sys.exit(3) if len(spans) == 2 else exporter.results.SUCCESS)
+    found = ExporterSink(exporter, {})
+    assert found.attempt([found.encode(span(number)) for number in (1, 2)]) == Attempt({}, [])
+    monkeypatch.setattr(exporter, "export", lambda spans: sys.exit(3))
+    assert found.attempt([found.encode(span(1))]) == Attempt({"export_failed": 1}, [])
+
+
+def test_an_exporter_is_shut_down_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is at exit, on Python 3.12."""
+    exporter: Any = InMemorySpanExporter()
+    found = ExporterSink(exporter, {})
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        found.close(time.monotonic() + 30)
+    assert exporter._stopped
 
 
 def test_an_exporter_of_two_trackers_is_shut_down_with_the_last_one() -> None:
@@ -1028,7 +1051,7 @@ def test_an_exporter_is_shut_down_while_other_threads_make_trackers() -> None:
         for thread in threads:
             thread.start()
         for found in kept[1:]:
-            found.close()
+            found.close(time.monotonic() + 30)
     finally:
         ended.set()
         sys.setswitchinterval(interval)

@@ -27,6 +27,7 @@ _PAUSE: Final = 0.0005  # seconds between two looks at a worker that is just bei
 _NAP: Final = 0.2  # seconds in which a crowded queue does not wake the worker again; nor can a flush or the end
 _IDLE: Final = 30.0  # seconds without a record after which the worker ends; the next record starts another
 _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handler may wait for another sender
+_LEAVE: Final = 0.5  # seconds that an exporter has at the end in any case, to write what it still holds
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _KEPT_SECONDS: Final = 1.0  # likewise, where a spool holds what is not delivered
 
@@ -218,7 +219,7 @@ class Pipeline:
         ended = worker is None or not worker.is_alive()
         if ended:  # a hanging sink keeps its connection; the thread is a daemon
             for sink in self._sinks:
-                sink.close()
+                sink.close(max(deadline, time.monotonic() + _LEAVE))
         if self._store is not None:
             self._store.close(last=at_exit)
         return ended and not self.ledger.dropped()["shutdown"] and not self.ledger.spooled
@@ -289,7 +290,7 @@ class Pipeline:
     def _guarded_turn(self) -> None:
         try:
             self._turn()
-        except BaseException:  # an exporter may even raise SystemExit
+        except BaseException:  # an exporter may raise anything
             line = "rootspan's worker met an error of its own; it goes on with the next batch"
             log(logging.ERROR, line, exc_info=True)
             batch, self._batch = self._batch, None

@@ -72,11 +72,13 @@ class Delivery:
         """
         return in_parts(spans, lambda part: self._attempt(part, until))
 
-    def close(self) -> None:
+    def release(self) -> None:
         """Close idle connections; another attempt would open a new one."""
         self._transport.close()
 
-    release = close
+    def close(self, until: float) -> None:
+        """Do the same; there is nothing to wait for."""
+        self.release()
 
     def forget(self) -> None:
         """Leave the parent's connection alone, after a fork, in the child."""

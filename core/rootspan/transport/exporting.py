@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
@@ -64,7 +66,7 @@ class ExporterSink:
 
         try:
             result = unseen(self._exporter.export, part)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._say(f"raised {type(error).__name__}; the span that makes it do so is dropped")
             return Attempt({"export_failed": 1}, []) if len(part) == 1 else None
         if result is SpanExportResult.SUCCESS:
@@ -73,15 +75,24 @@ class ExporterSink:
         self._say("failed; its spans are kept and tried again")
         return Attempt({}, part, self._backoff.wait())
 
-    def close(self) -> None:
-        """Shut the exporter down, unless another tracker still sends through it."""
+    def close(self, until: float) -> None:
+        """Shut the exporter down, unless another tracker still sends through it; waits for that until then at most."""
         _open.pop(id(self), None)
         others = [found() for found in _open.valuerefs()]  # of a copy: another thread may make a tracker meanwhile
         if any(other is not None and other._exporter is self._exporter for other in others):
             return
+        ending = threading.Thread(target=self._shut_down, name="rootspan-exporter-end", daemon=True)
+        try:
+            ending.start()
+        except RuntimeError:  # Python 3.12 starts no thread any more while it ends
+            self._shut_down()
+            return
+        ending.join(max(0.0, until - time.monotonic()))
+
+    def _shut_down(self) -> None:
         try:
             unseen(self._exporter.shutdown)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log(logging.WARNING, "%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
 
     def release(self) -> None:

@@ -26,7 +26,9 @@ class Sink(Protocol):
     def release(self) -> None:
         """Let go of idle connections; more spans may come."""
 
-    def close(self) -> None: ...
+    def close(self, until: float, /) -> None:
+        """Let go of everything; waits for it until a time of `time.monotonic()` at most."""
+
     def forget(self) -> None:
         """Let go of a parent's connections after a fork, without closing them."""
 
