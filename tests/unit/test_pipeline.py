@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from programs import until
 from rootspan import Tracker, forks, ledger, pipeline, process, spool
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.ledger import Ledger
@@ -24,7 +25,7 @@ from rootspan.pipeline import Pipeline
 from rootspan.recorder import Recorder
 from rootspan.spool.journal import Journal
 from rootspan.spool.segment import Pen, Segment
-from sinks import Sink
+from sinks import Sink, hang
 
 
 def pipeline_of(tracker: Tracker) -> Pipeline:
@@ -251,11 +252,11 @@ def test_the_end_may_come_while_another_thread_starts_the_worker(
     other = threading.Thread(target=tracker.track_ai, args=("event",))
     other.start()
     assert starting.wait(30)
-    assert tracker.shutdown(0.05 if comes == "none in time" else 30) == (comes == "a worker")
+    assert tracker.shutdown(0.05 if comes == "none in time" else 30) == (comes != "none in time")
     goes_on.set()
     other.join()
     stats = tracker.stats()
-    assert (stats["delivered"], stats["dropped"]) == ((1, {}) if comes == "a worker" else (0, {"shutdown": 1}))
+    assert (stats["delivered"], stats["dropped"]) == ((0, {"shutdown": 1}) if comes == "none in time" else (1, {}))
 
 
 def test_a_flush_in_a_callback_of_the_worker_waits_for_nothing(sink: Sink) -> None:
@@ -439,6 +440,68 @@ def test_delivery_13_what_another_thread_sends_by_itself_while_the_process_ends_
     assert names(sink) == ["early", "late"]
     stats = tracker.stats()
     assert (stats["recorded"], stats["delivered"], stats["dropped"]) == (2, 2, {})
+
+
+def test_delivery_13_what_comes_behind_the_workers_last_look_is_delivered(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another thread saw that there still is a worker, it leaves what it records to that."""
+    tracker = Tracker(endpoint=sink.url)
+    tracker.track_ai("early")
+    pipe = pipeline_of(tracker)
+    join = pipe._join
+
+    def joined(*arguments: Any) -> None:
+        join(*arguments)
+        with monkeypatch.context() as patch:
+            patch.setattr(pipe.queue, "attend", nothing)
+            tracker.track_ai("late")
+
+    monkeypatch.setattr(pipe, "_join", joined)
+    tracker._recorder.close(5, at_exit=True)
+    assert names(sink) == ["early", "late"]
+    assert (tracker.stats()["delivered"], tracker.stats()["dropped"]) == (2, {})
+
+
+def test_delivery_02_the_end_waits_for_a_shutdown_in_another_thread(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    sink.delay = 0.5
+    tracker.track_ai("event")
+    other = threading.Thread(target=tracker.shutdown, args=(30,), daemon=True)
+    other.start()
+    until(lambda: sink.connections)
+    assert not tracker.shutdown(0.01)
+    tracker._recorder.close(30, at_exit=True)
+    assert names(sink) == ["event"]
+    assert tracker.shutdown(0)
+    other.join()
+
+
+def test_delivery_13_where_a_shutdown_in_another_thread_takes_too_long_the_end_counts_what_is_lost(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    sink.script(lambda request: hang(2))
+    tracker.track_ai("event")
+    other = threading.Thread(target=tracker.shutdown, args=(30,), daemon=True)
+    other.start()
+    tracker._recorder.close(0.5, at_exit=True)
+    assert tracker.stats()["dropped"] == {"shutdown": 1}
+    assert "lost 1 records (1 shutdown)" in caplog.text
+    other.join()
+
+
+def test_delivery_02_the_end_finishes_a_shutdown_that_a_ctrl_c_ended(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(endpoint=sink.url)
+    sink.delay = 0.5
+    tracker.track_ai("event")
+    with ctrl_c(pipeline_of(tracker), "_join"):
+        tracker.shutdown(30)
+    tracker._recorder.close(30, at_exit=True)
+    assert names(sink) == ["event"]
+    assert tracker.stats()["delivered"] == 1
 
 
 def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(

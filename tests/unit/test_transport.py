@@ -1000,6 +1000,16 @@ def test_an_exporter_that_calls_exit_loses_only_the_span_that_makes_it_do_so(mon
     assert found.attempt([found.encode(span(1))]) == Attempt({"export_failed": 1}, [])
 
 
+def test_an_exporter_is_shut_down_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter: Any = Picky()
+    ends: list[int] = []
+    monkeypatch.setattr(exporter, "shutdown", lambda: ends.append(1))
+    found = ExporterSink(exporter, {})
+    for _ in range(2):
+        found.close(time.monotonic() + 30)
+    assert ends == [1]
+
+
 def test_an_exporter_is_shut_down_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is at exit, on Python 3.12."""
     exporter: Any = InMemorySpanExporter()

@@ -66,7 +66,8 @@ class Pipeline:
         self._on_start = on_start
         self.exit_seconds = EXIT_SECONDS if store is None else _KEPT_SECONDS
         self.owner: object = None
-        self._closed: str | None = "disabled" if settings.disabled else None
+        self._closed: str | None = "disabled" if settings.disabled else None  # why nothing more is taken
+        self._all_delivered = True if settings.disabled else None  # what the end came to
         self.queue = Queue(settings, shaping, store, self._attend)
         self._start_afresh()
         if store is not None and self._closed is None and store.has_orphans():  # they do not wait for a record
@@ -82,10 +83,10 @@ class Pipeline:
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._wake = _Wake()
-        self._hurry = False
-        self._hopeless = False  # the last attempt of all failed: nothing is taken any more
+        self._ending = threading.RLock()  # held by who ends it; a signal's handler may do so in the midst of that
+        self._hurry = False  # a flush waits
         self._failures = 0  # attempts that left something to send
-        self._until = math.inf  # monotonic seconds after which the end begins no further attempt
+        self._until = math.inf  # monotonic seconds from which on no attempt is begun; none at all once the last failed
 
     # The thread
 
@@ -131,17 +132,17 @@ class Pipeline:
 
     def _refuse(self, reason: str) -> None:
         """Settle what was recorded after the end: sent at once while the process exits, otherwise counted."""
-        if reason == "exit" and not self._hopeless and self._sending.acquire(timeout=_LAST_CHANCE):
+        if reason == "exit" and self._until > -math.inf and self._sending.acquire(timeout=_LAST_CHANCE):
             try:
-                self._hurry = True
                 self._until = time.monotonic() + _LAST_CHANCE
                 self._turn()
             except Exception:
                 log(logging.DEBUG, "the last delivery failed", exc_info=True)
             finally:
-                self._hopeless = self._waiting()
+                self._give_up()
                 self._sending.release()
-        self._discard("shutdown" if reason == "exit" else reason)
+        else:
+            self._discard("shutdown" if reason == "exit" else reason)
         if reason == "shutdown":  # at exit Python may die of a line that a daemon thread writes
             self.ledger.report()
 
@@ -187,20 +188,30 @@ class Pipeline:
         return True
 
     def shutdown(self, timeout: float, at_exit: bool = False) -> bool:
-        """Deliver what waits within `timeout` seconds, count what is lost then, and stop the worker.
+        """Deliver what waits within `timeout` seconds, count what is lost then, and stop the worker; once.
 
-        At exit what only waits on the disk is waited for a second at most; the next process sends the rest.
+        At exit what only waits on the disk is waited for a second at most; the next process sends the rest. Who comes
+        while another thread is in here waits for that one, and at exit has the last word.
         """
-        if self._closed is not None:
-            return True
         if at_exit and not self.queue.records:
             timeout = min(timeout, self.exit_seconds)
+        deadline = time.monotonic() + timeout
+        ending = self._ending  # once: a fork makes another one
+        alone = ending.acquire(timeout=0.0 if threading.current_thread() is self.queue.worker else timeout)
+        try:
+            if self._all_delivered is None and (alone or at_exit):
+                self._end(deadline, at_exit)
+        finally:
+            if alone:
+                ending.release()
+        return bool(self._all_delivered)
+
+    def _end(self, deadline: float, at_exit: bool) -> None:
         self._restart()
-        self._until = deadline = time.monotonic() + timeout
-        self._closed = "exit" if at_exit else "shutdown"
+        self._until = deadline
+        self._closed = self._closed or ("exit" if at_exit else "shutdown")
         if not at_exit:  # what is recorded behind the exit handler is still worth a place on the disk
             self.queue.store = None
-        self._hurry = True
         self._wake.set()
         worker = self.queue.worker
         if worker is not None and worker is not threading.current_thread():
@@ -210,19 +221,26 @@ class Pipeline:
         left = 0.0 if worker is threading.current_thread() else max(0.0, deadline - time.monotonic())
         idle = self._sending.acquire(timeout=left)
         try:
-            self._hopeless = self._waiting()
-            self._discard("shutdown")
+            if idle and self._batch is None:  # what came behind the worker's last look, and saw it still there
+                self._guarded_turn()
+            self._give_up()
         finally:
             if idle:
                 self._sending.release()
         self.ledger.report(last=True)
-        ended = worker is None or not worker.is_alive()
-        if ended:  # a hanging sink keeps its connection; the thread is a daemon
+        if worker is None or not worker.is_alive():  # a hanging sink keeps its connection; the thread is a daemon
             for sink in self._sinks:
                 sink.close(max(deadline, time.monotonic() + _LEAVE))
         if self._store is not None:
             self._store.close(last=at_exit)
-        return ended and not self.ledger.dropped()["shutdown"] and not self.ledger.spooled
+        settled = self.ledger.settled >= self.ledger.made.total  # nothing is on the disk, or still in a hook's hands
+        self._all_delivered = settled and not self.ledger.dropped()["shutdown"]
+
+    def _give_up(self) -> None:
+        """Count what still waits as lost; then it is of no use to try any more."""
+        if self._waiting():
+            self._until = -math.inf
+        self._discard("shutdown")
 
     def _join(self, worker: threading.Thread, deadline: float) -> None:
         while True:
@@ -304,7 +322,7 @@ class Pipeline:
         What comes meanwhile makes the next batch: to send it at once would send few at a time, over and over.
         """
         goal = self.ledger.made.total
-        while not self._hopeless:
+        while time.monotonic() < self._until:
             batch = self._batch or self._fill()
             if batch is None:
                 return
@@ -323,8 +341,13 @@ class Pipeline:
                     time.sleep(wait)
                 else:
                     return
-            elif not (self._hurry or self._closed or self._is_behind(goal)):
+            elif not (self._pressed or self._is_behind(goal)):
                 return
+
+    @property
+    def _pressed(self) -> bool:
+        """Whether a flush or the end waits."""
+        return self._hurry or self._closed is not None
 
     def _is_behind(self, goal: int) -> bool:
         """Return whether some of the first `goal` records is not settled, or something that dead processes left."""
@@ -333,8 +356,8 @@ class Pipeline:
     def _pause(self, wait: float) -> None:
         """Wait before the next attempt; a flush or the end cuts it short."""
         deadline = time.monotonic() + wait
-        while (left := deadline - time.monotonic()) > 0 and not self._hurry and self._closed is None:
-            if self._wake.wait(left) and not self._hurry:
+        while (left := deadline - time.monotonic()) > 0 and not self._pressed:
+            if self._wake.wait(left) and not self._pressed:
                 self._wake.clear()  # crowded: the callers drop the oldest meanwhile
                 self.ledger.report()
                 time.sleep(min(left, self._settings.flush_interval, _NAP))

@@ -77,7 +77,8 @@ class ExporterSink:
 
     def close(self, until: float) -> None:
         """Shut the exporter down, unless another tracker still sends through it; waits for that until then at most."""
-        _open.pop(id(self), None)
+        if _open.pop(id(self), None) is None:  # it was closed before
+            return
         others = [found() for found in _open.valuerefs()]  # of a copy: another thread may make a tracker meanwhile
         if any(other is not None and other._exporter is self._exporter for other in others):
             return
