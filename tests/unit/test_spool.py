@@ -815,6 +815,53 @@ def test_a_rotation_that_fails_leaves_the_segment_in_use(spool: Counted, monkeyp
     assert read(spool) == spans
 
 
+def leave(path: Path, number: int) -> None:
+    """Have so many processes die that had room enough, and never looked at the whole."""
+    for _ in range(number):
+        dead = make(path, most=1 << 20)
+        write(dead, range(1), 60_000)
+        die(dead)
+
+
+def test_what_processes_left_that_died_before_a_segment_was_full_is_bounded_too(tmp_path: Path) -> None:
+    leave(tmp_path, 20)
+    assert room_taken(tmp_path) > 20 * 60_000
+    spool = make(tmp_path, most=1 << 20)
+    assert spool.adopt().spans == 16
+    assert room_taken(tmp_path) <= 1 << 20
+    assert spool.accounts.lost == [(False, 1)] * 3
+    assert len(read(spool)) == 16 - 3
+    assert spool.accounts.recovery() == {"found": 16, "delivered": 13, "spooled": 0, "dropped": {"spool_full": 3}}
+
+
+def test_what_was_given_up_is_not_taken_over_again(tmp_path: Path) -> None:
+    """Those that hold nothing any more kept the others from their turn."""
+    for _ in range(50):
+        leave(tmp_path, 1)
+        make(tmp_path, most=1 << 20).adopt()
+    assert room_taken(tmp_path) <= 1 << 20
+
+
+def test_delivery_07_dead_processes_are_found_among_many_that_live(tmp_path: Path) -> None:
+    living = [make(tmp_path) for _ in range(40)]
+    for number, spool in enumerate(living):
+        write(spool, range(number, number + 1))
+    leave(tmp_path, 5)
+    assert make(tmp_path).adopt().spans == 5
+    for spool in living:
+        spool.close(last=False)
+
+
+def test_the_bound_is_left_to_a_thread_that_is_just_seeing_to_it(tmp_path: Path) -> None:
+    leave(tmp_path, 20)
+    spool = make(tmp_path, most=1 << 20)
+    with spool._opening:
+        spool.adopt()
+    assert room_taken(tmp_path) > 20 * 60_000
+    spool.adopt()
+    assert room_taken(tmp_path) <= 1 << 20
+
+
 def test_neither_our_own_nor_dead_processes_records_wait_for_all_the_others(tmp_path: Path) -> None:
     dead = make(tmp_path)
     write(dead, range(100))

@@ -13,6 +13,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
 from rootspan.ledger import Account, Ledger
@@ -196,7 +197,7 @@ class Spool:
             pen.full_at = self._full_at(copied)  # until then 0: what could not be copied is copied with the next record
             if self._fsync:
                 self._sync_directory()
-            self._make_room(own)
+            self._make_room()
         except OSError:
             full.full_at = full.full_at and full.size + self._segment_bytes  # it goes on for another length
         finally:
@@ -206,13 +207,13 @@ class Spool:
         """Return when a segment that begins with so many bytes is full: at least half of it is more than copies."""
         return size + max(self._segment_bytes, size)
 
-    def _make_room(self, own: Journal) -> None:
+    def _make_room(self) -> None:
         """Give up the oldest segments beyond the bound: first those of dead processes, then our own."""
         with os.scandir(self.directory) as entries:
             total = sum(map(_bytes, entries))
-        for journal in (*self._adopted, own):
+        for journal in list(self._journals()):
             for segment in list(journal.segments):
-                if total <= self._most or (journal is own and segment is own.segments[-1]):
+                if total <= self._most or (journal.own and segment is journal.segments[-1]):
                     break
                 total -= segment.size
                 self._ledger.lose(self.account(journal), segment.drop(), "spool_full")
@@ -289,7 +290,9 @@ class Spool:
     def adopt(self) -> Found:
         """Take over what dead processes left behind."""
         spans = damaged = 0
-        for name in self.orphans()[: max(0, _AT_ONCE - len(self._adopted))]:
+        for name in self.orphans():
+            if len(self._adopted) >= _AT_ONCE:
+                break
             try:
                 journal = Journal.adopt(self.directory, name)
                 found = None if journal is None else self._survey(journal)
@@ -301,7 +304,15 @@ class Spool:
                 spans, damaged = spans + found.spans, damaged + found.damaged
                 self._ledger.found += found.spans + found.damaged
                 self._ledger.lose(self._ledger.recovered, found.damaged, "damaged")
-                self._adopted.append(journal)  # counted before: from now on it may be given up for the bound
+                if found.spans:
+                    self._adopted.append(journal)  # counted before: from now on it may be given up for the bound
+                else:  # its room was needed, or it ended just before it deleted this
+                    journal.delete()
+        # Processes that die before their first segment is full leave it to who takes it over to see to the bound.
+        if self._adopted and self._opening.acquire(blocking=False):
+            with suppress(OSError):  # somebody deleted the directory
+                self._make_room()
+            self._opening.release()
         return Found(spans, damaged)
 
     def _survey(self, journal: Journal) -> Found | None:
