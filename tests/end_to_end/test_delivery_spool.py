@@ -134,6 +134,19 @@ def test_delivery_01_killed_and_restarted_again_and_again(sink: Sink, directory:
     assert whole <= ids(sink)
 
 
+def test_delivery_01_a_process_that_is_over_at_once_sends_what_others_left_too(
+    sink: Sink, directory: Path, tmp_path: Path
+) -> None:
+    """Where none lives for longer, as those of a cron table, nobody sent it."""
+    sink.stop()
+    run("rootspan.track_ai('left')", sink, tmp_path, ROOTSPAN_SPOOL=str(directory)).communicate(timeout=60)
+    assert list(directory.iterdir())
+    sink.restart()
+    run("rootspan.track_ai('own')", sink, tmp_path, ROOTSPAN_SPOOL=str(directory)).communicate(timeout=60)
+    assert {span.name for span in sink.spans} == {"left", "own"}
+    assert not list(directory.iterdir())
+
+
 def test_delivery_01_a_span_that_comes_twice_has_the_same_id(sink: Sink, directory: Path, tmp_path: Path) -> None:
     """The collector took it, its answer was lost, and so was the process: at least once."""
     sink.script(lambda request: hang())

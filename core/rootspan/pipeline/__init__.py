@@ -280,11 +280,11 @@ class Pipeline:
     def _work(self) -> None:
         quiet_since = time.monotonic()
         while True:
+            if self._store is not None:  # first of all, for a process may be over by the time that it has waited
+                self._store.look_around()
             self._wake.wait(self._settings.flush_interval)
             self._wake.clear()
             closing = self._closed is not None
-            if self._store is not None and not closing:
-                self._store.look_around()
             if self._waiting():
                 quiet_since = time.monotonic()
                 with self._sending:
