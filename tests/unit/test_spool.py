@@ -215,6 +215,24 @@ def test_a_finish_in_front_of_its_beginning_leaves_nothing_unfinished(tmp_path: 
     assert len(read(other)) == 1
 
 
+def test_a_beginning_that_was_copied_behind_its_end_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    """The process was killed before it could say that it ended."""
+    dead = make(tmp_path)
+    dead.begin(ids(1), b"begun")
+    write(dead, range(2, 3))
+    own, first = dead._own, dead._pen
+    assert own is not None
+    assert first is not None
+    second = own.open_segment()
+    first.write(frame(SegmentKind.FINISH, ids(1), b"ended"), True)
+    second.write(frame(SegmentKind.BEGIN, ids(1), b"begun"))
+    die(dead)
+    del first, second
+    spool = make(tmp_path)
+    spool.adopt()
+    assert [span[:5] for span in read(spool)] == [b"span ", b"ended"]
+
+
 def test_a_position_that_cannot_be_read_costs_a_second_sending(tmp_path: Path) -> None:
     dead = make(tmp_path)
     spans = write(dead, range(20))

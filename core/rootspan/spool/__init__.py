@@ -310,9 +310,11 @@ class Spool:
                     journal.delete()
         # Processes that die before their first segment is full leave it to who takes it over to see to the bound.
         if self._adopted and self._opening.acquire(blocking=False):
-            with suppress(OSError):  # somebody deleted the directory
-                self._make_room()
-            self._opening.release()
+            try:
+                with suppress(OSError):  # somebody deleted the directory
+                    self._make_room()
+            finally:
+                self._opening.release()
         return Found(spans, damaged)
 
     def _survey(self, journal: Journal) -> Found | None:

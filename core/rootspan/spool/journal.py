@@ -149,23 +149,25 @@ class Journal:
         """
         begun: dict[bytes, tuple[Segment, Frame]] = {}
         ended: set[bytes] = set()  # before, in the order of the files, their beginning was seen
+        recent: set[bytes] = set()  # just now: their beginning may have been copied into this segment or the next one
         for part in Segment(f"{self._path}.owner", 0).frames(_POSITION.size):
             if part.kind == SegmentKind.FORGET:
                 ended.add(part.span_id)
             else:  # the header, or nothing where it is damaged
                 self.about = self.about or part.payload
         for segment in self.segments:
-            damaged = 0
+            damaged, before, recent = 0, recent, set[bytes]()
             for part in segment.frames():
                 if part.end > segment.settled_to:
                     segment.found += part.is_span
                     damaged += part.kind == SegmentKind.DAMAGED
                 if part.kind == SegmentKind.HEADER:
                     self.about = self.about or part.payload
-                elif part.kind == SegmentKind.BEGIN and part.span_id not in ended:
-                    begun[part.span_id] = segment, part
-                elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET) and begun.pop(part.span_id, None) is None:
-                    ended.add(part.span_id)
+                elif part.kind == SegmentKind.BEGIN:
+                    if not any(part.span_id in some for some in (ended, before, recent)):
+                        begun[part.span_id] = segment, part
+                elif part.kind in (SegmentKind.FINISH, SegmentKind.FORGET):
+                    (ended if begun.pop(part.span_id, None) is None else recent).add(part.span_id)
             segment.rest()
             yield damaged
         for segment, part in begun.values():
