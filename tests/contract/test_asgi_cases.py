@@ -1013,6 +1013,20 @@ def test_a_socket_that_is_left_open_is_complete(captured: Captured) -> None:
     assert "rootspan.outcome" not in captured.one().attributes
 
 
+def test_a_socket_that_only_sends_is_counted(captured: Captured) -> None:
+    app = scripted(
+        {"type": "websocket.accept"},
+        {"type": "websocket.send", "text": "né"},
+        {"type": "websocket.send", "bytes": b"123"},
+        {"type": "websocket.close"},
+    )
+    run(wrapped(captured, app), {"type": "websocket", "path": "/", "headers": []})
+    told = {n: v for n, v in captured.one().attributes.items() if n.startswith("rootspan.websocket")}
+    assert told.pop("rootspan.websocket.close_code") == 1000
+    ways = {"received": 0, "bytes_received": 0, "sent": 2, "bytes_sent": 6}
+    assert told == {f"rootspan.websocket.{name}": number for name, number in ways.items()}
+
+
 def test_a_socket_that_is_closed_after_its_refusal_keeps_the_status(captured: Captured) -> None:
     app = scripted(
         {"type": "websocket.http.response.start", "status": 401, "headers": []},

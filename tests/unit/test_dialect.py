@@ -884,8 +884,11 @@ def test_tiny_limits_still_give_json(limit: int) -> None:
     settings = Settings(attribute_length_limit=limit)
     for value in ("x" * 500, CHAT, {"a": "b" * 99}):
         found = attributes(settings=settings, input=value, output=value, properties={"p": "y" * 200})
-        assert isinstance(json.loads(found["gen_ai.input.messages"]), list)
-        json.loads(found["metadata"])
+        for name in ("gen_ai.input.messages", "gen_ai.output.messages"):
+            assert isinstance(json.loads(found[name]), list)
+            assert len(found[name]) <= max(limit, 2)
+        assert isinstance(json.loads(found["metadata"]), dict)
+        assert len(found["metadata"]) <= max(limit, 2)
         assert len(found["p"]) == min(limit, 200)
         assert len(found["input.value"]) <= limit
 
