@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -303,6 +304,19 @@ def test_delivery_13_losses_are_told_at_once_and_then_once_a_minute(monkeypatch:
     assert told == [("encoding", 1), ("encoding", 3)]
     accounts.report(last=True)
     assert told[2:] == [("encoding", 1)]
+
+
+def test_a_loss_where_nobody_named_an_endpoint_is_a_warning_once_something_was_delivered_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    accounts = Ledger([], None, unchosen=True)
+    with caplog.at_level(logging.DEBUG, logger="rootspan"):
+        for _ in range(2):
+            accounts.drop("encoding")
+            accounts.report(last=True)
+            accounts.settle(accounts.memory, 1, {})
+    said = [record.levelname for record in caplog.records if "rootspan lost 1 records" in record.getMessage()]
+    assert said == ["DEBUG", "WARNING"]
 
 
 def test_a_drop_that_reaches_the_end_of_the_stack_counts_nowhere(
