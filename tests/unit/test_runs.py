@@ -199,6 +199,16 @@ def test_a_bound_of_one_run_leaves_the_newest_invocation_its_root() -> None:
         assert {span.name for span in captured} == {"top", "below"}
 
 
+def test_as_many_runs_as_the_bound_says_stay_open() -> None:
+    with captured_spans(max_open_sessions=2) as captured:
+        hook = Hook(captured.tracker, "u1", None)
+        hook.start("first", None, "first")
+        hook.start("second", None, "second")
+        assert [span.name for span in captured] == []
+        hook.start("third", None, "third")
+        assert [span.name for span in captured] == ["first"]
+
+
 @pytest.mark.parametrize("bound", [3, 100])
 def test_a_framework_that_uses_an_id_twice_loses_no_run(bound: int) -> None:
     with captured_spans(max_open_sessions=bound) as captured:
