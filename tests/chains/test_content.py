@@ -619,6 +619,14 @@ def test_lc_62_content_off_for_the_whole_tracker(sink: Any) -> None:
     tracker.shutdown()
 
 
+def test_a_providers_own_tool_without_a_name_is_no_alternative(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    tools = [{"type": "web_search"}, *({"type": "function", "function": {"name": name}} for name in ("book", "search"))]
+    ChatScripted(script=[calls("search", query="x")]).bind(tools=tools).invoke("hi", config(handler))
+    assert trees().one("tool_choice").attributes["rootspan.decision.alternatives"] == ["book"]
+
+
 @dataclass
 class Job:
     status: Any

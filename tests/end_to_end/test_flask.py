@@ -1193,9 +1193,15 @@ def test_a_request_that_anothers_receiver_refuses_before_ours_heard_of_it_is_rec
     assert (root.attributes["http.response.status_code"], root.failed) == (403, False)
 
 
-def test_a_signal_without_a_request_is_none_of_ours(app: Flask, captured: Captured) -> None:
+def test_a_signal_without_a_request_is_none_of_ours(
+    app: Flask, captured: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    flask.request_started.send(app)
     flask.got_request_exception.send(app, exception=LookupError())
+    flask.request_finished.send(app, response=app.response_class())
+    flask.request_tearing_down.send(app, exc=None)
     assert not captured.spans
+    assert not caplog.records
 
 
 def test_two_trackers_share_nothing(app: Flask, captured: Captured) -> None:
