@@ -185,11 +185,13 @@ def test_delivery_02_a_child_works_on_its_parents_session(mode: str, sink: Sink,
         session = rootspan.create_session(agent_name='a', user_id='u1', convo_id='c1')
         if (pid := os.fork()) == 0:
             rootspan.track_tool_call('step', session_id=session)
+            rootspan.complete_session(session, success=False)
             sys.exit(0)
         os.waitpid(pid, 0)
         rootspan.complete_session(session)
     """
-    assert finish(code, sink, mode, tmp_path, 2) == {"invoke_agent a": 1, "step": 1}
+    assert finish(code, sink, mode, tmp_path, 3) == {"invoke_agent a": 1, "step": 1, "session_outcome": 1}
+    assert [span.status_code for name in ("invoke_agent a", "session_outcome") for span in sink.find(name)] == [0, 2]
     assert {(span.attributes["user.id"], span.attributes["session.id"]) for span in sink.spans} == {("u1", "c1")}
 
 

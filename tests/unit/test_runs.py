@@ -209,6 +209,19 @@ def test_as_many_runs_as_the_bound_says_stay_open() -> None:
         assert [span.name for span in captured] == ["first"]
 
 
+def test_of_an_invocation_beyond_the_bound_the_oldest_below_its_root_make_room() -> None:
+    with captured_spans(max_open_sessions=10) as captured:
+        hook = Hook(captured.tracker, "u1", None)
+        hook.start("top", None, "top")
+        for number in range(10):
+            hook.start(f"run {number}", "top", f"run {number}")
+        assert [span.name for span in captured] == ["run 0", "run 1"]
+        hook.end("run 2", None)
+        hook.end("top", None)
+        assert captured.one("run 2").attributes.get("rootspan.outcome") is None
+        assert hook.tree.stats()["closed_by_count"] == 2
+
+
 @pytest.mark.parametrize("bound", [3, 100])
 def test_a_framework_that_uses_an_id_twice_loses_no_run(bound: int) -> None:
     with captured_spans(max_open_sessions=bound) as captured:
