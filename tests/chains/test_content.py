@@ -23,8 +23,8 @@ from langchain_core.callbacks import CallbackManager, adispatch_custom_event, di
 from langchain_core.documents import Document
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListLLM
-from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
+from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
@@ -607,6 +607,18 @@ def test_lc_09_the_longer_of_two_partial_answers_is_kept(handler: RootspanCallba
         handler.on_llm_new_token(piece, run_id=run)
     handler.on_llm_error(ValueError("x"), run_id=run, response=result(AIMessage("one ")))
     assert messages(trees().root, "output")[0]["parts"][0]["content"] == "one two"
+
+
+def test_pieces_that_tell_of_one_kind_of_token_only_are_counted(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    run = uuid4()
+    handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
+    for number, usage in enumerate(({"input_tokens": 7}, {"output_tokens": 2}, {"output_tokens": 3})):
+        piece = ChatGenerationChunk(message=AIMessageChunk(str(number)))
+        piece.message.usage_metadata = usage  # type: ignore[attr-defined]
+        handler.on_llm_new_token(str(number), chunk=piece, run_id=run)
+    handler.on_llm_error(ValueError("x"), run_id=run)
+    told = trees().root.attributes
+    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (7, 5)
 
 
 def test_lc_62_content_off_for_the_whole_tracker(sink: Any) -> None:

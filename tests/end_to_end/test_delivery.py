@@ -214,6 +214,18 @@ def test_a_partial_success_is_counted(sink: Sink) -> None:
     tracker.shutdown()
 
 
+def test_a_batch_that_is_taken_in_two_attempts_is_counted_once(sink: Sink) -> None:
+    """delivery 13"""
+    tracker = Tracker(endpoint=sink.url, flush_interval=60)
+    sink.script([413, 200, Reply(503, {"Retry-After": "0"})])
+    sent = track(tracker, 10)
+    assert tracker.flush(10)
+    stats = adds_up(tracker)
+    assert (stats["recorded"], stats["delivered"], stats["queued"]) == (10, 10, 0)
+    assert (ids(sink), len(sink.spans)) == (sent, 10)
+    tracker.shutdown()
+
+
 @pytest.mark.parametrize(("bound", "most"), [(2 << 20, 2_500), (20_000, 600), (1, 600)])
 def test_beyond_the_bound_the_oldest_are_dropped_and_counted(
     sink: Sink, caplog: pytest.LogCaptureFixture, bound: int, most: int

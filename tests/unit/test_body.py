@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -131,10 +132,11 @@ def test_what_an_event_of_a_stream_adds(event: Any, wanted: str | None) -> None:
     assert delta(event) == wanted
 
 
-def test_something_nested_beyond_sense_is_no_text() -> None:
+@pytest.mark.parametrize("around", [lambda one: {"content": one}, lambda one: [one]], ids=["objects", "lists"])
+def test_something_nested_beyond_sense_is_no_text(around: Callable[[Any], Any]) -> None:
     nested: Any = "Hi"
     for _ in range(50):
-        nested = {"content": nested}
+        nested = around(nested)
     assert answered({"reply": nested}) == nested
 
 

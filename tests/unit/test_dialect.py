@@ -475,6 +475,10 @@ def one(role: str, *parts: Any, **extra: Any) -> list[dict[str, Any]]:
         ({"messages": [{"type": "human", "content": "hi"}], "other": 1}, one("user", text("hi"))),
         ([{"lc": 1, "id": ["x", "HumanMessage"], "kwargs": {"content": "hi"}}], one("user", text("hi"))),
         (
+            [{"id": ["x", "HumanMessage"], "kwargs": {"content": "hi"}}],  # somebody else's
+            one("user", text('[{"id":["x","HumanMessage"],"kwargs":{"content":"hi"}}]')),
+        ),
+        (
             [{"lc": 1, "id": [], "kwargs": {"content": "hi"}}],
             one("user", text('[{"lc":1,"id":[],"kwargs":{"content":"hi"}}]')),
         ),

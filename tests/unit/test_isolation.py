@@ -189,6 +189,21 @@ with captured_spans() as captured:
 """
 
 
+def test_every_root_is_linked_to_the_active_host_span(ours: tuple[Tracker, InMemorySpanExporter]) -> None:
+    tracker, exporter = ours
+    with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(1, 2, False))):
+        tracker.track_ai("event")
+        tracker.track_decision("a step")
+        tracker.begin("turn").finish()
+        with tracker.context(user_id="u1"):
+            tracker.track_ai("event in a context")
+            tracker.track_decision("a step in a context")
+            tracker.tool_span("an open step in a context").finish()
+    assert tracker.flush(5)
+    links = [[link.context.span_id for link in span.links] for span in exporter.get_finished_spans()]
+    assert links == [[2]] * 6
+
+
 def test_a_host_span_is_linked_where_opentelemetry_keeps_its_context_elsewhere() -> None:
     done = subprocess.run([sys.executable, "-c", _OWN_RUNTIME_CONTEXT], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -138,6 +138,22 @@ def test_a_fork_does_not_wait_for_an_import_for_ever(monkeypatch: pytest.MonkeyP
     thread.join()
 
 
+def test_after_a_fork_other_threads_of_the_parent_may_make_trackers() -> None:
+    process._before_fork()
+    process._after_fork()
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(forks.SETTING_UP.acquire(timeout=5))
+        if taken[0]:
+            forks.SETTING_UP.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    assert taken == [True]
+
+
 def test_a_fork_releases_nothing_where_a_signal_ended_the_wait_for_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave(timeout: float) -> bool:
         raise SystemExit
@@ -672,6 +688,31 @@ def test_a_ctrl_c_while_a_beginning_is_written_to_the_spool_counts_nothing_until
     assert tracker.shutdown()
     assert [span.name for span in sink.wait(2)] == ["first", "interrupted"]
     assert tracker.stats()["delivered"] == 2
+
+
+@pytest.mark.parametrize(
+    "record", [lambda tracker, name: tracker.track_ai(name), lambda tracker, name: tracker.begin(name).finish()]
+)
+def test_beyond_its_bound_the_queue_keeps_the_youngest(sink: Sink, record: Callable[[Tracker, str], object]) -> None:
+    tracker = Tracker(endpoint=sink.url, max_queue_bytes=10_000)
+    queue = pipeline_of(tracker).queue
+    queue.worker = threading.current_thread()  # which takes nothing yet
+    for number in range(100):
+        record(tracker, f"{number:02}")
+    kept = len(queue)
+    queue.worker = None
+    assert 5 < kept < 12
+    assert tracker.flush(10)
+    assert tracker.stats()["dropped"] == {"queue_full": 100 - kept}
+    assert names(sink) == [f"{number:02}" for number in range(100 - kept, 100)]
+    tracker.shutdown()
+
+
+def test_a_flush_does_not_wait_for_the_interval(sink: Sink) -> None:
+    tracker = Tracker(endpoint=sink.url, flush_interval=60)
+    tracker.track_ai("event")
+    assert tracker.flush(10)
+    tracker.shutdown()
 
 
 def test_a_queue_that_lost_count_of_its_bytes_starts_again_at_none(tracker: Tracker) -> None:

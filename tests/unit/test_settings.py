@@ -375,6 +375,11 @@ def test_exporters_replace_otlp_unless_an_endpoint_is_passed() -> None:
     assert resolve({}, exporters=(exporter,), endpoint="https://a.test").otlp
 
 
+def test_where_exporters_replace_otlp_production_misses_no_endpoint() -> None:
+    assert list(resolve({}, exporters=[ConsoleSpanExporter()]).gaps()) == []
+    assert list(resolve({}).gaps()) != []
+
+
 def test_only_exporters_are_exporters() -> None:
     for wrong in ([object()], ConsoleSpanExporter(), [ConsoleSpanExporter], "console"):
         assert "SpanExporter" in mistake(exporters=wrong)

@@ -179,6 +179,11 @@ def test_trouble_of_the_server_is_retried(sink: Sink, transport: Transport, stat
     assert transport.send(body()).outcome == "delivered"
 
 
+def test_a_status_that_no_standard_names_is_told_by_its_number(sink: Sink, transport: Transport) -> None:
+    sink.script([599])
+    assert transport.send(body()).detail == "HTTP 599"
+
+
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 411, 415])
 def test_trouble_with_the_configuration_holds(sink: Sink, transport: Transport, status: int) -> None:
     """delivery 5: a wrong key is a configuration error, not a reason to delete"""
