@@ -609,7 +609,9 @@ def test_lc_09_the_longer_of_two_partial_answers_is_kept(handler: RootspanCallba
     assert messages(trees().root, "output")[0]["parts"][0]["content"] == "one two"
 
 
-def test_pieces_that_tell_of_one_kind_of_token_only_are_counted(handler: RootspanCallbackHandler, trees: Collect) -> None:
+def test_pieces_that_tell_of_one_kind_of_token_only_are_counted(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
     run = uuid4()
     handler.on_chat_model_start({"name": "m"}, [[]], run_id=run)
     for number, usage in enumerate(({"input_tokens": 7}, {"output_tokens": 2}, {"output_tokens": 3})):

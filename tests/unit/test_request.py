@@ -662,6 +662,11 @@ def test_type_checkers_know_the_options_that_there_are() -> None:
     assert said == {field.name: field.type for field in fields(RequestOptions) if field.init}
 
 
+def test_a_header_is_found_by_its_whole_name() -> None:
+    header = header_of([(b"x-other", b"no"), (b"X-Trace", b"a"), (b"x-trace-id", b"no"), (b"x-trace", b"b")])
+    assert [header(name) for name in ("x-trace", "x-trac3", "x-tra")] == ["a, b", None, None]
+
+
 def test_one_trusted_proxy_may_be_given_alone() -> None:
     for given in ("10.0.0.0/8", ["10.0.0.0/8"]):
         trusted = RequestOptions(trusted_proxies=given).trusted

@@ -35,6 +35,10 @@ def test_web_85_a_forwarded_address_counts_as_far_as_it_is_vouched_for(
     assert client_address(peer, forwarded, trust(PROXIES)) == wanted
 
 
+def test_a_network_may_be_named_by_one_of_its_addresses() -> None:
+    assert client_address("10.9.8.7", "203.0.113.9", trust(["10.0.0.1/8"])) == "203.0.113.9"
+
+
 def test_anybody_may_be_trusted() -> None:
     assert client_address(None, "203.0.113.9, 10.0.0.2", trust(["*"])) == "203.0.113.9"
 

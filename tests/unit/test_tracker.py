@@ -1114,13 +1114,51 @@ class TestIdentity:
         with tracker.begin("turn", user_id="u1", input="q") as turn:
             with tracker.start_step("model", "answer", input="Hi") as step:
                 step.update(model="gpt-4o", provider="openai", prompt_tokens=3, output="Hello!")
-            turn.start_step("step", "tidy").finish()
+            turn.start_step("step", "tidy", properties={"plan": "pro"}).finish()
+            turn.tool_span("search", properties={"plan": "free"}).finish(properties={"hits": 3})
         spans = arrived(tracker, sink)
         answer, tidy = spans["answer"], spans["tidy"]
         assert answer.parent_id == tidy.parent_id == spans["turn"].span_id
         assert answer.attributes["openinference.span.kind"] == "LLM"
         assert answer.attributes["gen_ai.usage.input_tokens"] == 3
         assert (tidy.attributes["openinference.span.kind"], tidy.attributes["user.id"]) == ("CHAIN", "u1")
+        assert tidy.attributes["plan"] == "pro"
+        assert (spans["search"].attributes["plan"], spans["search"].attributes["hits"]) == ("free", 3)
+
+    @pytest.mark.parametrize(
+        ("given", "name", "wanted"),
+        [
+            ({"prompt_tokens": 3}, "gen_ai.usage.input_tokens", 3),
+            ({"completion_tokens": 3}, "gen_ai.usage.output_tokens", 3),
+            ({"cache_read_tokens": 3}, "gen_ai.usage.cache_read.input_tokens", 3),
+            ({"cache_creation_tokens": 3}, "gen_ai.usage.cache_creation.input_tokens", 3),
+            ({"reasoning_tokens": 3}, "gen_ai.usage.reasoning.output_tokens", 3),
+            ({"estimated_cost": 0.5}, "llm.cost.total", 0.5),
+            ({"tags": ["a"]}, "tag.tags", ["a"]),
+            ({"agent_name": "a1"}, "gen_ai.agent.name", "a1"),
+            ({"model": "m1"}, "gen_ai.request.model", "m1"),
+            ({"provider": "p1"}, "gen_ai.provider.name", "p1"),
+            ({"response_model": "m2"}, "gen_ai.response.model", "m2"),
+            ({"finish_reasons": ["stop"]}, "gen_ai.response.finish_reasons", ["stop"]),
+            ({"operation": "embeddings"}, "gen_ai.operation.name", "embeddings"),
+            ({"error": "broken"}, "rootspan.outcome", "failure"),
+            ({"user_id": "u1"}, "user.id", "u1"),
+            ({"convo_id": "c1"}, "session.id", "c1"),
+            ({"input": "q"}, "input.value", "q"),
+            ({"output": "a"}, "output.value", "a"),
+            ({"properties": {"plan": "pro"}}, "plan", "pro"),
+        ],
+    )
+    def test_each_argument_of_an_event_is_sent_without_the_others(
+        self, tracker: Tracker, sink: Sink, given: dict[str, Any], name: str, wanted: object
+    ) -> None:
+        tracker.track_ai("alone", **given)
+        assert arrived(tracker, sink)["alone"].attributes[name] == wanted
+
+    def test_the_duration_of_an_event_is_kept_without_anything_else(self, tracker: Tracker, sink: Sink) -> None:
+        tracker.track_ai("alone", duration=2.0)
+        span = arrived(tracker, sink)["alone"]
+        assert span.end - span.start == 2_000_000_000
 
     def test_a_root_without_input_adopts_what_it_lacks(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn"), tracker.tool_span("tool", input="not adopted") as step:

@@ -26,7 +26,7 @@ from rootspan.record import SpanData
 from rootspan.settings import Settings, resolve
 from rootspan.transport import Transport
 from rootspan.transport.answer import Answer, read_answer
-from rootspan.transport.connection import Connection
+from rootspan.transport.connection import Connection, _proxy_address
 from rootspan.transport.delivery import Delivery, sinks
 from rootspan.transport.exporting import ExporterSink
 from rootspan.transport.sink import Attempt, Backoff
@@ -402,7 +402,19 @@ def test_retry_after_over_the_wire_without_a_date(sink: Sink, transport: Transpo
     assert 55 < found <= 61
 
 
+def test_an_endpoint_that_is_used_as_it_is_may_have_no_path(sink: Sink) -> None:
+    transport = Transport(resolve({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{sink.url}?team=a"}))
+    assert transport.send(body()).status is not None
+    assert sink.requests[0].path == "/?team=a"
+    transport.close()
+
+
 # The network's faults
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy.test", "proxy.test", "http://proxy.test:80"])
+def test_a_proxy_without_a_port_is_at_that_of_http(proxy: str) -> None:
+    assert _proxy_address(proxy) == ("proxy.test", 80, {})
 
 
 def test_nobody_listens(sink: Sink, transport: Transport) -> None:
