@@ -961,6 +961,15 @@ def test_prompts_show_their_variables_and_what_became_of_them(handler: RootspanC
     ]
 
 
+def test_a_chain_that_ends_with_a_call_of_a_tool_answers_that_message_alone(
+    handler: RootspanCallbackHandler, trees: Collect
+) -> None:
+    state = {"messages": [HumanMessage("hi"), calls("search", query="x")]}
+    RunnableLambda(lambda _: state).invoke("hi", config(handler))
+    (message,) = json.loads(trees().root.attributes["output.value"])
+    assert (message["role"], message["tool_calls"][0]["name"]) == ("assistant", "search")
+
+
 def test_odd_states_and_commands_are_readable(handler: RootspanCallbackHandler, trees: Collect) -> None:
     types = pytest.importorskip("langgraph.types", reason="commands are LangGraph's")
 
