@@ -152,7 +152,6 @@ class Opening(Tracking):
                 recorder.update(span, None, None, properties, model, provider)
         except Exception:
             span = recorder.stand_in(Kind.INTERACTION)
-        span.bare = bare  # a decorated function never is: its generator never enters `with`
         if recorder.queue.spools:
             recorder.began(span)
         return handle(Interaction, recorder, span, True, bare)
@@ -311,7 +310,7 @@ class Step(Opening):
                 else:
                     recorder.finish(span, *recorder.verdict(success, failure_reason))
             # What a `with` entered is left at its end. Who has the handle of a bare one is in it wherever it was begun.
-            if span.bare and recorder.enclosing.leave(self._scope):
+            if self._scope.bare and recorder.enclosing.leave(self._scope):
                 self._pinned = inside(span)
         except Exception:
             recorder.own_error()
@@ -321,12 +320,18 @@ class Step(Opening):
         self._recorder.enclosing.leave(self._scope)
 
     def __enter__(self: _Handle) -> _Handle:
-        self._span.bare = False
-        variable = self._recorder.variable
-        scope = variable.get()
-        if self._span.finished or (scope is not self._scope and scope is not self._scope.outer):
-            self._scope = inside(self._span, None, scope)
-        self._scope.token = variable.set(self._scope)
+        variable, scope = self._recorder.variable, self._scope
+        current, token = variable.get(), scope.token
+        here = current is (scope.outer if token is None else scope) and not self._span.finished
+        if here and token is not None:
+            try:
+                variable.reset(token)
+            except (ValueError, RuntimeError):  # a copy of the context: where it was begun it stays a bare one
+                here = False
+        if not here:
+            self._scope = self._pinned = scope = inside(self._span, None, current)
+        scope.bare = False
+        scope.token = variable.set(scope)
         return self
 
     def __exit__(
@@ -358,7 +363,7 @@ class Step(Opening):
                 self._recorder.finish(self._span, "unfinished")
                 # Where it is current still it must not keep all that ever was, and of a block nobody comes to the end.
                 self._scope.outer = self._scope.around()
-                if not self._span.bare:
+                if not self._scope.bare:
                     self._scope.token = None
         except Exception:  # the interpreter may be half gone
             return
@@ -384,7 +389,7 @@ def handle(
         recorder: what the span was opened with.
         span: the span.
         owner: whether the span ends, unfinished, when the handle is collected.
-        current: whether it is current from here on.
+        current: whether it is current from here on; a decorated function's is where that is entered.
     """
     variable = recorder.variable
     made = kind()
@@ -396,5 +401,8 @@ def handle(
     if current:
         if outer is not None:
             variable.set(None)  # or the token would keep it alive
+        made._scope.bare = True
         made._scope.token = variable.set(made._scope)
+    elif not owner and outer is not None:
+        made._scope.bare = outer.bare
     return made

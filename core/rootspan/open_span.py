@@ -40,7 +40,7 @@ class OpenSpan:
     """An interaction, session, request or step that has begun and not yet finished; made by `opened`."""
 
     __slots__ = (
-        "adopts", "ask", "bare", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
+        "adopts", "ask", "fields", "finished", "first_input", "has_children", "holder", "ids", "input", "kind",
         "last_output", "link", "model", "name", "named", "output", "parent", "properties", "provider", "start",
         "tokens", "told", "usage_below",
     )  # fmt: skip
@@ -60,7 +60,6 @@ class OpenSpan:
     tokens: Totals
     fields: Mapping[str, Any] | None  # what becomes `Record.more`
     finished: bool
-    bare: bool  # opened by `begin` without `with`: the next bare `begin` does not nest in it
     adopts: bool  # takes what it lacks from its children, once it ends: the next child may be somebody else's
     named: tuple[str | None, str | None, str | None]  # user, conversation and agent, each of the first that names one
     ask: Callable[[], None] | None  # an adapter's hook for the identity, asked at the first child
@@ -190,7 +189,7 @@ def opened(
     span.input = span.output = span.first_input = span.last_output = span.properties = None
     span.model = span.provider = span.fields = span.ask = None
     span.tokens = span.named = UNKNOWN
-    span.finished = span.bare = span.adopts = span.told = span.has_children = False
+    span.finished = span.adopts = span.told = span.has_children = False
     span.usage_below = 0
     return span
 

@@ -115,7 +115,7 @@ class Recorder(Arguments):
     def begin_scope(self, scope: Scope | None) -> Scope | None:
         """Return the scope in which a bare `begin` opens: not in an unfinished bare one."""
         own = None  # of a `context` inside a bare one: whose work it is
-        while scope is not None and (scope.lost or (scope.span is not None and scope.span.bare)):
+        while scope is not None and (scope.lost or scope.bare):
             if scope.lost:
                 scope = scope.around()
             else:

@@ -14,12 +14,13 @@ __all__ = ["Enclosing", "Scope", "ScopeLookup", "inside", "within"]
 class Scope:
     """One entry of the context variable: the span the code runs in, and whose work it is; made by `inside`."""
 
-    __slots__ = ("base", "lost", "outer", "own", "span", "token")
+    __slots__ = ("bare", "base", "lost", "outer", "own", "span", "token")
 
     span: OpenSpan | None
     own: Holder | None
     outer: Scope | None
     base: Scope | None  # of a bare interaction: what encloses the bare ones that it stands in
+    bare: bool  # `begin` without `with`, or a `context` in that: the next bare `begin` does not nest in it
     lost: bool  # left in another context than it was entered in, where nobody leaves it any more
     token: Token[Scope | None] | None  # of where it was entered, until it is left there
 
@@ -39,7 +40,7 @@ class Scope:
 
         Anything else that has ended may have been copied with its context: a background task goes on inside it.
         """
-        return self.lost or (self.own is None and self.span is not None and self.span.bare and self.span.finished)
+        return self.lost or (self.bare and self.own is None and self.span is not None and self.span.finished)
 
     def like(self, other: Scope) -> bool:
         """Whether it is another one, or was made of that where something around it was left first."""
@@ -65,13 +66,15 @@ def inside(span: OpenSpan | None, holder: Holder | None = None, outer: Scope | N
     scope.span = span
     scope.own = holder
     scope.token = scope.base = None
-    scope.lost = False
+    scope.lost = scope.bare = False
     if outer is not None:
+        if holder is not None:
+            scope.bare = outer.bare
         # What `over` says, without its call.
         if outer.lost or (outer.span is not None and outer.span.finished) or (outer.own and outer.token is None):
             outer = _going_on(outer)
         scope.base = outer
-        if outer is not None and outer.own is None and outer.span is not None and outer.span.bare:
+        if outer is not None and outer.bare and outer.own is None:
             scope.base = outer.base
     scope.outer = outer
     return scope
@@ -102,7 +105,7 @@ def _without(left: Scope, current: Scope) -> Scope | None:
     outer = found.around()
     for scope in reversed(above):  # copied, because other contexts have them as well
         copy = inside(scope.span, scope.own, outer)
-        copy.token = scope.token
+        copy.token, copy.bare = scope.token, scope.bare
         outer = copy
     return outer
 
@@ -150,7 +153,7 @@ class Enclosing:
         Returns:
             Whether it is still entered, in another context or around a generator's step that ended it.
         """
-        block = scope.own is not None or scope.span is None or not scope.span.bare
+        block = scope.own is not None or not scope.bare
         entered = outer = scope.outer
         variable, token = self.variable, scope.token
         if outer is not None and (

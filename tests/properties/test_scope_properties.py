@@ -16,10 +16,11 @@ from rootspan.interaction import Interaction
 from rootspan.scope import Scope
 from rootspan.testing import CapturedSpan, captured_spans
 
-_BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT = range(7)
+_BEGIN, _ENTER, _LATER, _HANDED, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT = range(9)
 steps = st.lists(
     st.tuples(
-        st.sampled_from([_BEGIN, _BEGIN, _ENTER, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT]), st.integers(0, 9)
+        st.sampled_from([_BEGIN, _BEGIN, _ENTER, _LATER, _HANDED, _CONTEXT, _TRACK, _FINISH, _ELSEWHERE, _EXIT]),
+        st.integers(0, 9),
     )
 )
 
@@ -29,6 +30,7 @@ class Entry:
     """What was entered: a bare interaction, one with `with`, or a `context`."""
 
     span: str | None  # its own; of a `context` the one that it was entered in
+    around: str | None  # the span that a `begin` in it nests in
     user: str | None
     bare: bool
     starts: bool  # the span, and lasts as long as that
@@ -53,7 +55,8 @@ class Model:
         entries = self.open(bare)
         if not entries:
             return None, None
-        span, lasting = entries[-1].span, {entry.span for entry in self.open(bare) if entry.starts and not entry.behind}
+        span = entries[-1].span if bare else entries[-1].around
+        lasting = {entry.span for entry in self.open() if entry.starts and not entry.behind}
         while span is not None and span not in lasting:
             span = self.wanted[span][0]
         return span, entries[-1].user
@@ -62,15 +65,18 @@ class Model:
         name = f"span {len(self.wanted)}"
         if step in (_BEGIN, _ENTER):
             self.wanted[name] = self.place(bare=False)
-            turn = self.tracker.begin(name)
+            turn, around = self.tracker.begin(name), self.around()
             if step == _ENTER:
                 turn.__enter__()
-            self.entered.append(Entry(name, self.wanted[name][1], step == _BEGIN, True, turn))
+                around = name
+            self.entered.append(Entry(name, around, self.wanted[name][1], step == _BEGIN, True, turn))
+        elif step in (_LATER, _HANDED) and (begun := self.begun(number)):
+            self.enter(begun, step == _HANDED)
         elif step == _CONTEXT:
             inside, user = self.open(), f"user {len(self.entered)}"
             context = self.tracker.context(user_id=user)
             context.__enter__()
-            self.entered.append(Entry(inside[-1].span if inside else None, user, False, False, context))
+            self.entered.append(Entry(inside[-1].span if inside else None, self.around(), user, False, False, context))
         elif step == _TRACK:
             self.wanted[name] = self.place(bare=True)
             self.tracker.track_ai(name)
@@ -82,6 +88,30 @@ class Model:
         elif step == _EXIT and (others := [entry for entry in self.open(bare=False) if not entry.behind]):
             self.end(others[-1])  # as `with` does, the innermost first
 
+    def around(self) -> str | None:
+        entries = self.open()
+        return entries[-1].around if entries else None
+
+    def begun(self, number: int) -> Entry | None:
+        """Return one of the bare interactions that are open, of those that are no block as well."""
+        blocks = [entry.exit for entry in self.open(bare=False)]
+        found = [entry for entry in self.open() if entry.bare and entry.exit not in blocks]
+        return found[number % len(found)] if found else None
+
+    def enter(self, begun: Entry, handed: bool) -> None:
+        """Enter a bare interaction as a block, here or in a copy of the context, where it ends at once."""
+        if handed:
+            other = contextvars.copy_context()
+            other.run(begun.exit.__enter__)
+            other.run(begun.exit.__exit__, None, None, None)
+            begun.ended = True
+        else:
+            begun.exit.__enter__()
+            if begun is self.open()[-1]:
+                begun.bare, begun.around = False, begun.span
+            else:
+                self.entered.append(replace(begun, bare=False, around=begun.span, starts=False))
+
     def end_all(self) -> None:
         for entry in reversed(self.open()):
             if not entry.behind:
@@ -89,6 +119,8 @@ class Model:
 
     def end(self, entry: Entry) -> None:
         entry.ended = True
+        for begun in self.entered:  # the block of a bare one ends that, too
+            begun.ended = begun.ended or (begun.bare and begun.exit is entry.exit)
         if isinstance(entry.exit, Interaction) and entry.bare:
             entry.exit.finish()
         else:

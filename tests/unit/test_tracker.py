@@ -155,6 +155,50 @@ class TestCurrent:
         assert spans["in the step"].parent_id == step.span_id
         assert spans["in the turn"].parent_id == turn.span_id
 
+    @pytest.mark.parametrize("where", ["in a thread", "in a task"])
+    def test_one_that_is_entered_elsewhere_is_no_block_where_it_began(
+        self, tracker: Tracker, sink: Sink, where: str
+    ) -> None:
+        elsewhere = contextvars.copy_context() if where == "in a task" else contextvars.Context()
+        turn = tracker.begin("turn", user_id="alice")
+        elsewhere.run(turn.__enter__)
+        tracker.begin("next turn").finish()
+        tracker.track_ai("beside it")
+        elsewhere.run(tracker.track_ai, "inside")
+        elsewhere.run(turn.__exit__, None, None, None)
+        turn.track_ai("by its handle")
+        tracker.track_ai("afterwards")
+        spans = arrived(tracker, sink)
+        for name in ("beside it", "inside"):
+            assert spans[name].parent_id == turn.span_id
+        assert spans["by its handle"].links == [(turn.trace_id, turn.span_id)]
+        for name in ("next turn", "afterwards"):
+            assert (spans[name].parent_id, spans[name].links, spans[name].attributes.get("user.id")) == (None, [], None)
+
+    def test_one_that_is_entered_in_a_later_one_is_over_with_its_block(self, tracker: Tracker, sink: Sink) -> None:
+        turn, later = tracker.begin("turn", user_id="alice"), tracker.begin("later", user_id="bob")
+        with tracker.context(tags=["t"]), turn, tracker.begin("inner"):
+            pass
+        tracker.track_ai("event")
+        later.finish()
+        tracker.track_ai("afterwards")
+        spans = arrived(tracker, sink)
+        assert spans["inner"].parent_id == turn.span_id
+        assert spans["event"].parent_id == later.span_id
+        assert (spans["afterwards"].links, spans["afterwards"].attributes.get("user.id")) == ([], None)
+
+    def test_a_bare_interaction_is_over_with_the_block_of_another_handle(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn", user_id="alice")
+        current = tracker.current()
+        assert current is not None
+        with current:
+            tracker.track_ai("inside")
+        turn.finish()
+        tracker.track_ai("afterwards")
+        spans = arrived(tracker, sink)
+        assert spans["inside"].parent_id == turn.span_id
+        assert (spans["afterwards"].links, spans["afterwards"].attributes.get("user.id")) == ([], None)
+
     def test_a_begin_of_a_handle_is_its_child(self, tracker: Tracker, sink: Sink) -> None:
         turn = tracker.begin("turn")
         inner = turn.begin("inner")
