@@ -202,7 +202,15 @@ def traced(
 
 
 class _Carried(Activation):
-    """Follows a generator that was carried into another thread: nothing is recorded."""
+    """Follows a call, or a generator, that was carried into another thread: nothing is recorded."""
+
+    __slots__ = ()
+
+    def __exit__(self, *exc: object) -> None:
+        before = self._before
+        if before is self.scope and before is not None and before.gone and self._variable.get() is not before:
+            self._before = before.around()  # called where it was carried from, it left what was current there
+        super().__exit__()
 
     def start(self) -> Activation:
         return self
@@ -214,7 +222,7 @@ class _Carried(Activation):
         """Not recorded."""
 
     set_output = item
-    _pause = Activation.__exit__  # what a `Step` has as well
+    _pause = __exit__  # what a `Step` has as well
 
 
 def carried(function: Callable[P, R], variable: ContextVar[Scope | None], scope: Scope | None) -> Callable[P, R]:

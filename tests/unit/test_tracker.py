@@ -1110,7 +1110,7 @@ class TestIdentity:
             tracker.track_ai("event")
         assert arrived(tracker, sink)["event"].attributes["plan"] == "pro"
 
-    @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "in a generator", "collected"])
+    @pytest.mark.parametrize("ends", ["in a thread", "in a copy", "in a generator", "carried", "collected"])
     def test_a_bare_interaction_that_ends_elsewhere_is_over_where_it_began(
         self, tracker: Tracker, sink: Sink, ends: str
     ) -> None:
@@ -1119,7 +1119,11 @@ class TestIdentity:
         if ends == "collected":
             del turn
         elif ends == "in a copy":
-            contextvars.copy_context().run(turn.finish)
+            copy = contextvars.copy_context()
+            copy.run(turn.finish)
+            copy.run(tracker.track_ai, "in the copy")
+        elif ends == "carried":
+            tracker.carry(turn.finish)()  # as a callback of a future that is done already
         elif ends == "in a generator":
 
             @tracker.tool("stream")
@@ -1150,6 +1154,8 @@ class TestIdentity:
         if ends == "collected":
             del known["by its handle"]
         others = dict.fromkeys(("in a context", "next", "next turn", "inside", "bare"))
+        if ends == "in a copy":
+            others["in the copy"] = None
         assert users == known | others
         assert all(not span.links for name, span in spans.items() if name not in known)
         assert spans["background"].links == [(spans["turn"].trace_id, spans["turn"].span_id)]
