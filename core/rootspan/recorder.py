@@ -352,6 +352,8 @@ class Recorder(Arguments):
         """Return the open session of that id, to complete it, and whether that was done before."""
         if not is_id(ids, 48):
             return None, False
+        if not home[0]:  # in a child only the outcome is recorded
+            forked()
         span = self.sessions.pop(ids, None)
         completed = self.past.get(ids, _NEVER)[1]
         if not completed:

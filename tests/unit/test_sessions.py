@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rootspan import Tracker
+from rootspan import Tracker, forks
 from rootspan import recorder as recorder_module
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from sinks import Sink, Span
@@ -224,6 +224,15 @@ def test_a_session_of_another_process_is_completed_once_as_well(tracker: Tracker
     spans = arrived(tracker, sink)
     assert len(sink.spans) == 2
     assert {span.attributes["user.id"] for span in spans.values()} == {"u1"}
+
+
+def test_web_80_a_child_of_a_fork_that_ran_no_hook_tells_the_outcome(tracker: Tracker, sink: Sink) -> None:
+    session = tracker.create_session(user_id="u1")
+    forks.home[0] = 0  # as the kernel leaves it there
+    tracker.complete_session(session)
+    outcome = arrived(tracker, sink)["session_outcome"]
+    assert (outcome.trace_id, outcome.parent_id) == (session[:32], session[32:])
+    assert outcome.attributes["user.id"] == "u1"
 
 
 def test_feedback_on_a_session_carries_its_identity(tracker: Tracker, sink: Sink) -> None:
