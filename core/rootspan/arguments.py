@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import get_ident
@@ -271,13 +272,21 @@ def merged(outer: Identity, inner: Identity) -> Identity:
 
 def joined(outer: Frozen, inner: Frozen) -> Frozen:
     """Return two JSON objects as one, the inner one's keys last, so that they win where both are read."""
-    if not isinstance(outer, bytes) or not isinstance(inner, bytes):
+    if outer is None or inner is None:
         return outer if inner is None else inner
-    if outer[:1] == b"{" == inner[:1] and len(outer) > _LONG:  # updated again and again: one value for each key
-        return orjson.dumps({**orjson.loads(outer), **orjson.loads(inner)})
-    if outer[:1] == b"{" == inner[:1] and len(outer) > 2 and len(inner) > 2:
-        return outer[:-1] + b"," + inner[1:]
-    return inner if len(inner) > 2 else outer
+    before, after = _object(outer), _object(inner)
+    if len(before) > _LONG:  # updated again and again: one value for each key
+        return orjson.dumps({**orjson.loads(before), **orjson.loads(after)})
+    if len(before) > 2 and len(after) > 2:
+        return before[:-1] + b"," + after[1:]
+    return after if len(after) > 2 else before
+
+
+def _object(frozen: Frozen) -> bytes:
+    """Return a JSON object; what is none is called what the dialect calls it where it stands alone."""
+    if not isinstance(frozen, bytes):
+        frozen = cast("bytes", freeze([frozen], sys.maxsize))[1:-1]
+    return frozen if frozen[:1] == b"{" else b'{"properties":%b}' % frozen
 
 
 def _described(error: BaseException) -> Error:

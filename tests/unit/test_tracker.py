@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 
 import rootspan
@@ -726,6 +727,19 @@ class TestFinishing:
             "gen_ai.usage.output_tokens": 7, "gen_ai.usage.cost": 0.5,
         }  # fmt: skip
         assert {key: span.attributes.get(key) for key in wanted} == wanted
+
+    @pytest.mark.parametrize("given", ["text", 7, ["a", "b"]])
+    def test_properties_that_are_none_leave_the_others(self, given: Any, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", properties={"plan": "pro"}) as turn, tracker.context(properties=given):
+            turn.update(properties=given)
+            turn.update(properties={"seats": 3})
+            tracker.update_current(properties={"level": 2})
+            tracker.track_ai("event")
+        spans = arrived(tracker, sink)
+        assert spans["turn"].attributes["plan"] == "pro"
+        for name, later in (("turn", "seats"), ("event", "level")):
+            metadata = orjson.loads(spans[name].attributes["metadata"])
+            assert (metadata["properties"], later in metadata) == (given, True)
 
     def test_values_are_frozen_at_the_call(self, tracker: Tracker, sink: Sink) -> None:
         question, answer, properties = {"q": [1]}, {"a": [1]}, {"plan": "pro"}
