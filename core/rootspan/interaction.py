@@ -1,7 +1,7 @@
 """What has a lifetime: the handles of interactions and steps, and what opens them."""
 
 # The handles are made by a function in here, because a call of their `__init__` would take as long as the rest of it:
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportIncompatibleVariableOverride=false
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Opening(Tracking):
             >>> with rootspan.tool_span("web_search", input={"q": "x"}) as step:
             ...     step.set_output(["a result"])
         """
-        return self._open_step(self._pinned or self._recorder.scope(), _TOOL, name, input, session_id, properties)
+        return self._open_step(self._scope or self._recorder.scope(), _TOOL, name, input, session_id, properties)
 
     def start_step(
         self,
@@ -77,7 +77,7 @@ class Opening(Tracking):
             ...     with turn.start_step("retrieval", "handbook", input="holidays") as step:
             ...         step.set_output(["page 7"])
         """
-        scope = self._pinned or self._recorder.scope()
+        scope = self._scope or self._recorder.scope()
         return self._open_step(scope, kind, name, input, session_id, properties)
 
     def begin(
@@ -114,7 +114,7 @@ class Opening(Tracking):
             >>> with rootspan.begin(event="user_turn", user_id="u1", convo_id="c1", input="Hi") as turn:
             ...     turn.update(output="Hello!")
         """
-        scope = self._pinned
+        scope = self._scope
         if scope is None:
             scope = self._recorder.scope()
             if scope is not None:
@@ -184,10 +184,10 @@ class Step(Opening):
     """An open step, such as a tool call; made by `tool_span`."""
 
     # A `__dict__`, because a host's test may patch what an instance does.
-    __slots__ = ("__dict__", "__weakref__", "_owner", "_pinned", "_recorder", "_scope", "_span")
+    __slots__ = ("__dict__", "__weakref__", "_owner", "_recorder", "_scope", "_span")
 
     _span: OpenSpan
-    _scope: Scope
+    _scope: Scope  # a handle always has one
     _owner: bool  # its collection ends the span
 
     @property
@@ -311,7 +311,7 @@ class Step(Opening):
                     recorder.finish(span, *recorder.verdict(success, failure_reason))
             # What a `with` entered is left at its end. Who has the handle of a bare one is in it wherever it was begun.
             if self._scope.bare and recorder.enclosing.leave(self._scope):
-                self._pinned = inside(span)
+                self._scope = inside(span)
         except Exception:
             recorder.own_error()
 
@@ -329,7 +329,7 @@ class Step(Opening):
             except (ValueError, RuntimeError):  # a copy of the context: where it was begun it stays a bare one
                 here = False
         if not here:
-            self._scope = self._pinned = scope = inside(self._span, None, current)
+            self._scope = scope = inside(self._span, None, current)
         scope.bare = False
         scope.token = variable.set(scope)
         return self
@@ -345,7 +345,7 @@ class Step(Opening):
                 else:
                     recorder.finish(self._span, *outcome_of(error))
             if recorder.enclosing.leave(self._scope):  # who has the handle is in it all the same
-                self._pinned = inside(self._span)
+                self._scope = inside(self._span)
         except Exception:
             recorder.own_error()
 
@@ -397,7 +397,7 @@ def handle(
     made._span = span
     made._owner = owner
     outer = variable.get()
-    made._scope = made._pinned = inside(span, None, outer)
+    made._scope = inside(span, None, outer)
     if current:
         if outer is not None:
             variable.set(None)  # or the token would keep it alive

@@ -59,14 +59,14 @@ class Tracker(Sessions, Decorating):
 
     def __init__(self, **settings: Any) -> None:
         self._recorder = record_with(resolve(os.environ, **settings))
-        self._pinned = None  # its own, because looking it up in the class takes longer
+        self._scope = None  # its own, because looking it up in the class takes longer
 
     @classmethod
     def default(cls) -> Tracker:
         """Return a tracker that takes its settings from the environment when it is first used."""
         tracker = cls.__new__(cls)
         tracker._recorder = cast("Recorder", _Unconfigured(tracker))
-        tracker._pinned = None
+        tracker._scope = None
         return tracker
 
     def configured(self) -> Recorder:

@@ -32,7 +32,7 @@ class Tracking:
 
     _recorder: Recorder
     _retired: tuple[Recorder, ...] = ()  # earlier configurations that still have open sessions
-    _pinned: Scope | None = None  # the scope of a handle; a tracker asks where the running code is
+    _scope: Scope | None = None  # of a handle: what it tracks is in there; a tracker asks where the running code is
 
     def track_ai(
         self,
@@ -150,7 +150,7 @@ class Tracking:
                 rest, more = recorder.rest(now, duration, prompt_tokens, completion_tokens, estimated_cost, error, rare)
                 size += more
             link: SpanContext | str | None
-            scope = self._pinned or recorder.scope()
+            scope = self._scope or recorder.scope()
             if scope is None:
                 context = host_context(None)
                 above, link = None, host_span_in(context) if context else None
@@ -323,14 +323,14 @@ class Tracking:
                 return ids, identity
         else:
             whose = self if target is None else target
-            judged = cast("Tracking", whose)._pinned if issubclass(type(whose), Tracking) else None
+            judged = cast("Tracking", whose)._scope if issubclass(type(whose), Tracking) else None
             span = None if judged is None else judged.span
             if span is None:
                 recorder.warn("feedback", "track_feedback needs a span id, an interaction or a session id as target")
             else:
                 span.told = True
                 return span.ids, recorder.identity_of(span)
-        return ids, recorder.place(self._pinned or recorder.scope())[1]
+        return ids, recorder.place(self._scope or recorder.scope())[1]
 
     def _recorder_of(self, session_id: object) -> Recorder:
         """Return the recorder that a session was opened with."""
@@ -352,7 +352,7 @@ class Tracking:
     ) -> str:
         recorder = self._recorder if session_id is None else self._recorder_of(session_id)
         try:
-            scope = self._pinned or recorder.scope()
+            scope = self._scope or recorder.scope()
             if session_id is not None:
                 scope = recorder.session_scope(session_id, scope)
             more: dict[str, Any] = {}
