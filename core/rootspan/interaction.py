@@ -223,7 +223,10 @@ class Step(Opening):
         Args:
             output: any value; frozen now.
         """
-        self._span.output = self._recorder.kept(output)
+        try:
+            self._span.output = self._recorder.kept(output)
+        except Exception:
+            self._recorder.own_error()
 
     def update(
         self,

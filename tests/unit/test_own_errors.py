@@ -59,6 +59,8 @@ CALLS: dict[str, tuple[str, Callable[[Tracker, Callable[[], None]], Any]]] = {
     "create_session": ("start", outside(lambda tracker: tracker.create_session())),
     "complete_session": ("take_session", with_a_session(lambda tracker, session: tracker.complete_session(session))),
     "update": ("update", within_a_turn(lambda turn: turn.update(output="x"))),
+    "set_output": ("kept", within_a_turn(lambda turn: turn.set_output({"n": 1}))),
+    "the output of a decorated function": ("kept", outside(lambda tracker: tracker.tool("tool")(lambda: None)())),
     "finish": ("verdict", within_a_turn(lambda turn: turn.finish(success=True))),
     "with": ("finish", within_a_turn(lambda turn: turn.__exit__(None, None, None))),
 }
