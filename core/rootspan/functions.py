@@ -287,7 +287,9 @@ def _called(
             # By its type alone: anything else may be more than awaitable, such as what `async with` takes as well.
             if type(result) is CoroutineType:
                 block._pause()
-                return _resumed(block, result, capture_output)
+                followed: Any = _resumed(block, _Closing(result), capture_output)
+                followed.__qualname__ = result.__qualname__  # of which Python tells where nobody awaits it
+                return followed
             if _is_future(type(result)):
                 block._pause()
                 if isinstance(block, Step):
@@ -356,10 +358,26 @@ class _GeneratorFunction:
         return repr(self.__wrapped__)
 
 
-async def _resumed(block: Step | _Carried, coroutine: Any, capture_output: bool) -> Any:
+class _Closing:
+    """Closes a coroutine with the one that was to await it: a task that is cancelled before it begins awaits nothing.
+
+    Args:
+        coroutine: what a plain function returned.
+    """
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+    def __del__(self) -> None:
+        self.coroutine.close()
+
+
+async def _resumed(block: Step | _Carried, awaited: _Closing, capture_output: bool) -> Any:
     """Await what a plain function returned to be awaited, in the block of its call."""
     with block:
-        result = await coroutine
+        result = await awaited.coroutine
         if capture_output:
             block.set_output(result)
         return result
