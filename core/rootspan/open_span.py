@@ -77,6 +77,13 @@ class OpenSpan:
             span = span.parent
         return span
 
+    def is_in(self, span: OpenSpan) -> bool:
+        """Return whether it is that span, or below it."""
+        inner: OpenSpan | None = self
+        while inner is not None and inner is not span:
+            inner = inner.parent
+        return inner is not None
+
     @property
     def whose(self) -> Identity:
         """Whose work it is, as known so far: also from what is above it, or of a root what its children say."""

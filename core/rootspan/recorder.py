@@ -295,9 +295,16 @@ class Recorder(Arguments):
                 holder.identity = merged(holder.identity, new)
 
     def set_apart(self, span: OpenSpan) -> None:
-        """Give a step that shares its parent's identity one of its own, which may then change by itself."""
+        """Give a step that shares its parent's identity one of its own, which may then change by itself.
+
+        What is open below it and shares that as well goes with it.
+        """
         if span.parent is not None and span.holder is span.parent.holder:
-            span.holder = holding(span.holder.identity)
+            shared, span.holder = span.holder, holding(span.holder.identity)
+            if span.has_children:
+                for other in list(self.open):
+                    if other.holder is shared and other.is_in(span):
+                        other.holder = span.holder
 
     def identity_scope(self, identity: Identity) -> Scope:
         """Return a scope where the running code is, in the same span, with an identity beside what holds there."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from rootspan.open_span import Holder, OpenSpan
 
-__all__ = ["Enclosing", "Scope", "ScopeLookup", "inside", "within"]
+__all__ = ["Enclosing", "Scope", "ScopeLookup", "inside"]
 
 
 class Scope:
@@ -136,7 +136,7 @@ class Enclosing:
         """Return a scope, or inside it the one of a span that a look-up names, unless the scope is in that already."""
         for look_up in self.look_ups:
             span = look_up()
-            if span is not None and not within(scope, span):
+            if span is not None and (scope is None or scope.span is None or not scope.span.is_in(span)):
                 scope = inside(span, None, scope)
         return scope
 
@@ -206,13 +206,3 @@ class Enclosing:
         scope.token = None
         variable.set(scope.around() if current is scope else current)
         return True
-
-
-def within(scope: Scope | None, span: OpenSpan) -> bool:
-    """Return whether a scope is in a span, or in one below it."""
-    inner = scope.span if scope is not None else None
-    while inner is not None:
-        if inner is span:
-            return True
-        inner = inner.parent
-    return False

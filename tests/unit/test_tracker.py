@@ -961,6 +961,17 @@ class TestIdentity:
         users = {name: span.attributes["user.id"] for name, span in arrived(tracker, sink).items()}
         assert users == {"turn": "u1", "tool": "u3", "below": "u3"}
 
+    def test_what_a_step_is_told_first_holds_for_what_is_open_below_it(self, tracker: Tracker, sink: Sink) -> None:
+        with tracker.begin("turn", user_id="u1"), tracker.tool_span("tool") as step, tracker.tool_span("below"):
+            deeper = tracker.start_step("step", "deeper")
+            with tracker.begin("own", tags=["t"]), tracker.begin("below its own"):
+                step.update(user_id="u2")
+            deeper.finish()
+            tracker.track_ai("event")
+        users = {name: span.attributes["user.id"] for name, span in arrived(tracker, sink).items()}
+        below = dict.fromkeys(("tool", "below", "deeper", "event"), "u2")
+        assert users == {"turn": "u1", "own": "u1", "below its own": "u1"} | below
+
     def test_update_current_reaches_the_contexts_in_between(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.context(tags=["service"]), tracker.begin("turn", input="Hi"):
             with tracker.context(tags=["beta"]):

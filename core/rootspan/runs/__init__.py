@@ -12,7 +12,7 @@ from rootspan.arguments import Error
 from rootspan.record import NOBODY, Identity
 from rootspan.recorder import Recorder
 from rootspan.runs.forest import Run, forest_of
-from rootspan.scope import Scope, inside, within
+from rootspan.scope import Scope, inside
 from rootspan.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class RunTree:
         if around.span is None:  # of a hidden root
             return around if _encloses(scope, around) else scope
         # What was opened inside that run is the place, and nothing else that is current here.
-        return scope if within(scope, around.span) else around
+        return scope if scope.span is not None and scope.span.is_in(around.span) else around
 
     def _watch(self, run: Run, task: asyncio.Task[Any]) -> None:
         """Close a call whose task ends and that no event ended: a cancelled call of a model tells nobody."""
