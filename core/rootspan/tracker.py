@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rootspan.cost import calculate_cost
 from rootspan.decorators import Decorating
@@ -17,6 +17,9 @@ from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
+
+if TYPE_CHECKING:
+    from rootspan.settings.keywords import Options, Unpack
 
 __all__ = ["Tracker"]
 
@@ -57,7 +60,7 @@ class Tracker(Sessions, Decorating):
 
     _lent: tuple[Tracker, ExitStack] | None = None  # this one as it is beneath, and what ends with the loan
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Unpack[Options]) -> None:
         self._recorder = record_with(resolve(os.environ, **settings))
         self._scope = None  # its own, because looking it up in the class takes longer
 

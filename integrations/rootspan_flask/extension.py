@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import flask
 from flask import Flask, Request, Response
 
-from rootspan.adapter import GroupedSettings
+from rootspan.adapter import GroupedOptions, GroupedSettings
 from rootspan.log import log
 from rootspan_flask.command import rootspan_command
 from rootspan_flask.following import current_request, following, last_followed, start
+
+if TYPE_CHECKING:
+    from rootspan.settings.keywords import Unpack
 
 __all__ = ["Rootspan"]
 
@@ -42,13 +45,13 @@ class Rootspan:
         >>> extension = Rootspan(app, user_id=lambda request: request.headers.get("x-user"))
     """
 
-    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+    def __init__(self, app: Flask | None = None, **options: Unpack[GroupedOptions]) -> None:
         self._options = options
         _ARGUMENTS.read(options)  # a mistake shows here, not in a factory that runs later
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask, **options: Any) -> None:
+    def init_app(self, app: Flask, **options: Unpack[GroupedOptions]) -> None:
         """Install it in an application; a second time, the later options hold.
 
         Args:

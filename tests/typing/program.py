@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 
 from fastapi import FastAPI
+from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from typing_extensions import assert_type
 
 import rootspan
+from rootspan_flask import Rootspan
 from rootspan_langchain import RootspanCallbackHandler
 from rootspan_starlette import RootspanMiddleware
 
@@ -96,3 +98,8 @@ app.add_middleware(RootspanMiddleware, user_id=lambda request: request.headers.g
 Starlette(middleware=[Middleware(RootspanMiddleware, user_id=user_of, record="tracked")])
 # A misspelt option is to be an error: an exception that is not needed would be one, too.
 RootspanMiddleware(app=app, tracker=tracker, usr_id=user_of)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+rootspan.configure(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+rootspan.Tracker(timeout="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+rootspan.Tracker(spool=True, timeout=2, user_id=lambda: 7, extras=["mlflow"], tags=("beta",), redact_pii={"email"})
+Rootspan(Flask("shop"), user_id=lambda request: request.headers.get("x-user"), service_name="shop", record="tracked")
+Rootspan(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -14,9 +14,11 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
+from rootspan import configure
 from rootspan.errors import ConfigurationError
 from rootspan.settings import OPTIONS, Settings, is_loopback, resolve
 from rootspan.settings.credentials import Headers, SecretKey
+from rootspan.settings.keywords import Options
 
 KEY = "rs-secret-0123456789abcd"
 
@@ -611,3 +613,9 @@ def test_opentelemetrys_switch_for_content_is_honoured(said: str, captured: bool
 def test_every_setting_is_an_option_or_made_of_several() -> None:
     names = {setting.name for setting in dataclasses.fields(Settings)}
     assert names - set(OPTIONS) == {"endpoint_chosen", "otlp", "hold", "resource_attributes"}
+
+
+def test_type_checkers_and_the_help_know_every_option() -> None:
+    assert set(Options.__annotations__) == set(OPTIONS)
+    told = configure.__doc__ or ""
+    assert not [name for name in OPTIONS if not re.search(rf"^        (\w+, )*{name}(, \w+)*: ", told, re.MULTILINE)]

@@ -9,7 +9,7 @@ import logging
 
 from rootspan import Tracker, default_tracker
 from rootspan.adapter.body import Body
-from rootspan.adapter.grouped_settings import GroupedSettings
+from rootspan.adapter.grouped_settings import GroupedOptions, GroupedSettings
 from rootspan.adapter.input_tee import InputTee
 from rootspan.adapter.protocols import environ_header, environ_info, header_of, scope_info
 from rootspan.adapter.request import RequestRoot
@@ -22,6 +22,7 @@ from rootspan.runs import Run, RunTree, trace_id_for
 
 __all__ = [
     "Body",
+    "GroupedOptions",
     "GroupedSettings",
     "InputTee",
     "Kind",

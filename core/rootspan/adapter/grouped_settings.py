@@ -11,11 +11,16 @@ from rootspan import default_tracker
 from rootspan.adapter.request_options import RequestOptions, WebOptions
 from rootspan.errors import ConfigurationError, fail, meant
 from rootspan.settings import OPTIONS, Settings, resolve
+from rootspan.settings.keywords import SharedOptions
 
-__all__ = ["GroupedSettings"]
+__all__ = ["GroupedOptions", "GroupedSettings"]
 
 _WEB: Final = frozenset(WebOptions.__annotations__)
 _DOTTED: Final = frozenset({"tracker", "user_id", "convo_id", "properties", "exclude", "redact", "on_loss"})
+
+
+class GroupedOptions(WebOptions, SharedOptions, total=False):
+    """Both kinds of options as keywords, for type checkers: `**options: Unpack[GroupedOptions]`."""
 
 
 class GroupedSettings:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import partial
-from typing import Any, Final, NoReturn, TypedDict
+from typing import Any, Final, Literal, NoReturn, TypedDict
 
 from rootspan import default_tracker, semconv
 from rootspan.adapter.sender import Trust, client_address, trust
@@ -70,10 +70,10 @@ class WebOptions(TypedDict, total=False):
     properties: Hook | None
     convo_header: str | None
     exclude: Sequence[str] | Hook
-    record: str
+    record: Literal["all", "tracked"]
     capture_headers: Sequence[str]
     capture_body: bool | int
-    trace_context: str
+    trace_context: Literal["link", "ignore"]
     response_header: str | None
     trusted_proxies: Sequence[str] | None
 
@@ -120,10 +120,10 @@ class RequestOptions:
     properties: Hook | None = None
     convo_header: str | None = None
     exclude: Sequence[str] | Hook = ()
-    record: str = "all"
+    record: Literal["all", "tracked"] = "all"
     capture_headers: Sequence[str] = ()
     capture_body: bool | int = False
-    trace_context: str = "link"
+    trace_context: Literal["link", "ignore"] = "link"
     response_header: str | None = None
     trusted_proxies: Sequence[str] | None = None
     # Worked out once, not at each request:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from rootspan import default_tracker
 from rootspan.tracker import Tracker
+
+if TYPE_CHECKING:
+    from rootspan.settings.keywords import Options, Unpack
 
 __all__ = ["Captured", "CapturedSpan", "captured_spans"]
 
@@ -86,7 +89,7 @@ class Captured:
 
 
 @contextmanager
-def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured]:
+def captured_spans(default: bool = False, **settings: Unpack[Options]) -> Generator[Captured]:
     """Collect in memory what a tracker of its own records; no other tracker sees it, and nothing goes out.
 
     Args:
@@ -102,8 +105,9 @@ def captured_spans(default: bool = False, **settings: Any) -> Generator[Captured
     """
     collected: list[CapturedSpan] = []
     # Whatever the environment says that is meant for what goes out.
-    fixed = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0, "spool": False}
-    tracker = Tracker(**{**fixed, **settings})
+    fixed: Options = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0, "spool": False}
+    together: Options = {**fixed, **settings}
+    tracker = Tracker(**together)
     try:
         with default_tracker.lent(tracker.configured()) if default else nullcontext():
             yield Captured(tracker, collected)

@@ -31,5 +31,6 @@ class Serving:
 
     @contextmanager
     def _served(self, settings: Mapping[str, Any] | None = None, **options: Any) -> Generator[tuple[Client, Captured]]:
-        with captured_spans(**(settings or {})) as captured, self.serve(captured.tracker, **options) as client:
+        given: Mapping[str, Any] = settings or {}
+        with captured_spans(**given) as captured, self.serve(captured.tracker, **options) as client:
             yield client, captured
