@@ -144,6 +144,9 @@ def _decorator(
         if isinstance(function, (classmethod, staticmethod)):
             method = cast("classmethod[Any, ..., Any]", function)
             return type(method)(decorated(method.__func__))
+        if isinstance(function, type):
+            said = f"@rootspan.{verb} would make a function of the class {function.__name__}."
+            fail(said, f"write @rootspan.{verb} above its methods")
         if not callable(function):
             fail(
                 f"@rootspan.{verb} takes a function or a name, and no {type(function).__name__}.",

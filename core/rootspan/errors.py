@@ -29,12 +29,12 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 def fail(what: str, fix: str) -> NoReturn:
     """Raise a ConfigurationError that says what happened, then the line that fixes it."""
-    raise ConfigurationError(f"{what}\nFix: {fix}" + ("" if fix.endswith("?") else "."))
+    raise ConfigurationError(f"{what}\nFix: {fix}" + ("" if fix.endswith(("?", "...")) else "."))
 
 
 def meant(name: object, names: Collection[str], form: str = "{}") -> str:
     """Return the words that fix a name which is none of `names`, each written in a form such as `{}=`."""
     from difflib import get_close_matches  # only on the way to an error
 
-    near = get_close_matches(str(name), names, 1)
+    near = get_close_matches(str(name), names, 1, 0.65)  # so far `project` is not taken for `redact`
     return f"did you mean {form.format(near[0])}?" if near else f"the names are {', '.join(sorted(names))}"

@@ -265,6 +265,17 @@ def test_a_name_may_be_all_that_is_given(tracker: Tracker, sink: Sink) -> None:
     assert sink.one("nameless")
 
 
+def test_a_class_stays_a_class(tracker: Tracker) -> None:
+    """One that was decorated was a function: `isinstance` raised, and nobody could inherit from it."""
+    for decorate, verb in ((tracker.tool, "tool"), (tracker.interaction("turn"), "interaction")):
+        with pytest.raises(ConfigurationError) as error:
+            decorate(type("Search", (), {}))
+        assert str(error.value) == (
+            f"@rootspan.{verb} would make a function of the class Search.\n"
+            f"Fix: write @rootspan.{verb} above its methods."
+        )
+
+
 @pytest.mark.parametrize("given", [7, property(len), ["search"]])
 def test_what_is_no_function_is_told_at_once_with_the_fix(given: Any, tracker: Tracker) -> None:
     for decorate, verb in ((tracker.tool, "tool"), (tracker.interaction("turn"), "interaction")):
@@ -673,7 +684,7 @@ def test_what_is_awaitable_and_more_is_handed_on(tracker: Tracker, sink: Sink) -
             return None
 
     async def main() -> None:
-        async with tracker.tool(name="get")(Request)() as answer:
+        async with tracker.tool(name="get")(lambda: Request())() as answer:
             assert answer == "X"
         async with tracker.carry(Request)() as answer:
             assert answer == "X"

@@ -679,6 +679,8 @@ def test_a_misspelt_option_is_named_with_the_right_one() -> None:
         RequestOptions.of({"usr_id": print})
     with pytest.raises(ConfigurationError, match="the names are capture_body, capture_headers, "):
         RequestOptions.of({"zzz": 1})
+    with pytest.raises(ConfigurationError, match=r"of the tracker.*\nFix: rootspan\.configure\(service_name="):
+        RequestOptions.of({"service_name": "shop"})
     with pytest.raises(ConfigurationError, match="capture_headers= has to be a list of names"):
         RequestOptions.of({"capture_headers": 5})
     assert RequestOptions.of({"record": "tracked"}).record == "tracked"

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import pickle
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -571,6 +572,37 @@ def test_a_mistake_in_the_environment_names_the_variable(variable: str, text: st
 def test_an_unknown_option_asks_what_was_meant() -> None:
     assert mistake(end_point="https://a.test").endswith("Fix: did you mean endpoint=?")
     assert "the names are agent_name, api_key" in mistake(zzz=1)
+    assert "the names are agent_name, api_key" in mistake(project="shop")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sample_rate": 50}, "sample_rate= cannot be 50 (int)."),
+        ({"extras": ["datadog"]}, "extras= cannot be ['datadog'] (list)."),
+        ({"redact_pii": {"name"}}, "redact_pii= cannot be {'name'} (set)."),
+        ({"exporters": [ConsoleSpanExporter]}, "exporters= cannot be this list."),
+        ({"endpoint": 4318}, "endpoint= cannot be this int."),
+        ({"endpoint": ""}, "endpoint= cannot be '' (str)."),
+        ({"headers": "x-api-key=secret"}, "headers= cannot be this str."),
+    ],
+)
+def test_a_value_is_shown_where_it_tells_the_mistake_and_no_secret(given: dict[str, Any], said: str) -> None:
+    assert mistake(**given).startswith(f"{said}\nFix: set {next(iter(given))}= to ")
+
+
+async def _waits(*given: object) -> None: ...
+
+
+class _Waits:
+    async def __call__(self, *given: object) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["redact", "on_loss"])
+@pytest.mark.parametrize("function", [_waits, partial(_waits), _Waits()])
+def test_a_function_that_would_have_to_be_awaited_is_told_at_once(name: str, function: Any) -> None:
+    """What `redact=` returned was recorded in place of the value: a coroutine's repr."""
+    assert mistake(**{name: function}).endswith(f"Fix: set {name}= to a function that is not async.")
 
 
 def test_extras_lists_its_choices() -> None:

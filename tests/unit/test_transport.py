@@ -184,13 +184,25 @@ def test_a_status_that_no_standard_names_is_told_by_its_number(sink: Sink, trans
     assert transport.send(body()).detail == "HTTP 599"
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 407, 411, 415])
-def test_trouble_with_the_configuration_holds(sink: Sink, transport: Transport, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "named"),
+    [
+        (401, "api_key="),
+        (402, "api_key="),
+        (403, "headers="),
+        (404, "endpoint="),
+        (405, "endpoint="),
+        (407, "NO_PROXY"),
+        (411, "endpoint="),
+        (415, "protocol="),
+    ],
+)
+def test_trouble_with_the_configuration_holds(sink: Sink, transport: Transport, status: int, named: str) -> None:
     """delivery 5: a wrong key is a configuration error, not a reason to delete"""
     sink.script([status])
     answer = transport.send(body())
     assert (answer.outcome, answer.status) == ("hold", status)
-    assert "api_key=" in answer.fix
+    assert named in answer.fix
 
 
 def test_what_has_to_be_mended_is_said_with_the_fix_on_a_line_of_its_own(sink: Sink, lab: Lab) -> None:
@@ -198,7 +210,7 @@ def test_what_has_to_be_mended_is_said_with_the_fix_on_a_line_of_its_own(sink: S
     lab.delivery.attempt(lab.spans(1))
     ((level, line),) = lab.log
     assert level == logging.ERROR
-    assert line.endswith("tried again: HTTP 401 Unauthorized\nFix: check api_key=, endpoint= and protocol=.")
+    assert line.endswith("tried again: HTTP 401 Unauthorized\nFix: check api_key=, or the headers= that stand for it.")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +451,9 @@ def test_broken_connections_are_retried(sink: Sink, transport: Transport, fault:
 def test_what_is_no_http_stays_on_its_line_of_the_log(sink: Sink, transport: Transport) -> None:
     raw = b"SSH-2.0-\x1b[31mOpenSSH\r\nCRITICAL all is lost\r\n\r\n"
     sink.script([Reply(0, act=lambda handler: handler.wfile.write(raw))])
-    assert transport.send(body()).detail == "BadStatusLine: SSH-2.0- [31mOpenSSH"
+    answer = transport.send(body())
+    assert answer.detail == "BadStatusLine: SSH-2.0- [31mOpenSSH"
+    assert "4317 is gRPC" in answer.fix
 
 
 @pytest.mark.parametrize("fault", [hang(), drip(), drip(in_header=True)])
@@ -1039,6 +1053,18 @@ def test_an_exporter_is_shut_down_where_no_thread_can_be_had(monkeypatch: pytest
         patch.setattr(threading.Thread, "start", start)
         found.close(time.monotonic() + 30)
     assert exporter._stopped
+
+
+def test_an_exporter_that_returns_nothing_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Careless(InMemorySpanExporter):
+        def export(self, spans: Any) -> Any: ...
+
+    found = ExporterSink(Careless(), {})
+    items = [found.encode(span(1))]
+    assert found.attempt(items).rest == items
+    assert [record.message for record in caplog.records] == [
+        "Careless returned no SpanExportResult; its spans are kept and tried again"
+    ]
 
 
 def test_an_exporter_of_two_trackers_is_shut_down_with_the_last_one() -> None:

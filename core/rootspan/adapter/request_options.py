@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NoReturn, TypedDict
 from rootspan import default_tracker, semconv
 from rootspan.adapter.sender import Trust, client_address, trust
 from rootspan.errors import fail, meant
+from rootspan.settings import OPTIONS
 from rootspan.settings.options import HEADER_NAME
 from rootspan.tracker import Tracker
 
@@ -149,6 +150,8 @@ class RequestOptions:
         """
         names = WebOptions.__annotations__
         for name in given:
+            if name in OPTIONS and name not in names:
+                fail(f"{name}= is an option of the tracker, not of a web adapter.", f"rootspan.configure({name}=...)")
             if name not in names:
                 fail(f"{name}= is no option of a web adapter.", meant(name, names, "{}="))
         return cls(**given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -117,7 +118,7 @@ def _some(*choices: str, all_when_true: bool = False) -> Callable[[Any], frozens
 
 
 def _function(value: Any) -> Any:
-    _require(callable(value))
+    _require(callable(value) and not (iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__)))
     return value
 
 
@@ -189,7 +190,7 @@ def _exporters(value: Any) -> tuple[Any, ...]:
 FLAG: Final = Option("True or False", _flag, _parse_flag)
 NAME: Final = Option("a text that is not empty", _text, str)
 FILE: Final = Option("the path of a file that exists", _file, str)
-FUNCTION: Final = Option("a function", _function)
+FUNCTION: Final = Option("a function that is not async", _function)
 LIMIT: Final = Option("a whole number from 0", _number(0, whole=True), int)
 WHOLE: Final = Option("a whole number from 1", _number(1, whole=True), int)
 SHARE: Final = Option("a number from 0 to 1", _number(0, 1), float)
@@ -227,6 +228,15 @@ def checked(source: str, option: Option, make: Callable[[Any], Any], value: Any)
     # Raised out here, so that the traceback shows this error alone, and not the value inside another.
     if isinstance(problem, ConfigurationError):
         raise ConfigurationError(f"{source}: {problem}")
-    legible = type(value) in (str, float) or (type(value) is int and value.bit_length() <= 64)
-    shown = f" {value!r}"[:200] if legible and not option.secret else ""
-    fail(f"{source} cannot be{shown} ({type(value).__name__}).", f"set {source} to {option.expected}")
+    kind = type(value).__name__
+    empty = type(value) is str and not value
+    legible = empty or (_is_legible(value) and not option.secret)
+    said = f"{value!r:.200} ({kind})" if legible else f"this {kind}"
+    fail(f"{source} cannot be {said}.", f"set {source} to {option.expected}")
+
+
+def _is_legible(value: Any) -> bool:
+    """Return whether a value may be shown: its repr is Python's own, and tells a mistake."""
+    if type(value) in (list, tuple, set, frozenset):
+        return all(type(item) is str for item in value)
+    return type(value) in (str, float) or (type(value) is int and value.bit_length() <= 64)

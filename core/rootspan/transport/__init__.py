@@ -115,4 +115,6 @@ def _no_answer(error: BaseException, timeout: float) -> Answer:
         said = f"no complete answer within {timeout:g} s"
     # It may hold a server's own words, which are to be no line of the log's.
     detail = "".join(char if char.isprintable() else " " for char in said)
-    return Answer(Outcome.RETRY, detail=detail.rstrip(), cause=type(cause))
+    no_http = type(cause).__name__ == "BadStatusLine"  # of http.client, which is imported with the first connection
+    fix = "is endpoint= an OTLP/HTTP receiver, usually at port 4318? 4317 is gRPC" if no_http else ""
+    return Answer(Outcome.RETRY, detail=detail.rstrip(), fix=fix, cause=type(cause))

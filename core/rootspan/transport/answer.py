@@ -18,6 +18,12 @@ BODY_LIMIT: Final = 65_536  # bytes of an answer that are read, and to which the
 _RETRIED: Final = frozenset({408, 425, 429})  # and every 5xx: a server's own trouble is no reason to delete
 # These tell of a wrong key, URL, method, format or proxy: a configuration error is no reason to delete either.
 _HELD: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 428, 431, 451})
+_FIXES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((401, 403), "check api_key=, or the headers= that stand for it"),
+    **dict.fromkeys((404, 405), "check endpoint=, the base URL of an OTLP/HTTP receiver"),
+    407: "check HTTP_PROXY and HTTPS_PROXY, or name the endpoint's host in NO_PROXY",
+    415: "set protocol= to the other of 'http/protobuf' and 'http/json'",
+}
 
 
 class Outcome:
@@ -63,7 +69,7 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes, *, whole: 
     if status == 413:
         return Answer(Outcome.TOO_LARGE, status, detail)
     if status in _HELD or status < 200:
-        return Answer(Outcome.HOLD, status, detail, "check api_key=, endpoint= and protocol=")
+        return Answer(Outcome.HOLD, status, detail, _FIXES.get(status, "check api_key=, endpoint= and protocol="))
     return Answer(Outcome.REFUSED, status, detail)
 
 

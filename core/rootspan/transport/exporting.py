@@ -72,7 +72,8 @@ class ExporterSink:
         if result is SpanExportResult.SUCCESS:
             self._backoff.reset()
             return Attempt({}, [])
-        self._say("failed; its spans are kept and tried again")
+        failed = "failed" if result is SpanExportResult.FAILURE else "returned no SpanExportResult"
+        self._say(f"{failed}; its spans are kept and tried again")
         return Attempt({}, part, self._backoff.wait())
 
     def close(self, until: float) -> None:
