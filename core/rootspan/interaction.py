@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from rootspan.arguments import outcome_of
 from rootspan.freeze import LABEL
@@ -46,6 +46,9 @@ class Opening(Tracking):
             session_id: what `create_session` returned; without it the enclosing interaction is meant.
             properties: custom dimensions of the step.
 
+        Returns:
+            The open step.
+
         Example:
             >>> import rootspan
             >>> with rootspan.tool_span("web_search", input={"q": "x"}) as step:
@@ -55,7 +58,7 @@ class Opening(Tracking):
 
     def start_step(
         self,
-        kind: str,
+        kind: Literal["retrieval", "model", "step"],
         name: str,
         *,
         input: Any = None,
@@ -70,6 +73,9 @@ class Opening(Tracking):
             input: the query, the messages, or whatever went in.
             session_id: what `create_session` returned; without it the enclosing interaction is meant.
             properties: custom dimensions of the step.
+
+        Returns:
+            The open step.
 
         Example:
             >>> import rootspan
@@ -108,6 +114,9 @@ class Opening(Tracking):
             properties: custom dimensions of the interaction.
             tags: labels, inherited.
             agent_name: the agent, inherited.
+
+        Returns:
+            The open interaction.
 
         Example:
             >>> import rootspan
@@ -181,7 +190,7 @@ class Opening(Tracking):
 
 
 class Step(Opening):
-    """An open step, such as a tool call; made by `tool_span`."""
+    """An open step, such as a tool call; made by `tool_span` and `start_step`, ended by `with` or `finish`."""
 
     # A `__dict__`, because a host's test may patch what an instance does.
     __slots__ = ("__dict__", "__weakref__", "_owner", "_recorder", "_scope", "_span")
@@ -222,6 +231,11 @@ class Step(Opening):
 
         Args:
             output: any value; frozen now.
+
+        Example:
+            >>> import rootspan
+            >>> with rootspan.tool_span("web_search") as step:
+            ...     step.set_output(["a result"])
         """
         try:
             self._span.output = self._recorder.kept(output)
@@ -260,6 +274,11 @@ class Step(Opening):
             prompt_tokens: gross input tokens.
             completion_tokens: output tokens.
             estimated_cost: US dollars.
+
+        Example:
+            >>> import rootspan
+            >>> with rootspan.begin(event="user_turn") as turn:
+            ...     turn.update(user_id="u1", input="Hi", output="Hello!")
         """
         recorder, span = self._recorder, self._span
         try:
@@ -294,6 +313,11 @@ class Step(Opening):
             completion_tokens: output tokens, likewise.
             custom_metrics: numbers of your own.
             properties: custom dimensions, added to those given before.
+
+        Example:
+            >>> import rootspan
+            >>> turn = rootspan.begin(event="user_turn", input="Hi")
+            >>> turn.finish(output="Hello!", success=True)
         """
         recorder, span = self._recorder, self._span
         try:
@@ -377,7 +401,7 @@ class Step(Opening):
 
 
 class Interaction(Step):
-    """An open interaction; made by `begin`. Everything a tracker can track, it can track inside itself."""
+    """An open interaction; made by `begin`, ended by `with` or `finish`. It tracks inside itself what a tracker can."""
 
     __slots__ = ()
 

@@ -92,6 +92,11 @@ class Sessions(Opening):
             assistant_output: what was answered.
             user_id: who; needed only in another process.
             convo_id: which conversation, likewise.
+
+        Example:
+            >>> import rootspan
+            >>> session_id = rootspan.create_session(name="Request", agent_name="my-agent", user_id="u1")
+            >>> rootspan.complete_session(session_id, success=False, failure_reason="no such order")
         """
         recorder = self._recorder_of(session_id)
         try:

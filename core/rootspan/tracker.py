@@ -142,7 +142,14 @@ class Tracker(Sessions, Decorating):
     # Where the running code is
 
     def current(self) -> Step | None:
-        """Return the enclosing interaction or step, or None outside of any."""
+        """Return the enclosing interaction or step, or None outside of any.
+
+        Example:
+            >>> import rootspan
+            >>> with rootspan.begin(event="user_turn", user_id="u1"):
+            ...     rootspan.current().user_id
+            'u1'
+        """
         recorder = self._recorder
         try:
             scope = recorder.scope()
@@ -211,6 +218,11 @@ class Tracker(Sessions, Decorating):
             agent_name: which agent.
             tags: labels, added.
             properties: custom dimensions, added.
+
+        Example:
+            >>> import rootspan
+            >>> with rootspan.begin(event="user_turn"):
+            ...     rootspan.update_current(user_id="u1")
         """
         recorder = self._recorder
         try:
@@ -231,7 +243,17 @@ class Tracker(Sessions, Decorating):
     # The pipeline
 
     def stats(self) -> dict[str, Any]:
-        """Return what became of everything recorded: recorded = delivered + queued + spooled + dropped."""
+        """Return what became of everything recorded: recorded = delivered + queued + spooled + dropped.
+
+        Returns:
+            Numbers of records; `dropped` is a dict of them by reason, and with a spool `recovered` is one of what ended
+            processes left.
+
+        Example:
+            >>> import rootspan
+            >>> rootspan.Tracker().stats()
+            {'recorded': 0, 'delivered': 0, 'queued': 0, 'spooled': 0, 'dropped': {}}
+        """
         return self._recorder.pipeline.stats()
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -242,6 +264,11 @@ class Tracker(Sessions, Decorating):
 
         Returns:
             Whether everything was settled in time.
+
+        Example:
+            >>> import rootspan
+            >>> rootspan.Tracker().flush(timeout=2)
+            True
         """
         recorder = self._recorder
         return recorder.pipeline.flush(recorder.timeout(timeout, recorder.pipeline.exit_seconds))
@@ -254,6 +281,11 @@ class Tracker(Sessions, Decorating):
 
         Returns:
             Whether everything was delivered.
+
+        Example:
+            >>> import rootspan
+            >>> rootspan.Tracker().shutdown()
+            True
         """
         recorder = self._recorder
         return recorder.close(recorder.timeout(timeout, recorder.pipeline.exit_seconds))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import ToolMessage
 
@@ -101,7 +101,7 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         properties: Mapping[str, Any] | None = None,
         capture_content: bool = True,
         estimate_cost: bool = False,
-        detail: str = "full",
+        detail: Literal["full", "agent"] = "full",
         include: Callable[[invocation.RunInfo], object] | None = None,
     ) -> None:
         super().__init__()

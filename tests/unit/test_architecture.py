@@ -201,6 +201,22 @@ def test_every_public_name_is_documented(name: str) -> None:
     assert not undocumented
 
 
+@pytest.mark.parametrize("package", PACKAGES, ids=label)
+def test_the_examples_in_docstrings_run(package: Path) -> None:
+    """In a process of their own: they configure the default tracker."""
+    for framework in FRAMEWORKS.get(package.name, ()):
+        pytest.importorskip(framework, reason="it is not installed here")
+    paths = [path for path in sorted(package.rglob("*.py")) if ">>> " in path.read_text("utf-8")]
+    parts = [path.relative_to(package.parent).with_suffix("").parts for path in paths]
+    names = [".".join(part).removesuffix(".__init__") for part in parts]
+    if importlib.util.find_spec("genai_prices") is None:
+        names.remove("rootspan.cost")
+    code = "import doctest, importlib, sys; [doctest.testmod(importlib.import_module(n)) for n in sys.argv[1:]]"
+    environ = {**os.environ, "ROOTSPAN_DISABLED": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, env=environ)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
 def documentable(value: object) -> bool:
     return inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod))
 

@@ -30,7 +30,8 @@ class JsonEncoder:
 
     Example:
         >>> encoder = JsonEncoder({"service.name": "shop"}, "1.0")
-        >>> body = encoder.batch([encoder.span(data) for data in spans])
+        >>> span = SpanData("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", None, "answer", 1, 1, 2, {})
+        >>> body = encoder.batch([encoder.span(span)])
     """
 
     def __init__(self, resource: Mapping[str, AttributeValue], version: str) -> None:
@@ -130,9 +131,6 @@ def readable_span(data: SpanData, resource: Resource, scope: InstrumentationScop
 
     Raises:
         ValueError: An id is not hexadecimal or of the wrong length.
-
-    Example:
-        >>> exporter.export([readable_span(data, resource, scope)])
     """
     # Here, because they take longer to import than all of rootspan, and only `exporters=` needs them.
     from opentelemetry import trace

@@ -109,7 +109,8 @@ class ProtobufEncoder:
 
     Example:
         >>> encoder = ProtobufEncoder({"service.name": "shop"}, "1.0")
-        >>> body = encoder.batch([encoder.span(data) for data in spans])
+        >>> span = SpanData("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", None, "answer", 1, 1, 2, {})
+        >>> body = encoder.batch([encoder.span(span)])
     """
 
     def __init__(self, resource: Mapping[str, AttributeValue], version: str) -> None:
