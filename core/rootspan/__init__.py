@@ -7,17 +7,14 @@ first call. `Tracker` has the same methods, for several trackers side by side.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from rootspan.cost import calculate_cost
 from rootspan.errors import ConfigurationError, MissingExtraError, RootspanError
 from rootspan.interaction import Interaction, Step
 from rootspan.settings import resolve
+from rootspan.settings.keywords import Options, Unpack
 from rootspan.tracker import Tracker
 from rootspan.version import __version__ as __version__
-
-if TYPE_CHECKING:
-    from rootspan.settings.keywords import Options, Unpack
 
 __all__ = [
     "ConfigurationError",

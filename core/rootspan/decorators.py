@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast, overload
+from uuid import UUID
 
 from rootspan.errors import fail
 from rootspan.functions import carried, traced
@@ -86,8 +87,8 @@ class Decorating(Opening):
         self,
         event: str | None = None,
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         agent_name: str | None = None,
         capture_input: bool = True,
         capture_output: bool = True,
@@ -96,8 +97,8 @@ class Decorating(Opening):
         self,
         event: Callable[..., Any] | str | None = None,
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         agent_name: str | None = None,
         capture_input: bool = True,
         capture_output: bool = True,

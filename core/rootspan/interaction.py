@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Literal, TypeVar
+from uuid import UUID
 
 from rootspan.arguments import outcome_of
 from rootspan.freeze import LABEL
@@ -90,8 +91,8 @@ class Opening(Tracking):
         self,
         event: str = "interaction",
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         input: Any = None,
         model: str | None = None,
         provider: str | None = None,
@@ -248,8 +249,8 @@ class Step(Opening):
         input: Any = None,
         output: Any = None,
         properties: Mapping[str, Any] | None = None,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         tags: Sequence[str] | None = None,
         agent_name: str | None = None,
         model: str | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from rootspan.interaction import Opening
 from rootspan.record import Kind
@@ -20,8 +21,8 @@ class Sessions(Opening):
         name: str = "session",
         agent_name: str | None = None,
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         metadata: Mapping[str, Any] | None = None,
         user_input: Any = None,
         tags: Sequence[str] | None = None,
@@ -75,8 +76,8 @@ class Sessions(Opening):
         custom_metrics: Mapping[str, Any] | None = None,
         user_input: Any = None,
         assistant_output: Any = None,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
     ) -> None:
         """End a session; in another process than the one that created it, this records its outcome as a child.
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from uuid import UUID
 
 from rootspan.cost import calculate_cost
 from rootspan.decorators import Decorating
@@ -17,9 +18,7 @@ from rootspan.record import Kind
 from rootspan.recorder import Recorder
 from rootspan.sessions import Sessions
 from rootspan.settings import Settings, resolve
-
-if TYPE_CHECKING:
-    from rootspan.settings.keywords import Options, Unpack
+from rootspan.settings.keywords import Options, Unpack
 
 __all__ = ["Tracker"]
 
@@ -166,8 +165,8 @@ class Tracker(Sessions, Decorating):
     def context(
         self,
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         agent_name: str | None = None,
         tags: Sequence[str] | None = None,
         properties: Mapping[str, Any] | None = None,
@@ -202,8 +201,8 @@ class Tracker(Sessions, Decorating):
     def update_current(
         self,
         *,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         agent_name: str | None = None,
         tags: Sequence[str] | None = None,
         properties: Mapping[str, Any] | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from time import time_ns
 from typing import Any, Final, cast
+from uuid import UUID
 
 from opentelemetry.trace import SpanContext
 
@@ -37,8 +38,8 @@ class Tracking:
     def track_ai(
         self,
         event: str,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         model: str | None = None,
         provider: str | None = None,
         input: Any = None,
@@ -280,8 +281,8 @@ class Tracking:
         *,
         label: str | None = None,
         comment: str | None = None,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
     ) -> str:
         """Record what somebody thought of an answer, now or days later.
 

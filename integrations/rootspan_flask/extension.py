@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import flask
 from flask import Flask, Request, Response
 
 from rootspan.adapter import GroupedOptions, GroupedSettings
 from rootspan.log import log
+from rootspan.settings.keywords import Unpack
 from rootspan_flask.command import rootspan_command
 from rootspan_flask.following import current_request, following, last_followed, start
-
-if TYPE_CHECKING:
-    from rootspan.settings.keywords import Unpack
 
 __all__ = ["Rootspan"]
 

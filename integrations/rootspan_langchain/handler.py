@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
+from uuid import UUID
 
 from langchain_core.messages import ToolMessage
 
@@ -95,8 +96,8 @@ class RootspanCallbackHandler(graphs.GraphHandler):
         self,
         *,
         tracker: Tracker | None = None,
-        user_id: object = None,
-        convo_id: object = None,
+        user_id: str | int | UUID | None = None,
+        convo_id: str | int | UUID | None = None,
         tags: Sequence[str] | None = None,
         properties: Mapping[str, Any] | None = None,
         capture_content: bool = True,

@@ -99,6 +99,7 @@ Starlette(middleware=[Middleware(RootspanMiddleware, user_id=user_of, record="tr
 # A misspelt option is to be an error: an exception that is not needed would be one, too.
 RootspanMiddleware(app=app, tracker=tracker, usr_id=user_of)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 rootspan.configure(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+rootspan.track_ai("answer", user_id={"id": 7})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 rootspan.Tracker(timeout="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 rootspan.Tracker(spool=True, timeout=2, user_id=lambda: 7, extras=["mlflow"], tags=("beta",), redact_pii={"email"})
 Rootspan(Flask("shop"), user_id=lambda request: request.headers.get("x-user"), service_name="shop", record="tracked")

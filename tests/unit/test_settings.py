@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-from rootspan import configure
+from rootspan import Tracker, configure
 from rootspan.errors import ConfigurationError
 from rootspan.settings import OPTIONS, Settings, is_loopback, resolve
 from rootspan.settings.credentials import Headers, SecretKey
@@ -649,5 +650,7 @@ def test_every_setting_is_an_option_or_made_of_several() -> None:
 
 def test_type_checkers_and_the_help_know_every_option() -> None:
     assert set(Options.__annotations__) == set(OPTIONS)
-    told = configure.__doc__ or ""
-    assert not [name for name in OPTIONS if not re.search(rf"^        (\w+, )*{name}(, \w+)*: ", told, re.MULTILINE)]
+    assert get_type_hints(configure)["return"] is get_type_hints(Tracker.reconfigure)["return"] is Tracker
+    assert get_type_hints(Tracker.__init__)["settings"] is Options  # as a container of dependencies asks for them
+    told = inspect.getdoc(configure) or ""
+    assert not [name for name in OPTIONS if not re.search(rf"^    (\w+, )*{name}(, \w+)*: ", told, re.MULTILINE)]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union
 
 if TYPE_CHECKING:
     from os import PathLike
-    from typing import TypeAlias, TypeVar, Union
+    from typing import TypeAlias, TypeVar
     from uuid import UUID
 
     from opentelemetry.sdk.trace.export import SpanExporter
 
     if sys.version_info >= (3, 11):
-        from typing import Unpack as Unpack
+        from typing import Unpack
     else:  # which does not have it: there any keyword may be anything
         _T = TypeVar("_T")
         Unpack: TypeAlias = Union[_T, Any]  # noqa: UP007
+else:  # a name for whoever asks for a function's type hints
+    Unpack = Union
 
-__all__ = ["Options", "SharedOptions"]
+__all__ = ["Options", "SharedOptions", "Unpack"]
 
 
 class SharedOptions(TypedDict, total=False):

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from rootspan import default_tracker
+from rootspan.settings.keywords import Options, Unpack
 from rootspan.tracker import Tracker
-
-if TYPE_CHECKING:
-    from rootspan.settings.keywords import Options, Unpack
 
 __all__ = ["Captured", "CapturedSpan", "captured_spans"]
 
