@@ -648,6 +648,29 @@ def test_delivery_09_only_the_same_key_and_endpoint_adopts(tmp_path: Path) -> No
     assert make(tmp_path).adopt() == Found(3)
 
 
+def test_a_spool_that_is_closed_takes_nothing_over_nor_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker may be at that just then; what it kept was found by nobody until the process ended."""
+    for number in range(2):
+        dead = make(tmp_path)
+        write(dead, range(number, number + 1))
+        die(dead)
+    closing, closed = make(tmp_path), make(tmp_path)
+    closed.close(last=False)
+    assert closed.adopt() == Found()
+    survey = closing._survey
+
+    def surveyed(journal: Journal) -> Found | None:
+        found = survey(journal)
+        closing.close(last=False)  # as another thread does
+        return found
+
+    monkeypatch.setattr(closing, "_survey", surveyed)
+    closing.adopt()
+    assert make(tmp_path).adopt() == Found(2)
+
+
 def test_records_whose_headers_are_all_damaged_are_counted(tmp_path: Path) -> None:
     dead = make(tmp_path, about=b"no json")
     write(dead, range(3))

@@ -87,6 +87,7 @@ class Spool:
         self._begun: dict[bytes, bytes] = {}
         self._ended: set[bytes] = set()  # of those, in memory
         self._strangers: set[str] = set()
+        self._closed = False
         self._retry_at = float("-inf")
 
     # Any thread
@@ -291,7 +292,7 @@ class Spool:
         """Take over what dead processes left behind."""
         spans = damaged = 0
         for name in self.orphans():
-            if len(self._adopted) >= _AT_ONCE:
+            if self._closed or len(self._adopted) >= _AT_ONCE:
                 break
             try:
                 journal = Journal.adopt(self.directory, name)
@@ -308,6 +309,8 @@ class Spool:
                     self._adopted.append(journal)  # counted before: from now on it may be given up for the bound
                 else:  # its room was needed, or it ended just before it deleted this
                     journal.delete()
+        if self._closed:  # by another thread meanwhile: what is kept here now nobody else would find
+            self._let_go()
         # Processes that die before their first segment is full leave it to who takes it over to see to the bound.
         if self._adopted and self._opening.acquire(blocking=False):
             try:
@@ -352,9 +355,8 @@ class Spool:
         Args:
             last: the process ends: what is recorded even now stays on the disk, where the next process finds it.
         """
-        adopted, self._adopted = self._adopted, []
-        for journal in adopted:
-            journal.release()
+        self._closed = True
+        self._let_go()
         # Nobody begins a segment between the look and the end of the files; who is just doing so keeps them.
         alone = self._opening.acquire(timeout=_OPENING)
         try:
@@ -371,6 +373,12 @@ class Spool:
         finally:
             if alone:
                 self._opening.release()
+
+    def _let_go(self) -> None:
+        """Leave what was taken over to another process."""
+        adopted, self._adopted = self._adopted, []
+        for journal in adopted:
+            journal.release()
 
 
 def _bytes(entry: os.DirEntry[str]) -> int:
