@@ -54,7 +54,7 @@ def is_command(value: object) -> bool:
 def is_task(metadata: Any) -> bool:
     """Return whether a step is a `@task`, which any code of a graph may call: what is above it is no graph by that."""
     path = metadata.get("langgraph_path")
-    return type(path) is tuple and path[-1:] == (True,)  # the end of it says whether it was called
+    return type(path) is tuple and len(path) > 2 and type(path[1]) is tuple  # the path of what called it
 
 
 def unwrapped(output: Any) -> Any:
