@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from programs import until
+from programs import adds_up, until
 from rootspan import Tracker, forks, ledger, pipeline, process, spool
 from rootspan.adapter import RequestInfo, RequestOptions, open_request
 from rootspan.ledger import Ledger
@@ -402,6 +402,24 @@ def test_delivery_11_whatever_encoding_raises_costs_its_record_only(
     assert tracker.flush(10)
     assert names(sink) == ["after", "before"]
     assert tracker.stats()["dropped"] == {"encoding": 1}
+
+
+def test_an_exporter_that_is_cancelled_costs_the_batch_and_the_worker_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Bridge(InMemorySpanExporter):
+        def export(self, spans: Any) -> Any:
+            if spans[0].name == "first":
+                raise asyncio.CancelledError  # of the loop that it sends through
+            return super().export(spans)
+
+    exporter = Bridge()
+    tracker = Tracker(exporters=[exporter])
+    for name in ("first", "second"):
+        tracker.track_ai(name)
+        assert tracker.flush(10)
+    assert adds_up(tracker)["dropped"] == {"internal_error": 1}
+    assert [span.name for span in exporter.get_finished_spans()] == ["second"]
+    assert "it goes on with the next batch" in caplog.text
+    tracker.shutdown()
 
 
 def test_a_ctrl_c_while_a_record_is_encoded_passes_and_the_record_is_counted(
