@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
@@ -98,9 +99,10 @@ app.add_middleware(RootspanMiddleware, user_id=lambda request: request.headers.g
 Starlette(middleware=[Middleware(RootspanMiddleware, user_id=user_of, record="tracked")])
 # A misspelt option is to be an error: an exception that is not needed would be one, too.
 RootspanMiddleware(app=app, tracker=tracker, usr_id=user_of)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-rootspan.configure(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 rootspan.track_ai("answer", user_id={"id": 7})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-rootspan.Tracker(timeout="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 rootspan.Tracker(spool=True, timeout=2, user_id=lambda: 7, extras=["mlflow"], tags=("beta",), redact_pii={"email"})
 Rootspan(Flask("shop"), user_id=lambda request: request.headers.get("x-user"), service_name="shop", record="tracked")
-Rootspan(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+if sys.version_info >= (3, 11):  # before that there is no `Unpack`, which tells of keywords
+    rootspan.configure(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    rootspan.Tracker(timeout="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Rootspan(servce_name="shop")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -9,7 +9,7 @@ import pickle
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ForwardRef, get_type_hints
 from uuid import UUID
 
 import pytest
@@ -650,6 +650,8 @@ def test_every_setting_is_an_option_or_made_of_several() -> None:
 
 def test_type_checkers_and_the_help_know_every_option() -> None:
     assert set(Options.__annotations__) == set(OPTIONS)
+    text = [name for name, kind in Options.__annotations__.items() if isinstance(kind, ForwardRef)]
+    assert text == ["exporters"], "each one that is text is compiled by `import rootspan`"
     assert get_type_hints(configure)["return"] is get_type_hints(Tracker.reconfigure)["return"] is Tracker
     assert get_type_hints(Tracker.__init__)["settings"] is Options  # as a container of dependencies asks for them
     told = inspect.getdoc(configure) or ""

@@ -104,7 +104,7 @@ def captured_spans(default: bool = False, **settings: Unpack[Options]) -> Genera
     collected: list[CapturedSpan] = []
     # Whatever the environment says that is meant for what goes out.
     fixed: Options = {"exporters": [_Collector(collected)], "disabled": False, "sample_rate": 1.0, "spool": False}
-    together: Options = {**fixed, **settings}
+    together: dict[str, Any] = {**fixed, **settings}  # by mypy's rules for Python 3.10 they are no `Options`
     tracker = Tracker(**together)
     try:
         with default_tracker.lent(tracker.configured()) if default else nullcontext():
