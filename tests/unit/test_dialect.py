@@ -817,6 +817,8 @@ def test_encoded_bytes_travel_nowhere() -> None:
     spoken = "and so she went on without a pause " * 10
     assert spoken in attributes(input={"data": spoken})["input.value"]
     assert "base64 is" in attributes(input={"data": "base64 is a word; it has no ;base64, here"})["input.value"]
+    lines = "".join(f"INV-{number}\n" for number in range(100))
+    assert json.loads(attributes(input={"data": lines})["input.value"]) == {"data": lines}
 
 
 @pytest.mark.parametrize("size", [3000, 2999, 2998])
@@ -824,7 +826,8 @@ def test_the_size_and_digest_of_encoded_bytes_are_those_of_the_bytes(size: int) 
     """langchain 61"""
     image = (b"\xfb\xff" * size)[:size]  # written with + and /, or with - and _
     told = f"[{size} bytes, sha256 {hashlib.sha256(image).hexdigest()[:16]}]"
-    for encoded in (base64.b64encode(image), base64.urlsafe_b64encode(image)):
+    lines = base64.encodebytes(image)
+    for encoded in (base64.b64encode(image), base64.urlsafe_b64encode(image), lines, lines.replace(b"\n", b"\r\n")):
         for data in (encoded.decode(), encoded.decode().rstrip("=")):
             assert json.loads(attributes(input={"data": data})["input.value"]) == {"data": told}
 

@@ -23,7 +23,8 @@ SHORT: Final = 256
 
 _LOOK: Final = 4_096  # characters
 _ELIDED: Final = re.compile(r"[\[<](\d+ bytes(?:, sha256 [0-9a-f]{16})?)[\]>]\Z")  # also as `freeze` writes bytes
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")  # words that blanks part are none
+# Words that blanks part are none, nor are those of a list: encoded lines are longer, mostly 64 or 76 characters.
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/_=-]{60,1000}\r?\n)*[A-Za-z0-9+/_=-]*[\r\n]*")
 _STANDARD: Final = str.maketrans("-_", "+/")  # from the alphabet for URLs
 
 _MARKS: Final = (
