@@ -23,6 +23,7 @@ __all__ = ["Interaction", "Opening", "Step", "handle"]
 
 _INTERACTION: Final = Kind.INTERACTION
 _TOOL: Final = Kind.TOOL
+_Opening = TypeVar("_Opening", bound="Opening")
 _Handle = TypeVar("_Handle", bound="Step")
 
 
@@ -165,6 +166,9 @@ class Opening(Tracking):
         if recorder.queue.spools:
             recorder.began(span)
         return handle(Interaction, recorder, span, True, bare)
+
+    def __deepcopy__(self: _Opening, memo: object) -> _Opening:
+        return self  # a copied state of a host's means the same one; a second one's collection would end the span
 
     def _open_step(
         self,
@@ -395,6 +399,9 @@ class Step(Opening):
                     self._scope.token = None
         except Exception:  # the interpreter may be half gone
             return
+
+    def __copy__(self: _Handle) -> _Handle:
+        return self
 
     def __repr__(self) -> str:
         state = "finished" if self._span.finished else "open"

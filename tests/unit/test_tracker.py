@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
 import logging
 import subprocess
@@ -783,6 +784,24 @@ class TestFinishing:
             assert (span.attributes["rootspan.outcome"], span.status_code) == ("unfinished", 0)
         assert spans["step"].parent_id == spans["turn"].span_id
         assert tracker.current() is None
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+    def test_a_copy_of_a_handle_is_the_same_one(self, copied: Any, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn")
+        step = tracker.tool_span("step")
+        for handle in (turn, step):
+            assert copied(handle) is handle
+        gc.collect()
+        step.finish("found")
+        turn.finish("answered")
+        spans = arrived(tracker, sink)
+        assert {name: span.attributes["output.value"] for name, span in spans.items()} == {
+            "turn": "answered",
+            "step": "found",
+        }
+
+    def test_a_deep_copy_of_a_tracker_is_the_same_one(self, tracker: Tracker) -> None:
+        assert copy.deepcopy({"tracker": tracker})["tracker"] is tracker
 
     def test_unfinished_at_shutdown(self, tracker: Tracker, sink: Sink) -> None:
         turn = tracker.begin("turn")
