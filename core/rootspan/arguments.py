@@ -15,7 +15,7 @@ import orjson
 from rootspan.description import kind_of
 from rootspan.freeze import LABEL, LONGEST_ID, freeze, identifier, keep, thaw
 from rootspan.log import Seldom
-from rootspan.record import NOBODY, Frozen, Identity, Kept
+from rootspan.record import NOBODY, Frozen, Identity, Kept, Kind
 from rootspan.settings import Settings
 
 __all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "sole"]
@@ -23,6 +23,7 @@ __all__ = ["Arguments", "Error", "failure", "joined", "merged", "outcome_of", "s
 _LONG: Final = 65_536  # bytes of properties from which on those that were set before are looked for
 _MESSAGE: Final = 10_000  # characters of an error message
 _TAGS: Final = 100
+_STEPS: Final = (Kind.RETRIEVAL, Kind.MODEL, Kind.STEP, Kind.TOOL)
 _TEXT: Final = {str}
 _RARE_TOKENS: Final = ("cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
 _GROUPS: Final = ("ExceptionGroup", "BaseExceptionGroup")
@@ -183,6 +184,15 @@ class Arguments:
         except BaseException:  # likewise
             self.warn("timeout", "timeout has to be a number of seconds, not %s", kind_of(seconds))
             return default
+
+    def step_kind(self, kind: object) -> str:
+        """Return what `start_step` opens: a plain step for what is no kind of one."""
+        said = str.__str__(cast("str", kind)) if issubclass(type(kind), str) else None
+        if said in _STEPS:
+            return said
+        told = kind_of(kind) if said is None else f"{said[:LABEL]!r}"
+        self.warn("kind", "start_step opens a retrieval, a model or a step, not %s; it is a plain step now", told)
+        return Kind.STEP
 
     def rare(
         self,

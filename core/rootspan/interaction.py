@@ -70,7 +70,7 @@ class Opening(Tracking):
         """Open a step that is no tool; use it like that of `tool_span`.
 
         Args:
-            kind: `retrieval`, `model` or `step`.
+            kind: `retrieval`, `model` or `step`; anything else is warned of, and is a plain step.
             name: the span name, low in cardinality.
             input: the query, the messages, or whatever went in.
             session_id: what `create_session` returned; without it the enclosing interaction is meant.
@@ -85,8 +85,9 @@ class Opening(Tracking):
             ...     with turn.start_step("retrieval", "handbook", input="holidays") as step:
             ...         step.set_output(["page 7"])
         """
-        scope = self._scope or self._recorder.scope()
-        return self._open_step(scope, kind, name, input, session_id, properties)
+        recorder = self._recorder
+        opens = recorder.step_kind(kind)
+        return self._open_step(self._scope or recorder.scope(), opens, name, input, session_id, properties)
 
     def begin(
         self,

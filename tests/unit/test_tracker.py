@@ -1220,6 +1220,28 @@ class TestIdentity:
         assert (spans["search"].attributes["plan"], spans["search"].attributes["hits"]) == ("free", 3)
 
     @pytest.mark.parametrize(
+        ("kind", "told"),
+        [
+            ("llm", "'llm'"),
+            ("request", "'request'"),
+            ("feedback", "'feedback'"),
+            (None, "NoneType"),
+            (["model"], "list"),
+        ],
+    )
+    def test_a_kind_that_no_step_has_makes_a_plain_step_and_a_warning(
+        self, kind: Any, told: str, tracker: Tracker, sink: Sink, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tracker.start_step("step", "right", input="q").finish("a")
+        for name in ("wrong", "again"):
+            tracker.start_step(kind, name, input="q").finish("a")
+        spans = arrived(tracker, sink)
+        assert spans["wrong"].attributes == spans["again"].attributes == spans["right"].attributes
+        assert spans["wrong"].kind == spans["right"].kind
+        (warning,) = caplog.records
+        assert f"not {told}; it is a plain step" in warning.getMessage()
+
+    @pytest.mark.parametrize(
         ("given", "name", "wanted"),
         [
             ({"prompt_tokens": 3}, "gen_ai.usage.input_tokens", 3),
