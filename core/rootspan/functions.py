@@ -371,7 +371,8 @@ class _Closing:
         self.coroutine = coroutine
 
     def __del__(self) -> None:
-        self.coroutine.close()
+        if sys.getrefcount(self.coroutine) <= 2:  # this and the argument: what the host has as well, it may await
+            self.coroutine.close()
 
 
 async def _resumed(block: Step | _Carried, awaited: _Closing, capture_output: bool) -> Any:

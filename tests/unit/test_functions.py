@@ -635,6 +635,34 @@ def test_nothing_is_awaited_that_the_host_does_not_await(tracker: Tracker, sink:
         assert span.attributes.get("rootspan.outcome") == ("unfinished" if span.name == "never" else None)
 
 
+def test_a_coroutine_that_the_host_has_in_another_way_as_well_stays_open(tracker: Tracker) -> None:
+    async def answer() -> str:
+        return "HI"
+
+    async def main() -> None:
+        kept: list[Any] = []
+
+        @tracker.tool
+        def kept_one() -> Any:
+            kept.append(answer())
+            return kept[-1]
+
+        @tracker.carry
+        def task_of_it() -> Any:
+            coroutine = answer()
+            kept.append(asyncio.create_task(coroutine))
+            return coroutine
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what was returned is awaited by nobody
+            kept_one()
+            task_of_it()
+            gc.collect()
+        assert [await one for one in kept] == ["HI", "HI"]
+
+    asyncio.run(main())
+
+
 class Hashless(type):
     __hash__ = None  # type: ignore[assignment]  # a class that no set and no dict takes
 
