@@ -199,10 +199,11 @@ class Step(Opening):
     """An open step, such as a tool call; made by `tool_span` and `start_step`, ended by `with` or `finish`."""
 
     # A `__dict__`, because a host's test may patch what an instance does.
-    __slots__ = ("__dict__", "__weakref__", "_owner", "_recorder", "_scope", "_span")
+    __slots__ = ("__dict__", "__weakref__", "_begun", "_owner", "_recorder", "_scope", "_span")
 
     _span: OpenSpan
     _scope: Scope  # a handle always has one
+    _begun: Scope  # the first one
     _owner: bool  # its collection ends the span
 
     @property
@@ -379,6 +380,8 @@ class Step(Opening):
                     recorder.finish(self._span, *outcome_of(error))
             if recorder.enclosing.leave(self._scope):  # who has the handle is in it all the same
                 self._scope = inside(self._span)
+            if self._begun is not self._scope:  # nor must it keep all that ever was where it was begun
+                self._begun.outer = self._begun.around()
         except Exception:
             recorder.own_error()
 
@@ -433,7 +436,7 @@ def handle(
     made._span = span
     made._owner = owner
     outer = variable.get()
-    made._scope = inside(span, None, outer)
+    made._scope = made._begun = inside(span, None, outer)
     if current:
         if outer is not None:
             variable.set(None)  # or the token would keep it alive

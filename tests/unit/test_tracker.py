@@ -436,6 +436,21 @@ class TestCurrent:
         tracker.track_ai("afterwards")
         assert "user.id" not in arrived(tracker, sink)["afterwards"].attributes
 
+    def test_nor_does_one_of_turns_that_overlap_and_are_entered_elsewhere(self, tracker: Tracker, sink: Sink) -> None:
+        """As of a loop that begins one for each message and hands it to a task."""
+        running = []
+        for number in range(50):
+            turn, task = tracker.begin(f"turn {number}"), contextvars.copy_context()
+            task.run(turn.__enter__)
+            running.append((task, turn))
+            if len(running) > 3:
+                task, turn = running.pop(0)
+                task.run(turn.__exit__, None, None, None)
+        assert depth(tracker) <= 5
+        for task, turn in running:
+            task.run(turn.__exit__, None, None, None)
+        arrived(tracker, sink)
+
     def test_nor_does_one_of_blocks_that_each_left_the_next_behind(self, tracker: Tracker, sink: Sink) -> None:
         """As of a timer that sets the next one, which runs in a copy of the context."""
         turn = tracker.begin("turn", user_id="u1").__enter__()
