@@ -135,6 +135,7 @@ ORDINARY = [
     "token: ${{ secrets.GITHUB_TOKEN }} and type User { password: String! }",
     "Your token balance: 1500, token id: 50256",
     "password: str | None = None, secret: str = vault.read(), api_key: Final[str] = KEY",
+    """def f(token: str, model="gpt-4o"): ...; (password: Optional[str], user = "ann"), key(secret: string, url="x")""",
     "Opinions on passing authors' signatures vary: it is a key question, isn't it?",
 ]
 
@@ -243,6 +244,8 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
             "api_key: str = '[redacted]', const apiKey: string = `[redacted]`",
         ),
         ("PWD=hunter2 pwd=/x", "PWD=[redacted] pwd=/x"),
+        ("Server=db;Uid=sa;Pwd=/aB3k9Q;", "Server=db;Uid=sa;Pwd=[redacted];"),
+        ("api_key: Optional[dict[str, str]] = 'x'", "api_key: Optional[dict[str, str]] = '[redacted]'"),
         ("Passphrase := 'x'", "Passphrase := '[redacted]'"),
         (":password => 'x', a: 1", ":password => '[redacted]', a: 1"),
         ("if password == 'x':", "if password == '[redacted]':"),

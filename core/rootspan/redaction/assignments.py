@@ -27,7 +27,9 @@ _REVERSED_KEYS = (
     ("%", re.compile("[Dd]3%" + _REVERSED_KEY)),
     (">", re.compile(rf">({_IN_WORD}{{1,64}})(?=(?::{_IN_WORD}{{1,64}})?<)")),  # a tag
 )
-_ANNOTATION = r"[ ]?(?:str|string|bytes|Final|Optional|SecretStr)\b[\w\[\], |.]{0,48}"  # `api_key: str = "x"`
+_ANNOTATION = (  # `api_key: str = "x"`; a comma outside brackets begins the next parameter
+    r"[ ]?(?:str|string|bytes|Final|Optional|SecretStr)\b[\w |.]{0,48}(?:\[[\w\[\], |.]{0,48}\][\w |.]{0,16})?"
+)
 _SEPARATOR = re.compile(
     rf"({_OPEN})?\]?([ \t]{{0,32}})(:{_ANNOTATION}=|=>|:=|={{1,3}}|:|%3[Dd])"
     rf"(\s{{0,32}}(?=[\\\"'`{{\[])|[ \t]{{0,32}})(?:[bBrRuUfF]{{0,2}}({_OPEN}))?"
@@ -192,7 +194,8 @@ def _value_span(text: str, key_start: int, key_end: int) -> tuple[int, int, str]
     closing, before, sign, after, opening = separator.groups("")
     if opening:
         return begin, _string_end(text, begin, opening), ""
-    if last == ["pwd"] and text.startswith(("/", "~/"), begin):  # where a shell is
+    in_connection = text[key_start - 1 : key_start] == ";"  # `Uid=sa;Pwd=/x`
+    if last == ["pwd"] and text.startswith(("/", "~/"), begin) and not in_connection:  # where a shell is
         return begin, begin, ""
     strict = bool(closing) or (not before and not after and sign in ("=", "%3D", "%3d"))
     end = _bare_end(text, begin, words, strict=strict)
