@@ -522,6 +522,23 @@ def one(role: str, *parts: Any, **extra: Any) -> list[dict[str, Any]]:
             one("user", {"type": "file", "modality": "document", "file_id": "f1"}),
         ),
         (
+            [
+                {
+                    "role": "user",
+                    "content": [{"video": {"format": "mp4", "source": {"s3Location": {"uri": "s3://b/k"}}}}],
+                }
+            ],
+            one("user", {"type": "uri", "modality": "video", "uri": "s3://b/k"}),
+        ),
+        (
+            [{"role": "user", "content": [{"document": {"name": "r", "source": {"text": "all of it"}}}]}],
+            one("user", text('{"document":{"name":"r","source":{"text":"all of it"}}}')),
+        ),
+        (
+            {"model": "m", "prompt": "what is it?", "images": [PNG]},
+            one("user", text("what is it?"), {"type": "blob", "modality": "image", "content": BLOB}),
+        ),
+        (
             [{"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": PNG}}, {"text": "see"}]}],
             one("user", {"type": "blob", "modality": "image", "mime_type": "image/png", "content": BLOB}, text("see")),
         ),

@@ -98,7 +98,7 @@ def _tool_answer(block: dict[str, Any]) -> dict[str, Any]:
 def _media(block: dict[str, Any]) -> dict[str, Any]:
     kind = first(block, "type", "kind") or next((key for key in _MEDIA_KEYS if is_object(block.get(key))), "")
     fields = dict(block)
-    for key in ("image_url", "document_url", "input_audio", "file", *_MEDIA_KEYS, "source"):
+    for key in ("image_url", "document_url", "input_audio", "file", *_MEDIA_KEYS, "source", "s3Location"):
         if is_object(inner := fields.get(key)):
             fields.update(inner)
         elif isinstance(inner, str) and key in _BARE:
@@ -116,7 +116,8 @@ def _media(block: dict[str, Any]) -> dict[str, Any]:
         return {"type": "blob", **part, "content": digest(data)}
     if uri is not None:
         return {"type": "uri", **part, "uri": uri}
-    return {"type": "file", **part, "file_id": first(fields, "file_id", "id", "filename") or ""}
+    identifier = first(fields, "file_id", "id", "filename")
+    return {"type": "file", **part, "file_id": identifier} if identifier else _text_part(block)
 
 
 def _modality(fields: Mapping[str, Any], hint: str) -> str:
@@ -331,7 +332,7 @@ def unwrapped(fields: dict[str, Any], role: str) -> list[dict[str, Any]] | None:
         if is_array(items := fields.get(key)):
             return _listed(items, role)
         if isinstance(items, str) and "model" in fields:
-            return _listed([{"role": role, "content": items}], role)
+            return _listed([{"role": role, "content": items, "images": fields.get("images")}], role)  # Ollama's
     return None
 
 
