@@ -244,6 +244,7 @@ def test_a_further_denied_key_with_a_number_is_that_one_only() -> None:
             "api_key: str = '[redacted]', const apiKey: string = `[redacted]`",
         ),
         ("PWD=hunter2 pwd=/x", "PWD=[redacted] pwd=/x"),
+        ("xoxb-1234567890-1234567890", "[redacted:slack_token]"),
         ("Server=db;Uid=sa;Pwd=/aB3k9Q;", "Server=db;Uid=sa;Pwd=[redacted];"),
         ("api_key: Optional[dict[str, str]] = 'x'", "api_key: Optional[dict[str, str]] = '[redacted]'"),
         ("Passphrase := 'x'", "Passphrase := '[redacted]'"),

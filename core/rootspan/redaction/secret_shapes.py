@@ -44,7 +44,7 @@ def _sk(match: re.Match[str]) -> str:
 
 
 def _xox(match: re.Match[str]) -> str:
-    return mark("slack_token") if _is_mixed(match[1]) or match[1].isdigit() else match[0]
+    return mark("slack_token") if any(c.isdigit() for c in match[1]) else match[0]
 
 
 def _jwt(match: re.Match[str]) -> str:
