@@ -103,7 +103,7 @@ class Budget:
             if kind is dict:
                 return self.fields(value, depth + 1)
             if kind is list or kind is tuple:
-                return self.items(value, depth + 1)
+                return self.items(value, depth + 1, key)
             return self.foreign(value, depth + 1)
         except Exception:  # a value's own code, or another thread that changes it
             return f"{named(value)} (unreadable)"
@@ -174,7 +174,7 @@ class Budget:
             result["…"] = f"[cut: {len(fields) - len(result)} more]"
         return result
 
-    def items(self, items: Any, depth: int) -> list[Any]:
+    def items(self, items: Any, depth: int, key: object = None) -> list[Any]:
         """Return a list; of one that is too long the newest messages, of anything else the first items."""
         talk = len(items) > 0 and issubclass(type(items[-1]), BaseMessage)
         result: list[Any] = []
@@ -187,7 +187,7 @@ class Budget:
                 self.nodes -= 4
                 result.append(self.message(item, depth))
             else:
-                result.append(self.plain(item, depth))
+                result.append(self.plain(item, depth, key))
         if talk:
             result.reverse()
         return result

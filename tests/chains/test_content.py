@@ -558,6 +558,15 @@ def test_lc_61_an_image_in_a_state_is_elided_as_well(
     assert given["messages"][0]["content"][0]["data"] == f"[{len(image)} bytes, sha256 {digest}]"
 
 
+def test_lc_61_images_in_a_list_are_elided_as_well(handler: RootspanCallbackHandler, trees: Collect) -> None:
+    image = bytes(range(256)) * 800
+    state = {"images": [base64.b64encode(image).decode()], "question": "What is it?"}
+    RunnableLambda(lambda _: "x").invoke(state, config(handler))
+    digest = hashlib.sha256(image).hexdigest()[:16]
+    expected = {"images": [f"[{len(image)} bytes, sha256 {digest}]"], "question": "What is it?"}
+    assert json.loads(trees().root.attributes["input.value"]) == expected
+
+
 def test_lc_61_words_under_a_key_of_encoded_bytes_stay(handler: RootspanCallbackHandler, trees: Collect) -> None:
     words = "The grass is green, and so is the sea. " * 10
     RunnableLambda(lambda _: "x").invoke({"data": words, "image": words}, config(handler))
