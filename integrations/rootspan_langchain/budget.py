@@ -40,7 +40,7 @@ ROLES: Final = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant
 _SLACK: Final = 65_536  # for the structure around what the budget left: nothing is to be cut a second time
 _DEPTH: Final = 30
 _HASHED: Final = 4_000_000  # characters of encoded bytes from which on a digest would hold up the event loop
-_CALLS: Final = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function_call"})
+_CALLS: Final = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function_call", "invalid_tool_call"})
 _BESIDE: Final = ("reasoning_content", "refusal")  # what some models say apart from the content
 # What is part of the framework and no value: it may hold clients, keys and the whole run.
 _MACHINERY: Final = (BaseCallbackHandler, BaseCallbackManager, Runnable, BaseStore)

@@ -747,6 +747,7 @@ def test_a_call_that_could_not_be_parsed_and_a_refusal_are_shown(
     answers = [
         AIMessage("", tool_calls=[call], invalid_tool_calls=[bad]),
         AIMessage("", invalid_tool_calls=[bad]),
+        AIMessage([bad], invalid_tool_calls=[bad]),
         AIMessage("", additional_kwargs={"refusal": "I cannot do that."}),
         AIMessage("fine", additional_kwargs={"refusal": None}),
     ]
@@ -757,7 +758,7 @@ def test_a_call_that_could_not_be_parsed_and_a_refusal_are_shown(
     broken = {"type": "tool_call", "id": "c2", "name": "search", "arguments": '{"q": '}
     assert shown[0] == [{"type": "tool_call", "id": "c1", "name": "search", "arguments": {"q": "x"}}, broken]
     assert shown[1:] == [
-        [broken], [{"type": "text", "content": "I cannot do that."}], [{"type": "text", "content": "fine"}]
+        [broken], [broken], [{"type": "text", "content": "I cannot do that."}], [{"type": "text", "content": "fine"}]
     ]  # fmt: skip
 
 
