@@ -664,6 +664,7 @@ FUNCTION = {"id": "c1", "type": "function", "function": {"name": "search", "argu
         ({"choices": [5]}, [text('{"choices":[5]}')]),
         ({"choices": [{"text": "a", "index": 0}]}, [text("a")]),
         ({"message": {"role": "assistant", "content": "a", "thinking": "hm"}}, [REASONED, text("a")]),
+        ({"role": "assistant", "content": "a", "reasoning_content": "", "reasoning": "hm"}, [REASONED, text("a")]),
         (
             {"message": {"role": "assistant", "tool_plan": "hm", "content": [{"type": "text", "text": "a"}]}},
             [REASONED, text("a")],

@@ -243,7 +243,8 @@ def _message(fields: dict[str, Any], default: str) -> dict[str, Any]:
     """Return a message of OpenAI, Anthropic, Gemini, LangChain or GenAI as a GenAI message."""
     role = _role(fields, default)
     parts: list[dict[str, Any]] = []
-    if isinstance(thought := first(fields, *_THOUGHT), str) and thought:
+    thoughts = (fields.get(key) for key in _THOUGHT)
+    if thought := next((text for text in thoughts if isinstance(text, str) and text), None):
         parts.append(_reasoned({"text": thought}))
     content = first(fields, "parts", "content")
     blocks = content if is_array(content) else [] if content in (None, "") else [content]
