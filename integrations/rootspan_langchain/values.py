@@ -57,7 +57,7 @@ def last_said(value: Any, role: str) -> Any:
     if not issubclass(type(value), (dict, Mapping)) or not value.keys() <= _ONLY_MESSAGES:
         return None
     messages: Any = value.get("messages")
-    if not isinstance(messages, (list, tuple)) or not messages:
+    if not issubclass(type(messages), (list, tuple)) or not messages:
         return None
     last = messages[-1]
     who: Any

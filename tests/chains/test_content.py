@@ -342,7 +342,7 @@ def test_lc_57_a_lazy_object_is_not_evaluated(handler: RootspanCallbackHandler, 
     asked: list[int] = []
     user = functional.SimpleLazyObject(lambda: asked.append(1))
 
-    for given in (user, [user], {"user": user, "q": "hi"}, {"messages": [user]}):
+    for given in (user, [user], {"user": user, "q": "hi"}, {"messages": [user]}, {"messages": user}):
         RunnableLambda(lambda _: {"user": user}, name="chain").invoke(given, config(handler))
     call, retrieval = uuid4(), uuid4()
     handler.on_tool_start({"name": "tool"}, "", inputs={"user": user}, run_id=call)
