@@ -1219,6 +1219,41 @@ class TestIdentity:
         assert all(not span.links for name, span in spans.items() if name not in known)
         assert spans["background"].links == [(spans["turn"].trace_id, spans["turn"].span_id)]
 
+    def test_a_copy_is_left_by_who_finishes_there_what_is_current(self, tracker: Tracker, sink: Sink) -> None:
+        def last() -> None:
+            current = tracker.current()
+            assert current is not None
+            current.finish()
+            tracker.track_ai("afterwards")
+
+        turn = tracker.begin("turn", user_id="alice")
+        contextvars.copy_context().run(last)
+        spans = arrived(tracker, sink)
+        assert (spans["afterwards"].links, spans["afterwards"].attributes.get("user.id")) == ([], None)
+        assert spans["turn"].span_id == turn.span_id
+
+    def test_a_carried_call_leaves_nothing_but_the_turn_that_it_finishes(self, tracker: Tracker, sink: Sink) -> None:
+        turn = tracker.begin("turn", user_id="alice")
+        background = contextvars.copy_context()
+        opened = []
+
+        @tracker.carry
+        def last() -> None:
+            turn.finish()
+            opened.append(tracker.begin("another", user_id="bob"))
+
+        nowhere = contextvars.Context().run(tracker.carry, tracker.track_ai)
+        carried_here = background.run(tracker.carry, tracker.track_ai)
+        last()
+        tracker.track_ai("afterwards")
+        for name, call in {"inside": carried_here, "nowhere": nowhere, "background": tracker.track_ai}.items():
+            background.run(call, name)
+        opened[0].finish()
+        spans = arrived(tracker, sink)
+        users = {name: span.attributes.get("user.id") for name, span in spans.items()}
+        alone = {"nowhere": None, "afterwards": None}
+        assert users == {**dict.fromkeys(("turn", "inside", "background"), "alice"), "another": "bob", **alone}
+
     def test_a_step_that_is_no_tool(self, tracker: Tracker, sink: Sink) -> None:
         with tracker.begin("turn", user_id="u1", input="q") as turn:
             with tracker.start_step("model", "answer", input="Hi") as step:
