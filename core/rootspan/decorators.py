@@ -165,4 +165,5 @@ def _alone(value: Any) -> Any:
         return value
     fields = cast("dict[str, Any]", value)
     first = next(iter(fields.values()), None)
-    return first if len(fields) == 1 and isinstance(first, str) else fields
+    # Not isinstance: it asks the value's own `__class__`, which of a lazy object is a query.
+    return first if len(fields) == 1 and issubclass(type(first), str) else fields
