@@ -552,6 +552,21 @@ def test_delivery_02_the_end_finishes_a_shutdown_that_a_ctrl_c_ended(
     assert tracker.stats()["delivered"] == 1
 
 
+def test_delivery_02_a_ctrl_c_ends_what_a_shutdown_sends_by_itself_and_the_end_finishes_that(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does where no thread can be had."""
+    tracker = Tracker(endpoint=sink.url)
+    pipe = pipeline_of(tracker)
+    monkeypatch.setattr(pipe, "_start", nothing)
+    tracker.track_ai("event")
+    with ctrl_c(pipe._sinks[0], "attempt"):  # type: ignore[index]
+        tracker.shutdown(30)
+    tracker._recorder.close(30, at_exit=True)
+    assert names(sink) == ["event"]
+    assert (tracker.stats()["delivered"], tracker.stats()["dropped"]) == (1, {})
+
+
 def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,7 +221,8 @@ class Pipeline:
         left = 0.0 if worker is threading.current_thread() else max(0.0, deadline - time.monotonic())
         idle = self._sending.acquire(timeout=left)
         try:
-            if idle and self._batch is None:  # what came behind the worker's last look, and saw it still there
+            # What came behind the worker's last look, and saw it still there; or had none that could try it.
+            if idle and (worker is None or self._batch is None):
                 self._guarded_turn()
             self._give_up()
         finally:
@@ -308,7 +309,10 @@ class Pipeline:
     def _guarded_turn(self) -> None:
         try:
             self._turn()
-        except BaseException:  # an exporter may raise anything
+        except BaseException as error:  # an exporter may raise anything
+            interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+            if interrupted and threading.current_thread() is threading.main_thread():
+                raise  # of a signal's handler: the batch stays for the exit handler
             line = "rootspan's worker met an error of its own; it goes on with the next batch"
             log(logging.ERROR, line, exc_info=True)
             batch, self._batch = self._batch, None
