@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gzip
 import logging
@@ -1039,6 +1040,21 @@ def test_an_exporter_is_shut_down_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         found.close(time.monotonic() + 30)
     assert ends == [1]
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_whatever_an_exporter_raises_as_it_is_shut_down_is_a_line_of_the_log(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bridge(InMemorySpanExporter):
+        def shutdown(self) -> None:
+            raise error
+
+    uncaught: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", uncaught.append)
+    ExporterSink(Bridge(), {}).close(time.monotonic() + 30)
+    assert not uncaught
+    assert [record.message for record in caplog.records] == [f"Bridge.shutdown raised {error.__name__}"]
 
 
 def test_an_exporter_is_shut_down_where_no_thread_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

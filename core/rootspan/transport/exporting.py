@@ -94,7 +94,9 @@ class ExporterSink:
     def _shut_down(self) -> None:
         try:
             unseen(self._exporter.shutdown)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a thread of ours prints nothing on its own
             log(logging.WARNING, "%s.shutdown raised %s", type(self._exporter).__name__, type(error).__name__)
 
     def release(self) -> None:
