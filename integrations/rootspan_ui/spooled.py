@@ -94,6 +94,8 @@ def replay(directory: str | None, endpoint: str | None, api_key: str | None, pat
     given = variables(endpoint, api_key)
     try:
         settings = resolve({**os.environ, **given}, spool=where)
+        if settings.hold:  # nothing would go out, however long it waits
+            raise ConfigurationError(settings.hold)
     except ConfigurationError as error:
         screen.say(by_option(error, given))
         return 2

@@ -154,6 +154,12 @@ def test_replay_with_a_wrong_configuration(box: Box) -> None:
     assert "Fix: set ROOTSPAN_ENDPOINT to a URL" in box.say("replay", 2, ROOTSPAN_ENDPOINT="nonsense")
 
 
+def test_replay_does_not_wait_where_a_key_would_travel_unencrypted(box: Box) -> None:
+    box.record("rootspan.track_ai('event')", ROOTSPAN_ENDPOINT="http://192.0.2.1", ROOTSPAN_INSECURE="1")
+    said = box.say("replay", 2, "--endpoint", "http://192.0.2.1", "--api-key", KEY, "--patience", "0.5")
+    assert said.startswith("--api-key would travel unencrypted to 192.0.2.1")
+
+
 def test_replay_counts_what_is_refused(box: Box) -> None:
     box.record("for n in range(5): rootspan.track_ai('event')\nrootspan.track_ai('poison')")
     box.sink.script(lambda request: 400 if b"poison" in request.body else None)
