@@ -553,12 +553,12 @@ def test_delivery_13_what_is_given_up_while_more_is_found_is_counted_as_found(
             assert not ended.shutdown(0.1)
     made, seen, survey = threading.Event(), list[dict[str, Any]](), Spool._survey
 
-    def slowly(spool: Spool, journal: Journal) -> Any:
+    def slowly(spool: Spool, journal: Journal, over: Any) -> Any:
         if spool._adopted:  # the second of the two
             made.wait(60)
             track(tracker, 3_000, output="x" * 500)
             seen.append(adds_up(tracker)["recovered"])
-        return survey(spool, journal)
+        return survey(spool, journal, over)
 
     monkeypatch.setattr(Spool, "_survey", slowly)
     with spooling(sink, directory, spool_max_bytes=1 << 20) as tracker:

@@ -567,6 +567,28 @@ def test_delivery_02_a_ctrl_c_ends_what_a_shutdown_sends_by_itself_and_the_end_f
     assert (tracker.stats()["delivered"], tracker.stats()["dropped"]) == (1, {})
 
 
+def test_our_own_records_do_not_wait_at_the_end_for_all_that_dead_processes_left(
+    sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a process is over at once and the disk is slow, each of them sent nothing at all."""
+    left = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "_start", lambda pipe: None)
+        for number in range(5):
+            left.append(dead := Tracker(endpoint=sink.url, spool=str(tmp_path)))
+            dead.track_ai(f"dead {number}")
+    for dead in left:
+        store = pipeline_of(dead)._store
+        assert store is not None
+        store._spool.close(last=False)  # as where the process is gone
+    monkeypatch.setattr("rootspan.spool._PAUSE", 0.3)
+    tracker = Tracker(endpoint=sink.url, spool=str(tmp_path))
+    tracker.track_ai("ours")
+    tracker._recorder.close(5, at_exit=True)
+    assert "ours" in names(sink)
+    assert 1 <= tracker.stats()["recovered"]["delivered"] < 5
+
+
 def test_what_was_just_read_from_the_spool_when_the_end_gives_up_stays_there(
     sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

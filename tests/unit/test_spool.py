@@ -661,8 +661,8 @@ def test_a_spool_that_is_closed_takes_nothing_over_nor_keeps_it(
     assert closed.adopt() == Found()
     survey = closing._survey
 
-    def surveyed(journal: Journal) -> Found | None:
-        found = survey(journal)
+    def surveyed(journal: Journal, over: Callable[[], bool]) -> Found | None:
+        found = survey(journal, over)
         closing.close(last=False)  # as another thread does
         return found
 

@@ -30,6 +30,7 @@ _LAST_CHANCE: Final = 1.0  # seconds that a record emitted after the exit handle
 _LEAVE: Final = 0.5  # seconds that an exporter has at the end in any case, to write what it still holds
 EXIT_SECONDS: Final = 5.0  # how long a process may take to end for its last delivery
 _KEPT_SECONDS: Final = 1.0  # likewise, where a spool holds what is not delivered
+_OURS: Final = 0.5  # of these, those that reading what dead processes left may not take from our own records
 
 
 class _Wake(threading.Event):
@@ -282,7 +283,7 @@ class Pipeline:
         quiet_since = time.monotonic()
         while True:
             if self._store is not None:  # first of all, for a process may be over by the time that it has waited
-                self._store.look_around()
+                self._store.look_around(lambda: time.monotonic() > self._until - _OURS)
             self._wake.wait(self._settings.flush_interval)
             self._wake.clear()
             closing = self._closed is not None

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from rootspan.ids import new_trace_id
@@ -149,14 +149,14 @@ class Store:
         """Return whether a dead process may have left something."""
         return bool(self._spool.orphans())
 
-    def look_around(self) -> None:
-        """Take over what dead processes left, now and then."""
+    def look_around(self, over: Callable[[], bool]) -> None:
+        """Take over what dead processes left, now and then, until there is no time left for that."""
         now = time.monotonic()
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_AROUND
         try:
-            if self._spool.adopt().spans:
+            if self._spool.adopt(over).spans:
                 self._look_at = now + self._settings.flush_interval
         except Exception:
             log(logging.ERROR, "rootspan could not look for what ended processes left", exc_info=True)

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -288,15 +288,15 @@ class Spool:
     def _journals(self) -> list[Journal]:
         return self._adopted if self._own is None else [*self._adopted, self._own]
 
-    def adopt(self) -> Found:
-        """Take over what dead processes left behind."""
+    def adopt(self, over: Callable[[], bool] = lambda: False) -> Found:
+        """Take over what dead processes left behind, until that takes too long."""
         spans = damaged = 0
         for name in self.orphans():
-            if self._closed or len(self._adopted) >= _AT_ONCE:
+            if self._closed or len(self._adopted) >= _AT_ONCE or over():
                 break
             try:
                 journal = Journal.adopt(self.directory, name)
-                found = None if journal is None else self._survey(journal)
+                found = None if journal is None else self._survey(journal, over)
             except OSError as error:
                 log(logging.WARNING, "rootspan cannot read the spool file %s (%s)", name, error.strerror or error)
                 self._strangers.add(name)
@@ -320,10 +320,13 @@ class Spool:
                 self._opening.release()
         return Found(spans, damaged)
 
-    def _survey(self, journal: Journal) -> Found | None:
-        """Read what a dead process left; None if it is for another key or endpoint."""
+    def _survey(self, journal: Journal, over: Callable[[], bool]) -> Found | None:
+        """Read what a dead process left; None if it is for another key or endpoint, or takes too long."""
         damaged = 0
         for broken in journal.survey():
+            if over():
+                journal.release()
+                return None
             damaged += broken
             time.sleep(_PAUSE)
         about = read_about(journal.about)
