@@ -279,7 +279,7 @@ class Tracker(Sessions, Decorating):
             timeout: seconds to wait at most; by default 5, with a spool 1, because that keeps what is left.
 
         Returns:
-            Whether everything was delivered.
+            Whether everything was settled in time, and nothing is left on the disk; `stats` tells what was refused.
 
         Example:
             >>> import rootspan
