@@ -191,7 +191,7 @@ class Arguments:
         if said in _STEPS:
             return said
         told = kind_of(kind) if said is None else f"{said[:LABEL]!r}"
-        self.warn("kind", "start_step opens a retrieval, a model or a step, not %s; it is a plain step now", told)
+        self.warn("kind", "start_step opens a retrieval, model, tool or step, not %s; it is a plain step now", told)
         return Kind.STEP
 
     def rare(

@@ -60,17 +60,17 @@ class Opening(Tracking):
 
     def start_step(
         self,
-        kind: Literal["retrieval", "model", "step"],
+        kind: Literal["retrieval", "model", "tool", "step"],
         name: str,
         *,
         input: Any = None,
         session_id: str | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> Step:
-        """Open a step that is no tool; use it like that of `tool_span`.
+        """Open a step of any kind; use it like that of `tool_span`.
 
         Args:
-            kind: `retrieval`, `model` or `step`; anything else is warned of, and is a plain step.
+            kind: `retrieval`, `model`, `tool` or `step`; anything else is warned of, and is a plain step.
             name: the span name, low in cardinality.
             input: the query, the messages, or whatever went in.
             session_id: what `create_session` returned; without it the enclosing interaction is meant.

@@ -666,12 +666,11 @@ def test_a_coroutine_that_the_host_has_in_another_way_as_well_stays_open(tracker
 def test_a_lazy_argument_that_is_all_the_input_is_not_evaluated(tracker: Tracker, sink: Sink) -> None:
     """As Django's `request.user`, whose query fails in an event loop, or Flask's `request` outside of one."""
 
-    class Lazy:
-        @property  # type: ignore[misc]
-        def __class__(self) -> type:
-            raise RuntimeError
+    def query(user: object) -> type:
+        raise RuntimeError
 
-    assert tracker.interaction(lambda user: "hello")(Lazy()) == "hello"
+    lazy = type("Lazy", (), {"__class__": property(query)})()
+    assert tracker.interaction(lambda user: "hello")(lazy) == "hello"
     assert tracker.flush(5)
     assert "Lazy" in str(sink.one("<lambda>").attributes["input.value"])
 

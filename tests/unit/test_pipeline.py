@@ -560,7 +560,8 @@ def test_delivery_02_a_ctrl_c_ends_what_a_shutdown_sends_by_itself_and_the_end_f
     pipe = pipeline_of(tracker)
     monkeypatch.setattr(pipe, "_start", nothing)
     tracker.track_ai("event")
-    with ctrl_c(pipe._sinks[0], "attempt"):  # type: ignore[index]
+    (delivery,) = pipe._sinks
+    with ctrl_c(delivery, "attempt"):
         tracker.shutdown(30)
     tracker._recorder.close(30, at_exit=True)
     assert names(sink) == ["event"]
